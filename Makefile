@@ -1,0 +1,82 @@
+# One command sets up and runs (make demo), one sets up and tests (make test). Works with GNU make 3.81 and newer.
+#
+# .venv holds everything that is installed, build/ every object file, and both survive between calls. A stamp in .venv
+# says what is installed already, so that a repeated make starts at once. The build runs without isolation: the paths of
+# CMake and nanobind stay the same from one build to the next, and only what changed is compiled.
+
+PYTHON ?= python3
+JOBS ?= 2
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+INSTALL := CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(PIP) install --no-build-isolation
+NATIVE_SOURCES := CMakeLists.txt $(shell find native -type f 2>/dev/null)
+CXX_FILES = $(shell find native -name '*.cpp' -o -name '*.h' 2>/dev/null)
+
+.PHONY: help demo test check-slow lint types imports format native dev clean
+.DEFAULT_GOAL := help
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+
+demo: $(VENV)/.demo $(VENV)/.native ## install, then train a small network on handwritten digits (no download of data)
+	@$(VENV)/bin/fovea demo
+
+test: $(VENV)/.test $(VENV)/.native ## install what the tests need, then run them
+	@$(PY) -m pytest $(ARGS)
+
+check-slow: $(VENV)/.test $(VENV)/.native ## run the tests that take minutes
+	@$(PY) -m pytest -m slow $(ARGS)
+
+lint: $(VENV)/.dev ## ruff (rules and layout) and clang-format
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@test -z "$(CXX_FILES)" || $(VENV)/bin/clang-format --dry-run -Werror $(CXX_FILES)
+
+format: $(VENV)/.dev ## lay out Python and C++ files as lint wants them
+	@$(VENV)/bin/ruff check --fix --exit-zero --quiet .
+	@$(VENV)/bin/ruff format .
+	@test -z "$(CXX_FILES)" || $(VENV)/bin/clang-format -i $(CXX_FILES)
+
+types: $(VENV)/.dev ## mypy --strict
+	@$(VENV)/bin/mypy
+
+imports: $(VENV)/.dev ## who may import whom
+	@$(VENV)/bin/lint-imports
+
+native: $(VENV)/.native ## build what changed in the C++ core
+dev: $(VENV)/.test $(VENV)/.dev $(VENV)/.native ## install everything that development needs
+
+clean: ## remove .venv, build and caches; runs/ stays
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find src tests -name __pycache__ -prune -exec rm -rf {} +
+
+# --- installation ---------------------------------------------------------------------------------------------------
+
+# What pyproject.toml names under [build-system], and CMake with Ninja from wheels, so that a compiler is all one needs.
+$(VENV)/.tools:
+	@echo "creating $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "[make] Python 3.10 or newer is needed, this is " + sys.version.split()[0] + "; name another: make PYTHON=python3.12")'
+	@$(PYTHON) -m venv $(VENV)
+	@sed -n 's/^requires = \[\(.*\)\]/\1/p' pyproject.toml | tr -d ',' | xargs $(PIP) install 'cmake>=3.26' ninja
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.tools pyproject.toml
+	@echo "building and installing fovea (the first time compiles the C++ core: a few minutes)"
+	@$(INSTALL) --editable '.[demo]'
+	@touch $@ $(VENV)/.native
+
+$(VENV)/.test: $(VENV)/.tools pyproject.toml
+	@echo "building and installing fovea with what its tests need (the first time compiles the C++ core: a few minutes)"
+	@$(INSTALL) --editable '.[test,demo]'
+	@touch $@ $(VENV)/.demo $(VENV)/.native
+
+$(VENV)/.dev: $(VENV)/.tools pyproject.toml
+	@echo "installing the tools of development"
+	@$(INSTALL) --editable '.[dev]'
+	@touch $@ $(VENV)/.native
+
+$(VENV)/.native: $(VENV)/.tools pyproject.toml $(NATIVE_SOURCES)
+	@echo "building the C++ core"
+	@$(INSTALL) --no-deps --editable .
+	@touch $@
