@@ -29,12 +29,12 @@ check-slow: $(VENV)/.test $(VENV)/.native ## run the tests that take minutes
 	@$(PY) -m pytest -m slow $(ARGS)
 
 lint: $(VENV)/.dev ## ruff (rules and layout) and clang-format
-	@$(VENV)/bin/ruff check .
-	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check --output-format concise .
+	@$(VENV)/bin/ruff format --check --output-format concise .
 	@test -z "$(CXX_FILES)" || $(VENV)/bin/clang-format --dry-run -Werror $(CXX_FILES)
 
 format: $(VENV)/.dev ## lay out Python and C++ files as lint wants them
-	@$(VENV)/bin/ruff check --fix --exit-zero --quiet .
+	@$(VENV)/bin/ruff check --fix-only --exit-zero --quiet .
 	@$(VENV)/bin/ruff format .
 	@test -z "$(CXX_FILES)" || $(VENV)/bin/clang-format -i $(CXX_FILES)
 
@@ -42,7 +42,7 @@ types: $(VENV)/.dev ## mypy --strict
 	@$(VENV)/bin/mypy
 
 imports: $(VENV)/.dev ## who may import whom
-	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/lint-imports --no-logo
 
 native: $(VENV)/.native ## build what changed in the C++ core
 dev: $(VENV)/.test $(VENV)/.dev $(VENV)/.native ## install everything that development needs

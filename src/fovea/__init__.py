@@ -1,6 +1,7 @@
 """fovea: convolutional networks, complete.
 
-Define, train, adapt, look inside, detect, export and serve, fast on the CPU that you have. Every public name lives here::
+Define, train, adapt, look inside, detect, export and serve, fast on the CPU that you have. Every public
+name lives here::
 
     import fovea
 
