@@ -128,12 +128,12 @@ class Bar:
         seconds = self.seconds
         share = self.done / self.total if self.total else 1.0
         left = seconds / share * (1 + self.bars_to_come) - seconds if share > 0 else None
-        left_text = "" if left is None else f"{seconds_as_text(max(left, 0.0))} left"
-        texts = {"percent": f"{share:.0%}", "speed": self._speed(seconds), "left": left_text}
+        percent, speed = f"{share:.0%}", self._speed(seconds)
+        time_left = "" if left is None else f"{seconds_as_text(max(left, 0.0))} left"
         # What does not fit on one line is cut from the metrics, never from the speed or the time left.
-        room = _screen.console.width - _BAR_WIDTH - len(self.description) - sum(map(len, texts.values())) - 6
-        metrics = "  ".join(self._metric_texts())[: max(room, 0)]
-        _screen.update(self._task, completed=self.done, **texts, metrics=metrics)
+        taken = len(self.description) + _BAR_WIDTH + len(percent) + len(speed) + len(time_left) + 6
+        metrics = "  ".join(self._metric_texts())[: max(_screen.console.width - taken, 0)]
+        _screen.update(self._task, completed=self.done, percent=percent, speed=speed, left=time_left, metrics=metrics)
         _screen.refresh()
 
     def _speed(self, seconds: float) -> str:
