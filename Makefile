@@ -9,7 +9,9 @@ JOBS ?= 2
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
-INSTALL := CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(PIP) install --no-build-isolation
+# Python runs from src/ (a new file is there at once); CMake puts the compiled core beside it.
+INSTALL := $(PIP) install --no-build-isolation -C editable.mode=inplace -C wheel.cmake=false
+BUILD := build/native
 NATIVE_SOURCES := CMakeLists.txt $(shell find native -type f 2>/dev/null)
 CXX_FILES = $(shell find native -name '*.cpp' -o -name '*.h' 2>/dev/null)
 
@@ -62,21 +64,24 @@ $(VENV)/.tools:
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.tools pyproject.toml
-	@echo "building and installing fovea (the first time compiles the C++ core: a few minutes)"
+	@echo "installing fovea"
 	@$(INSTALL) --editable '.[demo]'
-	@touch $@ $(VENV)/.native
+	@touch $@
 
 $(VENV)/.test: $(VENV)/.tools pyproject.toml
-	@echo "building and installing fovea with what its tests need (the first time compiles the C++ core: a few minutes)"
+	@echo "installing fovea with what its tests need"
 	@$(INSTALL) --editable '.[test,demo]'
-	@touch $@ $(VENV)/.demo $(VENV)/.native
+	@touch $@ $(VENV)/.demo
 
 $(VENV)/.dev: $(VENV)/.tools pyproject.toml
 	@echo "installing the tools of development"
 	@$(INSTALL) --editable '.[dev]'
-	@touch $@ $(VENV)/.native
+	@touch $@
 
 $(VENV)/.native: $(VENV)/.tools pyproject.toml $(NATIVE_SOURCES)
-	@echo "building the C++ core"
-	@$(INSTALL) --no-deps --editable .
+	@echo "building the C++ core (the first time: a few minutes)"
+	@$(VENV)/bin/cmake -S . -B $(BUILD) -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(VENV)/bin/ninja \
+		-DPython_EXECUTABLE=$(CURDIR)/$(PY) --log-level=ERROR
+	@$(VENV)/bin/cmake --build $(BUILD) --parallel $(JOBS)
+	@$(VENV)/bin/cmake --install $(BUILD) --prefix src >/dev/null
 	@touch $@
