@@ -1,0 +1,21 @@
+// The extension module fovea.engines.native._core. Bindings only check and pass on: no arithmetic here.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "bindings/bind.h"
+#include "runtime/cpu.h"
+#include "runtime/pool.h"
+
+namespace nb = nanobind;
+
+NB_MODULE(_core, m) {
+    m.doc() = "Compiled core of fovea's native engine.";
+    m.def("cpu_features", &fovea::cpu_features, "Instruction-set extensions that matter here and that this CPU has.");
+    m.def("isa", [] { return std::string(fovea::kernels().isa); }, "Instruction set of the kernels in use.");
+    m.def("vector_floats", [] { return fovea::kernels().vector_floats; }, "Floats in one vector of that set.");
+    m.def("set_threads", &fovea::set_threads, nb::arg("n"), "Number of threads, 1 to 256.");
+    m.def("get_threads", &fovea::get_threads);
+    fovea::bind_random(m);
+    fovea::bind_conv(m);
+}

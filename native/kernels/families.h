@@ -1,0 +1,12 @@
+// The kernel families of one instruction set, as table.cpp collects them: one function per family.
+#pragma once
+#include "kernels/conv.h"
+#include "kernels/random.h"
+#include "kernels/vec.h"
+
+namespace fovea::FOVEA_ISA_NAMESPACE {
+
+ConvKernels conv_kernels();
+RandomKernels random_kernels();
+
+}  // namespace fovea::FOVEA_ISA_NAMESPACE

@@ -1,0 +1,20 @@
+// Joins the kernel families of the instruction set that this file is compiled for.
+#include "kernels/table.h"
+
+#include "kernels/families.h"
+
+namespace fovea::FOVEA_ISA_NAMESPACE {
+
+// A function, not a constant: what fills the table may use instructions that this CPU lacks, so it runs only when
+// chosen.
+KernelTable kernel_table();
+KernelTable kernel_table() {
+    return {
+        FOVEA_ISA_NAME,
+        VL,
+        conv_kernels(),
+        random_kernels(),
+    };
+}
+
+}  // namespace fovea::FOVEA_ISA_NAMESPACE

@@ -1,0 +1,13 @@
+// What the CPU can do. kernels() (kernels/table.h) is defined beside it.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "kernels/table.h"
+
+namespace fovea {
+
+// Names of the instruction-set extensions that matter here and that this CPU has.
+std::vector<std::string> cpu_features();
+
+}  // namespace fovea
