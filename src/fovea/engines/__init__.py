@@ -1,0 +1,1 @@
+"""How it is computed: one contract (base.py), one folder per engine."""

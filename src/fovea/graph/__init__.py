@@ -1,0 +1,1 @@
+"""Networks as graphs: composition, shape inference, parameters, and their numbers."""
