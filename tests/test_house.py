@@ -55,6 +55,11 @@ def matches(pattern: re.Pattern[str]) -> list[str]:
     return found
 
 
+def nothing(found: list[str]) -> None:
+    """Fail with one line for each thing found."""
+    assert not found, "\n" + "\n".join(found)
+
+
 def modules() -> list[ModuleType]:
     """Every module of the package but the one that runs on import."""
     names = [item.name for item in pkgutil.walk_packages(fovea.__path__, "fovea.")]
@@ -63,15 +68,15 @@ def modules() -> list[ModuleType]:
 
 def test_a_file_is_one_concept() -> None:
     lengths = {str(p.relative_to(ROOT)): len(p.read_text(encoding="utf-8").splitlines()) for p in files(CODE)}
-    assert {path: lines for path, lines in lengths.items() if lines > MAX_LINES} == {}
+    nothing([f"{path}: {lines} lines" for path, lines in lengths.items() if lines > MAX_LINES])
 
 
 def test_nothing_is_left_for_later() -> None:
-    assert matches(UNFINISHED) == []
+    nothing(matches(UNFINISHED))
 
 
 def test_no_path_of_one_machine() -> None:
-    assert matches(MACHINE_PATH) == []
+    nothing(matches(MACHINE_PATH))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +99,7 @@ def test_public_things_are_documented() -> None:
                 missing += undocumented(thing)
             elif inspect.isfunction(thing) and not thing.__doc__:
                 missing.append(f"{module.__name__}.{name}")
-    assert missing == []
+    nothing(missing)
 
 
 def undocumented(cls: type) -> list[str]:
@@ -137,7 +142,7 @@ def test_only_the_native_engine_knows_the_extension() -> None:
             names = [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
             if any(name.split(".")[-1] == "_core" for name in names) and "engines/native/" not in path:
                 users.append(path)
-    assert users == []
+    nothing(users)
 
 
 def test_no_file_can_make_fovea_run_code() -> None:
@@ -154,7 +159,7 @@ def test_no_file_can_make_fovea_run_code() -> None:
                 dangerous = keywords.get("weights_only") != "True"
             if dangerous or keywords.get("allow_pickle", "False") != "False":
                 found.append(f"{path}:{node.lineno}: {called}")
-    assert found == []
+    nothing(found)
 
 
 @pytest.mark.parametrize("folder", ["src/fovea", "tests"])
@@ -167,4 +172,4 @@ def test_randomness_has_a_seed(folder: str) -> None:
                 unseeded = called.endswith("default_rng") and not node.args and not node.keywords
                 if unseeded or re.match(r"random\.(random|randint|choice|shuffle|sample)$", called):
                     found.append(f"{path}:{node.lineno}: {called}")
-    assert found == []
+    nothing(found)
