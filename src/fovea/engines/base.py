@@ -141,6 +141,7 @@ class Plan(abc.ABC):
         return declared
 
     def as_list(self, arrays: Array | Sequence[Any]) -> list[Any]:
+        """One array or several, as a list."""
         return list(arrays) if isinstance(arrays, (list, tuple)) else [arrays]
 
 

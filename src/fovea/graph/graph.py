@@ -122,10 +122,12 @@ class Graph:
 
     @property
     def input_shapes(self) -> tuple[Shape, ...]:
+        """Per-sample shapes of the inputs, in order; None marks an open size."""
         return tuple(self.shape(name) for name in self.inputs)
 
     @property
     def output_shapes(self) -> tuple[Shape, ...]:
+        """Per-sample shapes of the outputs, in order; None marks an open size."""
         return tuple(self.shape(ref) for ref in self.outputs)
 
     def parameters(self) -> dict[str, ParamSpec]:

@@ -43,6 +43,7 @@ class ParamSpec:
 
     @property
     def size(self) -> int:
+        """Number of elements."""
         return math.prod(self.shape)
 
 
@@ -74,6 +75,7 @@ class Op:
 
     @property
     def num_outputs(self) -> int:
+        """How many arrays forward returns."""
         return 1
 
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:

@@ -38,6 +38,7 @@ class Axis:
 
     @property
     def extent(self) -> int:
+        """Elements that the dilated kernel spans: ``(kernel - 1) * dilation + 1``."""
         return (self.kernel - 1) * self.dilation + 1
 
 
