@@ -1,11 +1,10 @@
 # One command sets up and runs (make demo), one sets up and tests (make test). Works with GNU make 3.81 and newer.
 #
 # .venv holds everything that is installed, build/ every object file, and both survive between calls. A stamp in .venv
-# says what is installed already, so that a repeated make starts at once. The build runs without isolation: the paths of
-# CMake and nanobind stay the same from one build to the next, and only what changed is compiled.
+# says what is installed already, so that a repeated make starts at once; only sources that changed are compiled.
 
 PYTHON ?= python3
-JOBS ?= 2
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
@@ -58,9 +57,9 @@ clean: ## remove .venv, build and caches; runs/ stays
 # What pyproject.toml names under [build-system], and CMake with Ninja from wheels, so that a compiler is all one needs.
 $(VENV)/.tools:
 	@echo "creating $(VENV)"
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "[make] Python 3.10 or newer is needed, this is " + sys.version.split()[0] + "; name another: make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "[make] expected Python 3.10 or newer, got " + sys.version.split()[0] + "; name another: make PYTHON=python3.12")'
 	@$(PYTHON) -m venv $(VENV)
-	@sed -n 's/^requires = \[\(.*\)\]/\1/p' pyproject.toml | tr -d ',' | xargs $(PIP) install 'cmake>=3.26' ninja
+	@sed -n 's/^requires = \[\(.*\)\]/\1/p' pyproject.toml | tr -d ',' | xargs $(PIP) install 'pip>=23.1' 'cmake>=3.26' ninja
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.tools pyproject.toml
@@ -79,6 +78,7 @@ $(VENV)/.dev: $(VENV)/.tools pyproject.toml
 	@touch $@
 
 $(VENV)/.native: $(VENV)/.tools pyproject.toml $(NATIVE_SOURCES)
+	@cxx=$${CXX:-c++}; command -v "$${cxx%% *}" >/dev/null || { echo "[make] expected a C++17 compiler, found no $${CXX:-c++}; install gcc or clang, or name one: make CXX=clang++"; exit 1; }
 	@echo "building the C++ core (the first time: a few minutes)"
 	@$(VENV)/bin/cmake -S . -B $(BUILD) -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(VENV)/bin/ninja \
 		-DPython_EXECUTABLE=$(CURDIR)/$(PY) --log-level=ERROR
