@@ -1,0 +1,122 @@
+"""Classification: one of C classes for each input, from logits N,C."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fovea.errors import ConfigError, ShapeError
+from fovea.ops.base import Op, is_number
+from fovea.ops.loss import SoftmaxCrossEntropy
+from fovea.tasks import metrics
+from fovea.tasks.base import Array, Prediction, Task, check_outputs
+
+__all__ = ["ClassPrediction", "Classification"]
+
+
+@dataclass(frozen=True)
+class ClassPrediction(Prediction):
+    """The most probable class, and the ``top`` classes with their probabilities, the highest first."""
+
+    label: str
+    probability: float
+    top: tuple[tuple[str, float], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """``{"label", "probability", "top": [{"label", "probability"}, ...]}``."""
+        top = [{"label": label, "probability": probability} for label, probability in self.top]
+        return {"label": self.label, "probability": self.probability, "top": top}
+
+    def __str__(self) -> str:
+        return "  ".join(f"{label} {probability:.1%}" for label, probability in self.top)
+
+
+@dataclass(frozen=True)
+class Classification(Task):
+    """Softmax classification. ``temperature`` divides the logits wherever probabilities are read (Guo et al. 2017)."""
+
+    primary: ClassVar[tuple[str, bool]] = ("accuracy", True)
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not is_number(self.temperature) or not 1e-6 <= self.temperature <= 1e6:
+            raise ConfigError(
+                "task", f"expected temperature as a number above 0, got {self.temperature!r}; 1.0 is neutral"
+            )
+
+    def loss(
+        self, *, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None, soft_targets: bool = False
+    ) -> Op:
+        """Softmax cross-entropy of integer targets (N,), or of probabilities (N, C) with ``soft_targets``."""
+        weights = None if class_weights is None else tuple(class_weights)
+        return SoftmaxCrossEntropy(label_smoothing=label_smoothing, class_weights=weights, soft_targets=soft_targets)
+
+    def calibrate(self, outputs: Array, targets: Array) -> Task:
+        """The temperature that minimises the cross-entropy of these logits."""
+        logits = _checked(outputs, targets)
+        if not np.isfinite(logits).all():
+            return self
+        return replace(self, temperature=metrics.fit_temperature(logits, targets))
+
+    def decode(self, outputs: Array, *, classes: Sequence[str] | None = None, top_k: int = 5) -> list[Prediction]:
+        """Logits N,C -> a ClassPrediction for each row; classes without names are called by their number."""
+        logits = check_outputs(self.kind, outputs)
+        names = metrics.class_names(classes, logits.shape[1])
+        probabilities = metrics.softmax(logits / self.temperature)
+        order = np.argsort(-probabilities, axis=1, kind="stable")[:, : max(1, top_k)]
+        found: list[Prediction] = []
+        for row, best in zip(probabilities, order, strict=True):
+            top = tuple((names[index], float(row[index])) for index in best)
+            found.append(ClassPrediction(top[0][0], top[0][1], top))
+        return found
+
+    def metrics(
+        self, outputs: Array, targets: Array, *, classes: Sequence[str] | None = None, detail: bool = False
+    ) -> dict[str, Any]:
+        """``loss`` (plain cross-entropy of the raw logits), ``accuracy``, ``top5``.
+
+        In detail also ``per_class`` (name -> precision, recall, f1, support), ``confusion`` (rows are the truth),
+        ``ece`` (15 bins, with the temperature), ``ece_uncalibrated``, ``reliability`` (the bins), ``temperature``.
+        """
+        logits = _checked(outputs, targets)
+        result: dict[str, Any] = {
+            "loss": metrics.cross_entropy(logits, targets),
+            "accuracy": metrics.accuracy(logits, targets),
+            "top5": metrics.accuracy(logits, targets, 5),
+        }
+        if not detail:
+            return result
+        count = logits.shape[1]
+        confusion = metrics.confusion_matrix(logits.argmax(axis=1), targets, count)
+        columns = metrics.per_class(confusion)
+        calibrated = metrics.softmax(logits / self.temperature)
+        return {
+            **result,
+            "per_class": {
+                name: {column: values[index].item() for column, values in columns.items()}
+                for index, name in enumerate(metrics.class_names(classes, count))
+            },
+            "confusion": confusion.tolist(),
+            "ece": metrics.calibration_error(calibrated, targets),
+            "ece_uncalibrated": metrics.calibration_error(metrics.softmax(logits), targets),
+            "reliability": metrics.calibration_bins(calibrated, targets),
+            "temperature": self.temperature,
+        }
+
+
+def _checked(outputs: Array, targets: Array) -> Array:
+    logits = check_outputs("classification", outputs, targets)
+    if targets.dtype.kind not in "iu" or targets.ndim != 1 or targets.min() < 0 or targets.max() >= logits.shape[1]:
+        got = (
+            f"{targets.dtype} {targets.shape}"
+            if targets.dtype.kind not in "iu"
+            else f"{targets.min()} to {targets.max()}"
+        )
+        expected = f"class numbers 0 to {logits.shape[1] - 1} in an integer array (N,)"
+        raise ShapeError(
+            "classification", f"expected targets as {expected}, got {got}; use the data the model was made for"
+        )
+    return logits

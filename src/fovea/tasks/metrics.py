@@ -1,0 +1,149 @@
+"""Numbers that compare outputs with targets. Pure functions of arrays, in float64.
+
+Logits are N,C; targets integers (N,) in [0, C). Sources: Guo et al. 2017, "On calibration of modern neural networks"
+(expected calibration error, temperature scaling).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "accuracy",
+    "calibration_bins",
+    "calibration_error",
+    "confusion_matrix",
+    "cross_entropy",
+    "fit_temperature",
+    "log_softmax",
+    "per_class",
+    "regression_errors",
+    "softmax",
+]
+
+Array = npt.NDArray[Any]
+F64 = npt.NDArray[np.float64]
+
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+
+
+def log_softmax(logits: Array) -> F64:
+    """``x - max(x) - log sum exp(x - max(x))`` over the last axis."""
+    with np.errstate(invalid="ignore"):  # infinite logits give numbers that are not finite, said by who reads them
+        shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+        result: F64 = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return result
+
+
+def softmax(logits: Array) -> F64:
+    """Probabilities over the last axis."""
+    result: F64 = np.exp(log_softmax(logits))
+    return result
+
+
+def cross_entropy(logits: Array, targets: Array) -> float:
+    """Mean of ``-log softmax(logits)[target]``."""
+    return float(-log_softmax(logits)[np.arange(len(targets)), targets].mean())
+
+
+def accuracy(logits: Array, targets: Array, k: int = 1) -> float:
+    """Share of samples whose target is among the k highest logits; of equal logits the first counts as higher.
+
+    A logit that is not a number counts as higher than every other, so that broken outputs never look right.
+    """
+    rows = np.arange(len(targets))
+    own = logits[rows, targets][:, None]
+    before = np.arange(logits.shape[1]) < np.asarray(targets)[:, None]
+    ahead = ~(logits <= own) | ((logits == own) & before)
+    ahead[rows, targets] = ~np.isfinite(own[:, 0])
+    return float((ahead.sum(axis=1) < k).mean())
+
+
+def confusion_matrix(labels: Array, targets: Array, num_classes: int) -> npt.NDArray[np.int64]:
+    """Counts by (target, label): rows are the truth, columns what was predicted."""
+    flat = np.asarray(targets, np.int64) * num_classes + np.asarray(labels, np.int64)
+    return np.bincount(flat, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
+
+
+def per_class(confusion: Array) -> dict[str, F64]:
+    """Arrays ``precision``, ``recall``, ``f1`` and ``support`` (samples of the class); 0 where a ratio is 0 / 0."""
+    hits = np.diag(confusion).astype(np.float64)
+    support, predicted = confusion.sum(axis=1).astype(np.float64), confusion.sum(axis=0).astype(np.float64)
+
+    def ratio(above: F64, below: F64) -> F64:
+        return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+
+    return {
+        "precision": ratio(hits, predicted),
+        "recall": ratio(hits, support),
+        "f1": ratio(2 * hits, support + predicted),
+        "support": support,
+    }
+
+
+def calibration_bins(probabilities: Array, targets: Array, bins: int = 15) -> list[dict[str, float]]:
+    """The reliability diagram: for each of ``bins`` equal-width bins of confidence ((m - 1) / M, m / M] its count,
+    mean confidence and accuracy (Guo et al. 2017, section 2)."""
+    confidence = np.nan_to_num(probabilities.max(axis=1))
+    correct = probabilities.argmax(axis=1) == targets
+    index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    count = np.bincount(index, minlength=bins)
+    share = np.maximum(count, 1)
+    mean_confidence = np.bincount(index, confidence, bins) / share
+    mean_correct = np.bincount(index, correct, bins) / share
+    rows = zip(count.tolist(), mean_confidence.tolist(), mean_correct.tolist(), strict=True)
+    return [{"count": n, "confidence": c, "accuracy": a} for n, c, a in rows]
+
+
+def calibration_error(probabilities: Array, targets: Array, bins: int = 15) -> float:
+    """Expected calibration error, ``sum_m (|B_m| / n) |accuracy(B_m) - confidence(B_m)|`` (Guo et al. 2017, eq. 3)."""
+    rows = calibration_bins(probabilities, targets, bins)
+    return sum(row["count"] * abs(row["accuracy"] - row["confidence"]) for row in rows) / len(targets)
+
+
+def fit_temperature(logits: Array, targets: Array, steps: int = 60) -> float:
+    """The temperature T > 0 that minimises the mean cross-entropy of ``logits / T``, within 0.05 to 20.
+
+    The loss is convex in ``b = 1 / T``: its slope is ``mean(E[z] - z_target)`` and its curvature ``mean(Var[z])``, both
+    under softmax(b z). Newton's steps are kept inside an interval that the sign of the slope shrinks, so they cannot
+    run away where the curvature vanishes. Source: Guo et al. 2017, section 4.2.
+    """
+    z = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    own = z[np.arange(len(targets)), targets]
+    low, high, b = 1.0 / MAX_TEMPERATURE, 1.0 / MIN_TEMPERATURE, 1.0
+    for _ in range(steps):
+        p = softmax(b * z)
+        mean = (p * z).sum(axis=1)
+        slope = float((mean - own).mean())
+        curvature = float(((p * z**2).sum(axis=1) - mean**2).mean())
+        low, high = (b, high) if slope < 0 else (low, b)
+        newton = b - slope / curvature if curvature > 0 else np.inf
+        step = newton if low < newton < high else (low * high) ** 0.5
+        if abs(step - b) <= 1e-10 * b:
+            break
+        b = step
+    return 1.0 / b
+
+
+def regression_errors(values: Array, targets: Array) -> dict[str, float]:
+    """For N,V arrays: ``mae`` mean |v - t|, ``rmse`` sqrt(mean (v - t)^2), ``r2`` 1 - sum (v - t)^2 / sum (t - mean t)^2.
+
+    The mean of t is taken for each of the V values; r2 is 0 when the targets do not vary.
+    """
+    error = values.astype(np.float64) - targets
+    spread = float(((targets - targets.mean(axis=0, dtype=np.float64)) ** 2).sum())
+    squares = float((error**2).sum())
+    return {
+        "mae": float(np.abs(error).mean()),
+        "rmse": float(np.sqrt((error**2).mean())),
+        "r2": 1.0 - squares / spread if spread > 0 else 0.0,
+    }
+
+
+def class_names(classes: Sequence[str] | None, count: int) -> list[str]:
+    """The names of ``count`` classes: their numbers where there are none."""
+    return list(classes) if classes and len(classes) == count else [str(index) for index in range(count)]
