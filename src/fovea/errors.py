@@ -60,7 +60,7 @@ class NonFiniteError(FoveaError):
     """A loss or activation that became infinite or not a number."""
 
 
-class MissingExtra(FoveaError):  # noqa: N818 - the name says what is missing, as users read it
+class MissingExtra(FoveaError):
     """A feature whose optional dependencies are not installed."""
 
     def __init__(self, where: str, extra: str, why: str) -> None:

@@ -39,7 +39,12 @@ def philox(counter: tuple[Any, Any, Any, Any], key_low: Any, key_high: Any) -> t
             k0 = (k0 + np.uint64(_WEYL_0)) & _LOW
             k1 = (k1 + np.uint64(_WEYL_1)) & _LOW
         product_0, product_1 = _MULTIPLIER_0 * c0, _MULTIPLIER_1 * c2
-        c0, c1, c2, c3 = (product_1 >> _SHIFT) ^ c1 ^ k0, product_1 & _LOW, (product_0 >> _SHIFT) ^ c3 ^ k1, product_0 & _LOW
+        c0, c1, c2, c3 = (
+            (product_1 >> _SHIFT) ^ c1 ^ k0,
+            product_1 & _LOW,
+            (product_0 >> _SHIFT) ^ c3 ^ k1,
+            product_0 & _LOW,
+        )
     return c0, c1, c2, c3
 
 
@@ -65,7 +70,8 @@ def fold_in(keys: Keys, data: Any) -> Any:
 
 
 def bits(keys: Keys, count: int) -> U32:
-    """``count`` 32-bit words for each key: shape ``keys.shape + (count,)``; a longer draw begins with the shorter one."""
+    """``count`` 32-bit words for each key: shape ``keys.shape + (count,)``; a longer draw begins with the shorter
+    one."""
     keys = np.asarray(keys, np.uint64)
     blocks = -(-int(count) // 4)
     words = np.empty((*keys.shape, blocks, 4), np.uint32)

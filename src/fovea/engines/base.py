@@ -1,6 +1,7 @@
 """The contract between a model and the engines that compute it, on one page.
 
-An ``Engine`` turns a graph into a ``Plan``: the graph compiled for a batch capacity, an input size and a purpose. A plan
+An ``Engine`` turns a graph into a ``Plan``: the graph compiled for a batch capacity, an input size and a purpose. A
+plan
 shares the model's ParameterStore and owns its buffers; it serves one caller at a time.
 """
 
@@ -31,7 +32,8 @@ Outputs = Any
 
 @dataclass(frozen=True)
 class PlanSpec:
-    """What to compile, checked and resolved once for all engines. Shapes in ``graph`` are closed; losses are attached."""
+    """What to compile, checked and resolved once for all engines. Shapes in ``graph`` are closed; losses are
+    attached."""
 
     graph: Graph
     inputs: tuple[str, ...]
@@ -52,13 +54,15 @@ class PlanSpec:
     device: str | None
 
     def trains(self, node: Node) -> bool:
-        """Training mode of one node: a layer with parameters that are all frozen (its batch statistics too) runs as in inference."""
+        """Training mode of one node: a layer with parameters that are all frozen (its batch statistics too) runs as
+        in inference."""
         return self.training and (not node.parameters or any(path in self.trainable for path in node.parameters))
 
 
 @dataclass(frozen=True)
 class Step:
-    """Result of a training step: total loss (weighted sum, before the update), each loss, outputs, gradient norm before clipping."""
+    """Result of a training step: total loss (weighted sum, before the update), each loss, outputs, gradient norm
+    before clipping."""
 
     loss: float
     losses: tuple[float, ...]
@@ -67,7 +71,8 @@ class Step:
 
 
 class Plan(abc.ABC):
-    """A compiled graph. Every call takes any n up to ``spec.batch_size`` samples. Arrays that it returns belong to the caller."""
+    """A compiled graph. Every call takes any n up to ``spec.batch_size`` samples. Arrays that it returns belong to
+    the caller."""
 
     def __init__(self, spec: PlanSpec, store: ParameterStore) -> None:
         self.spec = spec
@@ -79,7 +84,8 @@ class Plan(abc.ABC):
 
     @abc.abstractmethod
     def forward(self, *inputs: Array, out: Array | None = None, step: int = 0) -> Outputs:
-        """Network inputs N,... -> outputs. ``step`` keys the randomness of a training plan; ``out`` receives a single output."""
+        """Network inputs N,... -> outputs. ``step`` keys the randomness of a training plan; ``out`` receives a single
+        output."""
 
     @abc.abstractmethod
     def loss(self, targets: Array | Sequence[Array], weights: Sequence[float] | None = None) -> tuple[float, ...]:
@@ -87,9 +93,11 @@ class Plan(abc.ABC):
 
     @abc.abstractmethod
     def backward(self, grad_outputs: Array | Sequence[Array | None]) -> dict[str, Array]:
-        """Gradients of ``sum(grad_outputs * outputs)`` for the nodes of ``wrt``; parameter gradients add to ``gradients``.
+        """Gradients of ``sum(grad_outputs * outputs)`` for the nodes of ``wrt``; parameter gradients add to
+        ``gradients``.
 
-        Works after ``forward`` of a training plan, and of an inference plan compiled with ``wrt`` (running statistics, no
+        Works after ``forward`` of a training plan, and of an inference plan compiled with ``wrt`` (running
+        statistics, no
         dropout).
         """
 
@@ -97,7 +105,8 @@ class Plan(abc.ABC):
     def loss_backward(
         self, targets: Array | Sequence[Array], weights: Sequence[float] | None = None, scale: float = 1.0
     ) -> tuple[float, ...]:
-        """The losses of the last forward, and their gradients times ``scale``, added to ``gradients``; ``wrt`` fills ``wrt_gradients``."""
+        """The losses of the last forward, and their gradients times ``scale``, added to ``gradients``; ``wrt`` fills
+        ``wrt_gradients``."""
 
     @abc.abstractmethod
     def update(self, lr: float) -> float:
@@ -105,7 +114,13 @@ class Plan(abc.ABC):
 
     @abc.abstractmethod
     def train_step(
-        self, inputs: Array | Sequence[Array], targets: Array | Sequence[Array], *, lr: float, step: int, loss_weights: Sequence[float] | None = None
+        self,
+        inputs: Array | Sequence[Array],
+        targets: Array | Sequence[Array],
+        *,
+        lr: float,
+        step: int,
+        loss_weights: Sequence[float] | None = None,
     ) -> Step:
         """forward, loss, backward and update in one call."""
 
@@ -122,15 +137,26 @@ class Plan(abc.ABC):
     def check_inputs(self, names: Sequence[str], arrays: Sequence[Array]) -> list[Array]:
         """The arrays in their declared dtypes, C-contiguous. Raises ShapeError naming the input that does not fit."""
         if len(arrays) != len(names):
-            raise ShapeError("plan", f"expected {len(names)} input array(s) ({', '.join(names)}), got {len(arrays)}; give one per input")
+            raise ShapeError(
+                "plan",
+                f"expected {len(names)} input array(s) ({', '.join(names)}), got {len(arrays)}; give one per input",
+            )
         checked, n = [], None
         for name, given in zip(names, arrays, strict=True):
             array, shape = np.asarray(given), self.spec.graph.shape(name)
             if array.shape[1:] != shape or array.ndim == 0:
-                raise ShapeError(name, f"expected an array {('N', *shape)}, got {array.shape}; images are N,H,W,C, one image is image[None]")
+                raise ShapeError(
+                    name,
+                    f"expected an array {('N', *shape)}, got {array.shape}; images are N,H,W,C, one image is "
+                    "image[None]",
+                )
             n = array.shape[0] if n is None else n
             if array.shape[0] != n or not 1 <= n <= self.spec.batch_size:
-                raise ShapeError(name, f"expected 1 to {self.spec.batch_size} samples, the same number in every input, got {array.shape[0]}; compile with a larger batch_size")
+                raise ShapeError(
+                    name,
+                    f"expected 1 to {self.spec.batch_size} samples, the same number in every input, got "
+                    f"{array.shape[0]}; compile with a larger batch_size",
+                )
             checked.append(np.ascontiguousarray(array, self._dtype(name, array)))
         return checked
 
@@ -146,7 +172,8 @@ class Plan(abc.ABC):
 
 
 class Engine(abc.ABC):
-    """Compiles plans. ``unsupported`` names kinds of op it cannot compute, with the reason; compiling one is an error, never a silent fallback."""
+    """Compiles plans. ``unsupported`` names kinds of op it cannot compute, with the reason; compiling one is an
+    error, never a silent fallback."""
 
     name: ClassVar[str]
     unsupported: ClassVar[Mapping[str, str]] = {}
@@ -157,9 +184,16 @@ class Engine(abc.ABC):
         spec = prepare(graph, **options)
         for node in spec.graph.nodes.values():
             if node.op.kind in self.unsupported:
-                raise EngineError(node.name, f"the {self.name} engine does not compute {node.op.kind}: {self.unsupported[node.op.kind]}; use another engine")
+                raise EngineError(
+                    node.name,
+                    f"the {self.name} engine does not compute {node.op.kind}: "
+                    f"{self.unsupported[node.op.kind]}; use another engine",
+                )
         if spec.precision not in self.precisions:
-            raise EngineError(self.name, f"expected precision {' or '.join(self.precisions)}, got {spec.precision!r}; choose one of them")
+            raise EngineError(
+                self.name,
+                f"expected precision {' or '.join(self.precisions)}, got {spec.precision!r}; choose one of them",
+            )
         return self.plan(spec, store)
 
     @abc.abstractmethod
@@ -184,11 +218,14 @@ def prepare(
 ) -> PlanSpec:
     """Check and resolve what the caller asked for.
 
-    ``trainable``: None for all parameters of a training plan, else paths, path prefixes ("stage1") or patterns ("*.bias").
+    ``trainable``: None for all parameters of a training plan, else paths, path prefixes ("stage1") or patterns
+    ("*.bias").
     Raises GraphError, ShapeError or EngineError in one line.
     """
     if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-        raise EngineError("compile", f"expected batch_size as an integer of at least 1, got {batch_size!r}; give the largest batch")
+        raise EngineError(
+            "compile", f"expected batch_size as an integer of at least 1, got {batch_size!r}; give the largest batch"
+        )
     shapes = graph.input_shapes if input_shape is None else _shapes(graph, input_shape)
     if any(size is None for shape in shapes for size in shape):
         raise ShapeError("compile", f"expected closed input sizes, got {shapes}; give input_shape=(H, W, C)")
@@ -198,29 +235,53 @@ def prepare(
     for name in (*keep, *wrt):
         closed.node(name)
     if optimizer is not None and (not training or not objective.losses):
-        raise EngineError("compile", "expected training=True and a loss with an optimizer; add them or leave the optimizer out")
+        raise EngineError(
+            "compile", "expected training=True and a loss with an optimizer; add them or leave the optimizer out"
+        )
     paths = match_paths(list(closed.parameters()), trainable) if training else frozenset()
     spec = PlanSpec(
-        objective.graph, closed.inputs, objective.targets, closed.outputs, objective.losses, objective.weights,
-        int(batch_size), training, tuple(keep), tuple(wrt), paths, frozenset(), optimizer, precision, device,
+        objective.graph,
+        closed.inputs,
+        objective.targets,
+        closed.outputs,
+        objective.losses,
+        objective.weights,
+        int(batch_size),
+        training,
+        tuple(keep),
+        tuple(wrt),
+        paths,
+        frozenset(),
+        optimizer,
+        precision,
+        device,
     )
     return replace(spec, differentiated=_differentiated(spec))
 
 
 def _shapes(graph: Graph, given: Shape | Sequence[Shape]) -> tuple[Shape, ...]:
     nested = given and isinstance(given[0], (tuple, list))
-    return tuple(tuple(shape) for shape in given) if nested else (tuple(given),)  # type: ignore[arg-type,union-attr]
+    return tuple(tuple(shape) for shape in given) if nested else (tuple(given),)  # type: ignore[arg-type]
 
 
 def match_paths(paths: Sequence[str], patterns: Sequence[str] | None) -> frozenset[str]:
-    """Paths that equal, lie below or match one of the patterns. Raises GraphError for a pattern that matches nothing."""
+    """Paths that equal, lie below or match one of the patterns. Raises GraphError for a pattern that matches
+    nothing."""
     if patterns is None:
         return frozenset(paths)
     chosen: set[str] = set()
     for pattern in patterns:
-        hits = {path for path in paths if path == pattern or path.startswith(pattern + ".") or fnmatch.fnmatchcase(path, pattern)}
+        hits = {
+            path
+            for path in paths
+            if path == pattern or path.startswith(pattern + ".") or fnmatch.fnmatchcase(path, pattern)
+        }
         if not hits:
-            raise GraphError("trainable", f"expected a parameter path, a prefix or a pattern, got {pattern!r} which matches nothing; see model.parameters()")
+            raise GraphError(
+                "trainable",
+                f"expected a parameter path, a prefix or a pattern, got {pattern!r} which matches nothing; see "
+                "model.parameters()",
+            )
         chosen |= hits
     return frozenset(chosen)
 

@@ -1,4 +1,5 @@
-"""Ways to write a network down: a chain, a residual block, parallel branches. Each is called on symbolic values like an op."""
+"""Ways to write a network down: a chain, a residual block, parallel branches. Each is called on symbolic values like
+an op."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from typing import Any
 
 from fovea.errors import GraphError
 from fovea.graph.graph import Graph
-from fovea.ops import Add, Concat, Input, scope
+from fovea.ops import Add, Concat, Input, Op, scope
 from fovea.ops.value import Value
 
 __all__ = ["Layer", "Parallel", "Residual", "Sequential", "build"]
@@ -49,13 +50,14 @@ class Sequential:
 
 
 class Residual:
-    """``body(x) + shortcut(x)``; the identity when no shortcut is given. Source: He et al. 2016, "Deep residual learning", equation 1."""
+    """``body(x) + shortcut(x)``; the identity when no shortcut is given. Source: He et al. 2016, "Deep residual
+    learning", equation 1."""
 
     def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
         self.body = body
         self.shortcut = shortcut
 
-    def __call__(self, value: Value, name: str | None = None) -> Any:
+    def __call__(self, value: Value, *, name: str | None = None) -> Any:
         with scope("residual", name):
             # the body's names stand directly in the block's scope: block1.conv1, block1.shortcut.conv1
             result = self.body.inline(value) if isinstance(self.body, Sequential) else self.body(value)
@@ -73,21 +75,23 @@ class Parallel:
         self.branches = Sequential(*branches).layers
         self.join = Concat() if join is None else join
 
-    def __call__(self, value: Value, name: str | None = None) -> Any:
+    def __call__(self, value: Value, *, name: str | None = None) -> Any:
         with scope("parallel", name):
             return self.join(*(call(branch, (value,), branch_name) for branch_name, branch in self.branches))
 
 
 def call(layer: Layer, values: tuple[Value, ...], name: str | None) -> Any:
     """layer(*values), named when it is a fovea layer; a plain function gets a scope of its own name."""
-    if hasattr(layer, "kind") or isinstance(layer, (Sequential, Residual, Parallel, Graph)):
-        return layer(*values, name=name)
+    if isinstance(layer, (Op, Sequential, Residual, Parallel, Graph)):
+        named: Callable[..., Any] = layer
+        return named(*values, name=name)
     with scope(getattr(layer, "__name__", "block").strip("_<>"), name):
         return layer(*values)
 
 
 def build(network: Layer | Graph, input_shape: Any) -> Graph:
-    """The graph of a network for one input shape ``(*spatial, C)``; None leaves a size open. A Graph is returned as it is."""
+    """The graph of a network for one input shape ``(*spatial, C)``; None leaves a size open. A Graph is returned as
+    it is."""
     if isinstance(network, Graph):
         return network if input_shape is None else network.at(tuple(input_shape))
     if input_shape is None:

@@ -1,4 +1,5 @@
-"""The graph: named nodes (op + inputs) in topological order, one or more inputs and outputs. Tied to no engine or batch size."""
+"""The graph: named nodes (op + inputs) in topological order, one or more inputs and outputs. Tied to no engine or
+batch size."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ class Ref(NamedTuple):
     """One output of a node."""
 
     node: str
-    index: int = 0
+    index: int = 0  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a Ref
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Graph:
     ['input1', 'conv1']
 
     Node names are kind + count within their scope ("stage1.block1.conv2"); ``name=`` and the keys of dicts override.
-    Raises GraphError for values that do not come from the inputs, ShapeError (naming node and shapes) when shapes clash.
+    Raises GraphError for values that do not come from the inputs, ShapeError (naming node and shapes) when shapes
+    clash.
     """
 
     def __init__(self, inputs: Value | Sequence[Value], outputs: Value | Sequence[Value]) -> None:
@@ -60,7 +62,8 @@ class Graph:
         order = _trace(input_values, output_values)
         names = _name(order)
         entries = [
-            (names[item], item.op, tuple(Ref(names[value.source], value.index) for value in item.inputs)) for item in order
+            (names[item], item.op, tuple(Ref(names[value.source], value.index) for value in item.inputs))
+            for item in order
         ]
         self._build(
             entries,
@@ -77,7 +80,9 @@ class Graph:
         graph._build(list(entries), tuple(inputs), tuple(outputs))
         return graph
 
-    def _build(self, entries: list[tuple[str, Op, tuple[Ref, ...]]], inputs: tuple[str, ...], outputs: tuple[Ref, ...]) -> None:
+    def _build(
+        self, entries: list[tuple[str, Op, tuple[Ref, ...]]], inputs: tuple[str, ...], outputs: tuple[Ref, ...]
+    ) -> None:
         self.nodes: dict[str, Node] = {}
         self.inputs = inputs
         self.outputs = outputs
@@ -89,7 +94,9 @@ class Graph:
             self.shape(ref)
         for name in inputs:
             if name not in self.nodes or self.nodes[name].op.kind != "input":
-                raise GraphError(name, "expected a graph input made by fovea.Input, got another node; list only Input values")
+                raise GraphError(
+                    name, "expected a graph input made by fovea.Input, got another node; list only Input values"
+                )
 
     def _infer(self, name: str, op: Op, refs: tuple[Ref, ...]) -> Node:
         if op.arity is not None and len(refs) != op.arity:
@@ -110,7 +117,9 @@ class Graph:
         ref = Ref(ref) if isinstance(ref, str) else ref
         node = self.node(ref.node)
         if not 0 <= ref.index < len(node.output_shapes):
-            raise GraphError(ref.node, f"expected an output index below {len(node.output_shapes)}, got {ref.index}; choose another")
+            raise GraphError(
+                ref.node, f"expected an output index below {len(node.output_shapes)}, got {ref.index}; choose another"
+            )
         return node.output_shapes[ref.index]
 
     def node(self, name: str) -> Node:
@@ -149,16 +158,24 @@ class Graph:
     def at(self, *input_shapes: Shape, dtypes: Mapping[str, str] | None = None) -> Graph:
         """The same graph with other input shapes (closing open sizes, say) and, by name, other input dtypes."""
         if len(input_shapes) != len(self.inputs):
-            raise ShapeError("graph", f"expected {len(self.inputs)} input shape(s), got {len(input_shapes)}; give one per input")
+            raise ShapeError(
+                "graph", f"expected {len(self.inputs)} input shape(s), got {len(input_shapes)}; give one per input"
+            )
         shapes = dict(zip(self.inputs, input_shapes, strict=True))
         entries = []
         for node in self.nodes.values():
             op = node.op
             if node.name in shapes:
                 declared, given = self.shape(node.name), shapes[node.name]
-                fits = len(declared) == len(given) and all(a is None or a == b for a, b in zip(declared, given, strict=True))
+                fits = len(declared) == len(given) and all(
+                    a is None or a == b for a, b in zip(declared, given, strict=True)
+                )
                 if not fits:
-                    raise ShapeError(node.name, f"expected input {('N', *declared)}, got {('N', *given)}; resize the input, or build the model with None for open sizes")
+                    raise ShapeError(
+                        node.name,
+                        f"expected input {('N', *declared)}, got {('N', *given)}; resize the input, or build "
+                        "the model with None for open sizes",
+                    )
                 op = type(op)(given, (dtypes or {}).get(node.name, getattr(op, "dtype", "float32")))  # type: ignore[call-arg]
             entries.append((node.name, op, node.inputs))
         return Graph.from_nodes(entries, self.inputs, self.outputs)
@@ -175,7 +192,9 @@ class Graph:
     def __call__(self, *values: Value, name: str | None = None) -> Any:
         """Use the graph as a layer inside another one: its nodes are recorded again, in a scope of their own."""
         if len(values) != len(self.inputs):
-            raise GraphError("graph", f"expected {len(self.inputs)} value(s), got {len(values)}; give one per graph input")
+            raise GraphError(
+                "graph", f"expected {len(self.inputs)} value(s), got {len(values)}; give one per graph input"
+            )
         made: dict[Ref, Value] = {Ref(name_): value for name_, value in zip(self.inputs, values, strict=True)}
         with scope("graph", name):
             for node in self.nodes.values():
@@ -188,13 +207,19 @@ class Graph:
         return outputs[0] if len(outputs) == 1 else outputs
 
     def __repr__(self) -> str:
-        return f"Graph({len(self.nodes)} nodes, inputs {list(self.inputs)}, outputs {[ref.node for ref in self.outputs]})"
+        return (
+            f"Graph({len(self.nodes)} nodes, inputs {list(self.inputs)}, outputs {[ref.node for ref in self.outputs]})"
+        )
 
 
 def _values(field: str, given: Value | Sequence[Value]) -> tuple[Value, ...]:
     values = (given,) if isinstance(given, Value) else tuple(given) if isinstance(given, (list, tuple)) else ()
     if not values or not all(isinstance(value, Value) for value in values):
-        raise GraphError("graph", f"expected {field} as symbolic values, got {type(given).__name__}; make them with fovea.Input and by calling ops")
+        raise GraphError(
+            "graph",
+            f"expected {field} as symbolic values, got {type(given).__name__}; make them with fovea.Input and "
+            "by calling ops",
+        )
     return values
 
 
@@ -207,7 +232,10 @@ def _trace(inputs: tuple[Value, ...], outputs: tuple[Value, ...]) -> list[Applic
         if item in found:
             continue
         if item.op.kind == "input":
-            raise GraphError(item.name or "input", "an output depends on a fovea.Input that is not among the graph's inputs; add it to inputs=")
+            raise GraphError(
+                item.name or "input",
+                "an output depends on a fovea.Input that is not among the graph's inputs; add it to inputs=",
+            )
         found[item] = None
         pending.extend(value.source for value in item.inputs)
     return sorted(found, key=lambda item: item.order)
@@ -216,26 +244,31 @@ def _trace(inputs: tuple[Value, ...], outputs: tuple[Value, ...]) -> list[Applic
 def _name(order: list[Application]) -> dict[Application, str]:
     """Final dotted names. Numbering counts applications and scopes of one stem within their parent scope, in order."""
     scopes: set[Scope] = set()
-    for item in order:
-        parent = item.scope
+    for application in order:
+        parent = application.scope
         while parent is not None:
             scopes.add(parent)
             parent = parent.parent
-    taken: dict[Scope | None, set[str]] = {}
     items: list[Application | Scope] = sorted([*order, *scopes], key=lambda item: item.order)
+    taken: dict[Scope | None, set[str]] = {}
     for item in items:
+        level, _ = _level_and_stem(item)
+        used = taken.setdefault(level, set())
         if item.name is not None:
-            level = item.parent if isinstance(item, Scope) else item.scope
-            if item.name in taken.setdefault(level, set()):
+            if item.name in used:
                 raise GraphError(item.name, "expected every name once in its scope, got it twice; rename one of them")
-            taken[level].add(item.name)
+            used.add(item.name)
     paths: dict[Application | Scope, str] = {}
     counts: dict[tuple[Scope | None, str], int] = {}
     for item in items:
-        level, stem = (item.parent, item.stem) if isinstance(item, Scope) else (item.scope, item.op.kind)
+        level, stem = _level_and_stem(item)
         local = item.name
-        while local is None or (item.name is None and local in taken.setdefault(level, set())):
+        while local is None or (item.name is None and local in taken[level]):
             counts[level, stem] = counts.get((level, stem), 0) + 1
             local = f"{stem}{counts[level, stem]}"
         paths[item] = f"{paths[level]}.{local}" if level is not None else local
-    return {item: paths[item] for item in order}
+    return {application: paths[application] for application in order}
+
+
+def _level_and_stem(item: Application | Scope) -> tuple[Scope | None, str]:
+    return (item.parent, item.stem) if isinstance(item, Scope) else (item.scope, item.op.kind)

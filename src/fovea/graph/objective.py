@@ -19,7 +19,8 @@ Loss = Op | Graph | Mapping[str, tuple[Op, float]] | None
 
 @dataclass(frozen=True)
 class Objective:
-    """A graph with its losses. ``graph.outputs`` are still the network's own; ``total = sum_i weights[i] * losses[i]``."""
+    """A graph with its losses. ``graph.outputs`` are still the network's own; ``total = sum_i weights[i] *
+    losses[i]``."""
 
     graph: Graph
     losses: tuple[Ref, ...] = ()
@@ -31,7 +32,8 @@ class Objective:
 def attach(graph: Graph, loss: Loss) -> Objective:
     """The objective of a loss op (for one output), a dict ``{output node: (loss op, weight)}``, or a loss graph.
 
-    A loss graph's first inputs take the network's outputs in order, its further inputs are targets, its outputs scalars.
+    A loss graph's first inputs take the network's outputs in order, its further inputs are targets, its outputs
+    scalars.
     Raises GraphError when outputs and losses do not match.
     """
     if loss is None:
@@ -42,14 +44,22 @@ def attach(graph: Graph, loss: Loss) -> Objective:
         pairs = [(_output(graph, name), op, float(weight)) for name, (op, weight) in loss.items()]
     elif len(graph.outputs) != 1:
         names = ", ".join(ref.node for ref in graph.outputs)
-        raise GraphError("loss", f"expected a dict {{output: (loss, weight)}} for the outputs {names}, got one loss; name the output it is for")
+        raise GraphError(
+            "loss",
+            f"expected a dict {{output: (loss, weight)}} for the outputs {names}, got one loss; name the "
+            "output it is for",
+        )
     else:
         pairs = [(graph.outputs[0], loss, 1.0)]
-    entries: list[tuple[str, Op, tuple[Ref, ...]]] = [(node.name, node.op, node.inputs) for node in graph.nodes.values()]
+    entries: list[tuple[str, Op, tuple[Ref, ...]]] = [
+        (node.name, node.op, node.inputs) for node in graph.nodes.values()
+    ]
     losses, targets = [], []
     for ref, op, _ in pairs:
         if not getattr(op, "is_loss", False):
-            raise GraphError("loss", f"expected a loss op such as fovea.SoftmaxCrossEntropy(), got {op!r}; choose a loss")
+            raise GraphError(
+                "loss", f"expected a loss op such as fovea.SoftmaxCrossEntropy(), got {op!r}; choose a loss"
+            )
         suffix = "" if len(pairs) == 1 else f".{ref.node}"
         integers = isinstance(op, SoftmaxCrossEntropy) and not op.soft_targets
         target = _Input(op.target_shape(graph.shape(ref)), "int64" if integers else "float32")  # type: ignore[attr-defined]
@@ -64,25 +74,42 @@ def _output(graph: Graph, name: Any) -> Ref:
     for ref in graph.outputs:
         if name in (ref.node, ref):
             return ref
-    raise GraphError("loss", f"expected the name of an output, got {name!r}; outputs are {', '.join(ref.node for ref in graph.outputs)}")
+    raise GraphError(
+        "loss",
+        f"expected the name of an output, got {name!r}; outputs are {', '.join(ref.node for ref in graph.outputs)}",
+    )
 
 
 def _attach_graph(graph: Graph, loss: Graph) -> Objective:
     count = len(graph.outputs)
     if len(loss.inputs) < count or any(shape != () for shape in loss.output_shapes):
-        raise GraphError("loss", f"expected a loss graph with {count} or more inputs and scalar outputs, got {loss!r}; end it with a loss op")
+        raise GraphError(
+            "loss",
+            f"expected a loss graph with {count} or more inputs and scalar outputs, got {loss!r}; end it with "
+            "a loss op",
+        )
     renamed: dict[str, Ref] = {}
-    entries: list[tuple[str, Op, tuple[Ref, ...]]] = [(node.name, node.op, node.inputs) for node in graph.nodes.values()]
+    entries: list[tuple[str, Op, tuple[Ref, ...]]] = [
+        (node.name, node.op, node.inputs) for node in graph.nodes.values()
+    ]
     for name, ref in zip(loss.inputs[:count], graph.outputs, strict=True):
         if loss.shape(name) != graph.shape(ref):
-            raise GraphError("loss", f"expected the loss graph's input {name} with shape {graph.shape(ref)}, got {loss.shape(name)}; rebuild it for this network")
+            raise GraphError(
+                "loss",
+                f"expected the loss graph's input {name} with shape {graph.shape(ref)}, got "
+                f"{loss.shape(name)}; rebuild it for this network",
+            )
         renamed[name] = ref
     for node in loss.nodes.values():
         if node.name in renamed:
             continue
         own = f"loss.{node.name}"
-        refs = tuple(renamed[ref.node] if ref.node in renamed else Ref(f"loss.{ref.node}", ref.index) for ref in node.inputs)
+        refs = tuple(
+            renamed[ref.node] if ref.node in renamed else Ref(f"loss.{ref.node}", ref.index) for ref in node.inputs
+        )
         entries.append((own, node.op, refs))
     targets = tuple(f"loss.{name}" for name in loss.inputs[count:])
     losses = tuple(renamed.get(ref.node, Ref(f"loss.{ref.node}", ref.index)) for ref in loss.outputs)
-    return Objective(Graph.from_nodes(entries, (*graph.inputs, *targets), graph.outputs), losses, (1.0,) * len(losses), targets)
+    return Objective(
+        Graph.from_nodes(entries, (*graph.inputs, *targets), graph.outputs), losses, (1.0,) * len(losses), targets
+    )

@@ -19,7 +19,8 @@ Array = npt.NDArray[np.float32]
 
 @dataclass
 class ParameterStore:
-    """Arrays by path, float32 and C-contiguous, updated in place. ``version`` counts changes: packed copies renew by it.
+    """Arrays by path, float32 and C-contiguous, updated in place. ``version`` counts changes: packed copies renew by
+    it.
 
     ``updates`` counts optimiser updates (Adam's t); ``seed`` keys the randomness of training (dropout).
     """
@@ -54,11 +55,17 @@ class ParameterStore:
         own = self.tensors()
         unknown = [path for path in values if path not in own]
         if unknown:
-            raise GraphError(where, f"expected paths of this model, got {', '.join(unknown[:3])}; see model.parameters()")
+            raise GraphError(
+                where, f"expected paths of this model, got {', '.join(unknown[:3])}; see model.parameters()"
+            )
         arrays = {path: np.asarray(value, np.float32) for path, value in values.items()}
         for path, array in arrays.items():
             if array.shape != own[path].shape:
-                raise GraphError(where, f"expected {path} with shape {own[path].shape}, got {array.shape}; the weights are from another architecture")
+                raise GraphError(
+                    where,
+                    f"expected {path} with shape {own[path].shape}, got {array.shape}; the weights are from "
+                    "another architecture",
+                )
         for path, array in arrays.items():
             own[path][...] = array
         self.touch()
@@ -79,7 +86,10 @@ class ParameterStore:
             {path: array.copy() for path, array in self.parameters.items()},
             {path: array.copy() for path, array in self.buffers.items()},
             self.seed,
-            {path: {slot: array.copy() for slot, array in state.items()} for path, state in self.optimizer_state.items()},
+            {
+                path: {slot: array.copy() for slot, array in state.items()}
+                for path, state in self.optimizer_state.items()
+            },
             {path: array.copy() for path, array in self.ema.items()},
             self.updates,
             self.version,

@@ -1,6 +1,18 @@
 """What a layer is: declarations, shape rules, parameters. No arithmetic on tensors."""
 
-from fovea.ops.activation import GELU, HardSigmoid, HardSwish, LeakyReLU, PReLU, ReLU, ReLU6, Sigmoid, SiLU, Softmax, Tanh
+from fovea.ops.activation import (
+    GELU,
+    HardSigmoid,
+    HardSwish,
+    LeakyReLU,
+    PReLU,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Tanh,
+)
 from fovea.ops.base import OPS, Op, ParamSpec, Shape
 from fovea.ops.conv import Conv, ConvTranspose
 from fovea.ops.dense import Dense, MatMul

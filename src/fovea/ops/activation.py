@@ -60,7 +60,9 @@ class PReLU(Op):
 
     def parameters(self, *inputs: Shape) -> dict[str, ParamSpec]:
         if not inputs[0] or inputs[0][-1] is None:
-            raise ShapeError(self.kind, f"expected known channels, got {('N', *inputs[0])}; put it behind a layer with channels")
+            raise ShapeError(
+                self.kind, f"expected known channels, got {('N', *inputs[0])}; put it behind a layer with channels"
+            )
         return {"weight": ParamSpec((inputs[0][-1],), "value", decay=False, value=0.25)}
 
 
@@ -111,7 +113,8 @@ class HardSwish(Op):
 
 @dataclass(frozen=True)
 class Softmax(Op):
-    """``exp(x_i) / sum_j exp(x_j)`` along one axis of N,*spatial,C (the channels by default); logits -> probabilities."""
+    """``exp(x_i) / sum_j exp(x_j)`` along one axis of N,*spatial,C (the channels by default); logits ->
+    probabilities."""
 
     axis: int = -1
 

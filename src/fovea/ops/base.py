@@ -1,6 +1,8 @@
-"""What an op is: a frozen declaration of one kind of layer. It holds fields, a shape rule and parameter shapes, never tensors.
+"""What an op is: a frozen declaration of one kind of layer. It holds fields, a shape rule and parameter shapes, never
+tensors.
 
-Shapes here are those of ONE sample, without the batch axis: ``(H, W, C)`` for images, ``(C,)`` for vectors, ``()`` for a
+Shapes here are those of ONE sample, without the batch axis: ``(H, W, C)`` for images, ``(C,)`` for vectors, ``()``
+for a
 loss. ``None`` stands for a spatial size that is still open. Axis numbers that users give count the whole array
 ``N,*spatial,C``: ``-1`` is the channel axis, ``0`` the batch axis, which no op may touch.
 """
@@ -30,7 +32,8 @@ OPS: dict[str, type[Op]] = {}
 class ParamSpec:
     """Shape and starting value of one parameter or buffer.
 
-    ``init``: "weight" (the initialiser chosen for the model; ``fan_in``/``fan_out`` guide it), "zeros", "ones", "value" (``value``).
+    ``init``: "weight" (the initialiser chosen for the model; ``fan_in``/``fan_out`` guide it), "zeros", "ones",
+    "value" (``value``).
     ``decay``: whether weight decay applies (weights yes; biases, norms no).
     """
 
@@ -125,18 +128,25 @@ def op_from_dict(where: str, fields: Mapping[str, Any]) -> Op:
     """The op that ``to_dict`` described. Raises ModelFileError for unknown kinds, fields, or values an op refuses."""
     kind = fields.get("kind")
     if not isinstance(kind, str) or kind not in OPS:
-        raise ModelFileError(where, f"expected a known kind of op, got {str(kind)[:40]!r}; the file may be from a newer version")
+        raise ModelFileError(
+            where, f"expected a known kind of op, got {str(kind)[:40]!r}; the file may be from a newer version"
+        )
     declared = {field.name for field in dataclasses.fields(OPS[kind])}  # type: ignore[arg-type]
     given = {name: _frozen(value) for name, value in fields.items() if name != "kind"}
     if not set(given) <= declared:
         unknown = ", ".join(sorted(map(str, set(given) - declared)))[:80]
-        raise ModelFileError(where, f"expected the fields of op {kind!r}, got unknown field(s) {unknown}; the file may be from a newer version")
+        raise ModelFileError(
+            where,
+            f"expected the fields of op {kind!r}, got unknown field(s) {unknown}; the file may be from a newer version",
+        )
     try:
         return OPS[kind](**given)
     except (OpError, ShapeError):
         raise
     except Exception as error:  # a hostile file may hold any value in any field
-        raise ModelFileError(where, f"expected valid fields for op {kind!r}, got {type(error).__name__}; the file is damaged") from None
+        raise ModelFileError(
+            where, f"expected valid fields for op {kind!r}, got {type(error).__name__}; the file is damaged"
+        ) from None
 
 
 def size_of(shape: Shape) -> int:
@@ -150,16 +160,25 @@ def normal_axis(op: str, axis: int, shape: Shape) -> int:
     """An axis of ``N,*shape`` as an index into the sample's shape (so the batch axis is refused)."""
     ndim = len(shape) + 1
     if not -ndim <= axis < ndim:
-        raise ShapeError(op, f"expected an axis from {-ndim} to {ndim - 1} for input {('N', *shape)}, got {axis}; choose one of them")
+        raise ShapeError(
+            op, f"expected an axis from {-ndim} to {ndim - 1} for input {('N', *shape)}, got {axis}; choose one of them"
+        )
     axis %= ndim
     if axis == 0:
-        raise ShapeError(op, f"expected an axis of the sample, got the batch axis 0 for input {('N', *shape)}; choose 1 to {ndim - 1}")
+        raise ShapeError(
+            op,
+            f"expected an axis of the sample, got the batch axis 0 for input {('N', *shape)}; choose 1 to {ndim - 1}",
+        )
     return axis - 1
 
 
 def is_number(value: Any) -> bool:
     """Whether value is a finite real number (bool is not)."""
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool) and math.isfinite(value)
+    return (
+        isinstance(value, (int, float, np.integer, np.floating))
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+    )
 
 
 def positive_int(op: str, field: str, value: Any) -> int:
@@ -172,7 +191,9 @@ def positive_int(op: str, field: str, value: Any) -> int:
 def number(op: str, field: str, value: Any, low: float, high: float) -> float:
     """value as a finite float in [low, high], else OpError."""
     if not is_number(value) or not low <= value <= high:
-        raise OpError(op, f"expected {field} to be a number from {low:g} to {high:g}, got {value!r}; choose one in that range")
+        raise OpError(
+            op, f"expected {field} to be a number from {low:g} to {high:g}, got {value!r}; choose one in that range"
+        )
     return float(value)
 
 

@@ -15,15 +15,18 @@ __all__ = ["Conv", "ConvTranspose"]
 
 @dataclass(frozen=True)
 class Conv(Op):
-    """Convolution: N,*spatial,C_in -> N,*out,out_channels; weight ``*kernel,C_in/groups,out_channels``, bias ``out_channels``.
+    """Convolution: N,*spatial,C_in -> N,*out,out_channels; weight ``*kernel,C_in/groups,out_channels``, bias
+    ``out_channels``.
 
     Cross-correlation, as everywhere in the field: with stride s, dilation d and padding p, and for each kernel offset m
 
         output[n, i, :] = bias + sum_m  input[n, i s + m d - p, :] @ weight[m]              (input is 0 outside)
 
-    The number of spatial axes comes from the input: the same op is 1-D, 2-D and 3-D convolution; ``kernel_size=1`` is the
+    The number of spatial axes comes from the input: the same op is 1-D, 2-D and 3-D convolution; ``kernel_size=1`` is
+    the
     1x1 convolution, a matrix product at every position; ``groups=C_in`` is depthwise. ``kernel_size``, ``stride`` and
-    ``dilation`` are an integer or one per axis; ``padding`` is "same", "valid", an integer, or an integer or (lo, hi) per
+    ``dilation`` are an integer or one per axis; ``padding`` is "same", "valid", an integer, or an integer or (lo, hi)
+    per
     axis. Output size: see fovea.ops.window.
 
     Raises OpError for impossible arguments, ShapeError when channels or sizes do not fit.
@@ -104,7 +107,9 @@ class ConvTranspose(Op):
         positive_int(self.kind, "groups", self.groups)
         for field in ("kernel_size", "stride", "dilation"):
             object.__setattr__(self, field, window.canonical_sizes(self.kind, field, getattr(self, field)))
-        object.__setattr__(self, "output_padding", window.canonical_sizes(self.kind, "output_padding", self.output_padding, 0))
+        object.__setattr__(
+            self, "output_padding", window.canonical_sizes(self.kind, "output_padding", self.output_padding, 0)
+        )
         object.__setattr__(self, "padding", window.canonical_padding(self.kind, self.padding))
         if self.out_channels % self.groups:
             raise OpError(
@@ -114,7 +119,8 @@ class ConvTranspose(Op):
             )
 
     def windows(self, shape: Shape) -> tuple[window.Axis, ...]:
-        """Geometry of the convolution that this op transposes: ``input`` is OUR output size, ``output`` our input size."""
+        """Geometry of the convolution that this op transposes: ``input`` is OUR output size, ``output`` our input
+        size."""
         spatial, _ = spatial_and_channels(self.kind, shape)
         count = len(spatial)
         fields = [
@@ -130,11 +136,16 @@ class ConvTranspose(Op):
         lo, hi = padding if isinstance(padding, tuple) else (padding, padding)
         if extra >= max(stride, dilation):
             raise ShapeError(
-                self.kind, f"expected output_padding below stride={stride} or dilation={dilation}, got {extra}; lower it"
+                self.kind,
+                f"expected output_padding below stride={stride} or dilation={dilation}, got {extra}; lower it",
             )
         output = window.transposed_size(size, kernel, stride, dilation, lo, hi, extra)
         if output is not None and output < 1:
-            raise ShapeError(self.kind, f"expected an output of at least 1, got {output} from input {size} with padding ({lo}, {hi}); use less padding")
+            raise ShapeError(
+                self.kind,
+                f"expected an output of at least 1, got {output} from input {size} with padding ({lo}, {hi}); "
+                "use less padding",
+            )
         return window.Axis(output, size, kernel, stride, dilation, lo, hi - extra)
 
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
@@ -164,14 +175,22 @@ def divisors(n: int) -> str:
 def spatial_and_channels(op: str, shape: Shape) -> tuple[Shape, int]:
     """Split ``(*spatial, C)``. Raises ShapeError without a spatial axis or with open channels."""
     if len(shape) < 2:
-        raise ShapeError(op, f"expected input N,*spatial,C with at least one spatial axis, got {('N', *shape)}; place it before Flatten or Dense")
+        raise ShapeError(
+            op,
+            f"expected input N,*spatial,C with at least one spatial axis, got {('N', *shape)}; place it before "
+            "Flatten or Dense",
+        )
     channels = shape[-1]
     if channels is None:
-        raise ShapeError(op, f"expected a known number of channels, got {('N', *shape)}; only spatial sizes may stay open")
+        raise ShapeError(
+            op, f"expected a known number of channels, got {('N', *shape)}; only spatial sizes may stay open"
+        )
     return shape[:-1], channels
 
 
 def _check_groups(op: str, shape: Shape, groups: int) -> None:
     _, channels = spatial_and_channels(op, shape)
     if channels % groups:
-        raise ShapeError(op, f"in_channels={channels} is not divisible by groups={groups}; choose groups from {divisors(channels)}")
+        raise ShapeError(
+            op, f"in_channels={channels} is not divisible by groups={groups}; choose groups from {divisors(channels)}"
+        )

@@ -29,7 +29,11 @@ class Dense(Op):
 
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
         if not inputs[0] or inputs[0][-1] is None:
-            raise ShapeError(self.kind, f"expected input N,...,C with known C, got {('N', *inputs[0])}; use GlobalAvgPool before Dense when spatial sizes are open")
+            raise ShapeError(
+                self.kind,
+                f"expected input N,...,C with known C, got {('N', *inputs[0])}; use GlobalAvgPool before Dense "
+                "when spatial sizes are open",
+            )
         return ((*inputs[0][:-1], self.out_channels),)
 
     def parameters(self, *inputs: Shape) -> dict[str, ParamSpec]:
@@ -53,7 +57,10 @@ class MatMul(Op):
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
         a, b = inputs
         if len(a) < 2 or len(a) != len(b) or a[:-2] != b[:-2] or a[-1] != b[-2]:
-            raise ShapeError(self.kind, f"expected N,*b,m,k and N,*b,k,n, got {('N', *a)} and {('N', *b)}; transpose or reshape one of them")
+            raise ShapeError(
+                self.kind,
+                f"expected N,*b,m,k and N,*b,k,n, got {('N', *a)} and {('N', *b)}; transpose or reshape one of them",
+            )
         return ((*a[:-1], b[-1]),)
 
     def macs(self, *inputs: Shape) -> int:

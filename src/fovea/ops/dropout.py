@@ -12,9 +12,11 @@ __all__ = ["Dropout", "LayerScale", "StochasticDepth", "StopGradient"]
 
 @dataclass(frozen=True)
 class Dropout(Op):
-    """Training: each element is zeroed with probability ``rate``, the others divided by ``1 - rate``; inference: identity.
+    """Training: each element is zeroed with probability ``rate``, the others divided by ``1 - rate``; inference:
+    identity.
 
-    Element e of sample n keeps its value when ``bits(key, ...)[n * size + e] >= rate * 2**32``: the mask is a function of
+    Element e of sample n keeps its value when ``bits(key, ...)[n * size + e] >= rate * 2**32``: the mask is a
+    function of
     the key and the position. Source: Srivastava et al. 2014 (inverted form).
     """
 
@@ -30,7 +32,8 @@ class Dropout(Op):
 
 @dataclass(frozen=True)
 class StochasticDepth(Op):
-    """Training: each whole SAMPLE is zeroed with probability ``rate``, the others divided by ``1 - rate``; inference: identity.
+    """Training: each whole SAMPLE is zeroed with probability ``rate``, the others divided by ``1 - rate``; inference:
+    identity.
 
     Place it on the residual branch. Source: Huang et al. 2016 (per sample, inverted form).
     """
@@ -59,7 +62,9 @@ class LayerScale(Op):
 
     def parameters(self, *inputs: Shape) -> dict[str, ParamSpec]:
         if not inputs[0] or inputs[0][-1] is None:
-            raise ShapeError(self.kind, f"expected known channels, got {('N', *inputs[0])}; put it behind a layer with channels")
+            raise ShapeError(
+                self.kind, f"expected known channels, got {('N', *inputs[0])}; put it behind a layer with channels"
+            )
         return {"weight": ParamSpec((inputs[0][-1],), "value", decay=False, value=self.init_value)}
 
 

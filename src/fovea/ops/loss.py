@@ -19,7 +19,10 @@ class _Loss(Op):
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
         values, targets = inputs
         if values != targets:
-            raise ShapeError(self.kind, f"expected targets of the values' shape {('N', *values)}, got {('N', *targets)}; reshape the targets")
+            raise ShapeError(
+                self.kind,
+                f"expected targets of the values' shape {('N', *values)}, got {('N', *targets)}; reshape the targets",
+            )
         return ((),)
 
     def target_shape(self, values: Shape) -> Shape:
@@ -33,8 +36,10 @@ class SoftmaxCrossEntropy(_Loss):
 
     ``loss = -sum_i w_i sum_c t_ic log softmax(logits_i)_c / sum_i w_i`` with t one-hot for integers, smoothed to
     ``(1 - label_smoothing) t + label_smoothing / C`` (Szegedy et al. 2016, section 7). ``class_weights`` (C numbers):
-    integers get ``w_i = class_weights[target]`` and, smoothed or soft, every class term is weighted by its own weight with
-    ``w_i`` the weight of the integer target, or ``sum_c t_ic class_weights_c`` for probabilities (PyTorch's rule, but that
+    integers get ``w_i = class_weights[target]`` and, smoothed or soft, every class term is weighted by its own weight
+    with
+    ``w_i`` the weight of the integer target, or ``sum_c t_ic class_weights_c`` for probabilities (PyTorch's rule, but
+    that
     PyTorch divides by N for probabilities). A negative integer target is ignored.
     """
 
@@ -46,8 +51,15 @@ class SoftmaxCrossEntropy(_Loss):
         number(self.kind, "label_smoothing", self.label_smoothing, 0.0, 0.999999)
         weights = self.class_weights
         if weights is not None:
-            if not isinstance(weights, (tuple, list)) or not all(is_number(w) and w >= 0 for w in weights) or sum(weights) <= 0:
-                raise OpError(self.kind, f"expected class_weights as numbers of at least 0, one per class, got {weights!r}; give a tuple")
+            if (
+                not isinstance(weights, (tuple, list))
+                or not all(is_number(w) and w >= 0 for w in weights)
+                or sum(weights) <= 0
+            ):
+                raise OpError(
+                    self.kind,
+                    f"expected class_weights as numbers of at least 0, one per class, got {weights!r}; give a tuple",
+                )
             object.__setattr__(self, "class_weights", tuple(float(w) for w in weights))
 
     def target_shape(self, values: Shape) -> Shape:
@@ -56,22 +68,33 @@ class SoftmaxCrossEntropy(_Loss):
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
         logits, targets = inputs
         if not logits or logits[-1] is None:
-            raise ShapeError(self.kind, f"expected logits N,*spatial,C, got {('N', *logits)}; end the network with Dense(num_classes)")
+            raise ShapeError(
+                self.kind,
+                f"expected logits N,*spatial,C, got {('N', *logits)}; end the network with Dense(num_classes)",
+            )
         if targets != self.target_shape(logits):
-            raise ShapeError(self.kind, f"expected targets {('N', *self.target_shape(logits))} for logits {('N', *logits)}, got {('N', *targets)}; soft_targets={self.soft_targets}")
+            raise ShapeError(
+                self.kind,
+                f"expected targets {('N', *self.target_shape(logits))} for logits {('N', *logits)}, got "
+                f"{('N', *targets)}; soft_targets={self.soft_targets}",
+            )
         if self.class_weights is not None and len(self.class_weights) != logits[-1]:
-            raise ShapeError(self.kind, f"expected {logits[-1]} class_weights, got {len(self.class_weights)}; give one per class")
+            raise ShapeError(
+                self.kind, f"expected {logits[-1]} class_weights, got {len(self.class_weights)}; give one per class"
+            )
         return ((),)
 
 
 @dataclass(frozen=True)
 class BinaryCrossEntropy(_Loss):
-    """Mean of ``-t log s(x) - (1 - t) log(1 - s(x))`` with s the sigmoid, computed stably from logits; targets in [0, 1]."""
+    """Mean of ``-t log s(x) - (1 - t) log(1 - s(x))`` with s the sigmoid, computed stably from logits; targets in [0,
+    1]."""
 
 
 @dataclass(frozen=True)
 class FocalLoss(_Loss):
-    """Binary focal loss from logits, SUM over elements / N: ``alpha_t (1 - p_t)^gamma * cross_entropy``; targets in [0, 1].
+    """Binary focal loss from logits, SUM over elements / N: ``alpha_t (1 - p_t)^gamma * cross_entropy``; targets in
+    [0, 1].
 
     ``p_t = t p + (1 - t)(1 - p)``, ``alpha_t = t alpha + (1 - t)(1 - alpha)``; alpha < 0 leaves the balance out.
     Source: Lin et al. 2017, "Focal loss for dense object detection", equation 5.
@@ -92,7 +115,8 @@ class MeanSquaredError(_Loss):
 
 @dataclass(frozen=True)
 class SmoothL1(_Loss):
-    """Mean over all elements of ``d^2 / (2 beta)`` where ``d = |x - t| < beta``, else ``d - beta / 2`` (Girshick 2015)."""
+    """Mean over all elements of ``d^2 / (2 beta)`` where ``d = |x - t| < beta``, else ``d - beta / 2`` (Girshick
+    2015)."""
 
     beta: float = 1.0
 

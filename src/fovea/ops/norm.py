@@ -1,4 +1,5 @@
-"""Normalisation layers. All compute ``(x - mean) / sqrt(var + eps) * weight + bias``; they differ in what mean and var run over."""
+"""Normalisation layers. All compute ``(x - mean) / sqrt(var + eps) * weight + bias``; they differ in what mean and
+var run over."""
 
 from __future__ import annotations
 
@@ -14,7 +15,11 @@ __all__ = ["LRN", "BatchNorm", "GroupNorm", "LayerNorm", "Normalize"]
 
 def _channels(op: str, shape: Shape) -> int:
     if not shape or shape[-1] is None:
-        raise ShapeError(op, f"expected input N,*spatial,C with known channels, got {('N', *shape)}; put it behind a layer with channels")
+        raise ShapeError(
+            op,
+            f"expected input N,*spatial,C with known channels, got {('N', *shape)}; put it behind a layer with "
+            "channels",
+        )
     return shape[-1]
 
 
@@ -30,7 +35,8 @@ class BatchNorm(Op):
     """Batch normalisation over N and all positions, per channel: N,*spatial,C -> the same; weight, bias: C.
 
     Training normalises with the batch's mean and biased variance and renews the buffers
-    ``running = (1 - momentum) running + momentum batch`` (momentum is the weight of the NEW statistics; running_var takes
+    ``running = (1 - momentum) running + momentum batch`` (momentum is the weight of the NEW statistics; running_var
+    takes
     the unbiased variance); inference normalises with running_mean and running_var.
     Source: Ioffe and Szegedy 2015, "Batch normalization", algorithms 1 and 2.
     """
@@ -68,7 +74,8 @@ class LayerNorm(Op):
 
 @dataclass(frozen=True)
 class GroupNorm(Op):
-    """Normalisation over all positions and the channels of each group, per sample: N,*spatial,C -> the same; weight, bias: C.
+    """Normalisation over all positions and the channels of each group, per sample: N,*spatial,C -> the same; weight,
+    bias: C.
 
     ``groups=C`` is instance normalisation, ``groups=1`` normalises the whole sample.
     Source: Wu and He 2018, "Group normalization", equation 7.
@@ -84,7 +91,11 @@ class GroupNorm(Op):
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
         channels = _channels(self.kind, inputs[0])
         if channels % self.groups:
-            raise ShapeError(self.kind, f"in_channels={channels} is not divisible by groups={self.groups}; choose groups from {divisors(channels)}")
+            raise ShapeError(
+                self.kind,
+                f"in_channels={channels} is not divisible by groups={self.groups}; choose groups from "
+                f"{divisors(channels)}",
+            )
         return (inputs[0],)
 
     def parameters(self, *inputs: Shape) -> dict[str, ParamSpec]:
@@ -95,7 +106,8 @@ class GroupNorm(Op):
 class LRN(Op):
     """Local response normalisation across channels: ``y_c = x_c / (k + alpha / size * sum_{c'} x_{c'}^2)^beta``.
 
-    The sum runs over the ``size`` channels ``c - (size-1)//2 .. c + size//2`` that exist (alpha is divided by size, as in
+    The sum runs over the ``size`` channels ``c - (size-1)//2 .. c + size//2`` that exist (alpha is divided by size,
+    as in
     PyTorch, ONNX and Caffe). N,*spatial,C -> the same. Source: Krizhevsky et al. 2012, section 3.3.
     """
 
@@ -128,8 +140,16 @@ class Normalize(Op):
         for field in ("mean", "std"):
             value = getattr(self, field)
             items = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-            if not items or not all(is_number(item) for item in items) or (field == "std" and not all(item > 0 for item in items)):
-                raise OpError(self.kind, f"expected {field} as positive numbers, one or one per channel, got {value!r}; give for example (0.5,)")
+            if (
+                not items
+                or not all(is_number(item) for item in items)
+                or (field == "std" and not all(item > 0 for item in items))
+            ):
+                raise OpError(
+                    self.kind,
+                    f"expected {field} as positive numbers, one or one per channel, got {value!r}; give for "
+                    "example (0.5,)",
+                )
             object.__setattr__(self, field, tuple(float(item) for item in items))
         number(self.kind, "scale", self.scale, 0.0, 1e6)
         choice(self.kind, "order", self.order, ("rgb", "bgr"))
@@ -138,5 +158,9 @@ class Normalize(Op):
         channels = _channels(self.kind, inputs[0])
         for field in ("mean", "std"):
             if len(getattr(self, field)) not in (1, channels):
-                raise ShapeError(self.kind, f"expected {field} with 1 or {channels} entries, got {len(getattr(self, field))}; give one per channel")
+                raise ShapeError(
+                    self.kind,
+                    f"expected {field} with 1 or {channels} entries, got {len(getattr(self, field))}; give one "
+                    "per channel",
+                )
         return (inputs[0],)

@@ -20,10 +20,12 @@ class Optimizer:
     """What every optimiser shares, in the order in which an update applies it.
 
     1. ``clip_norm``: gradients are scaled by ``min(1, clip_norm / norm)``, norm = the Euclidean norm of all of them.
-    2. the rule of the subclass, with ``weight_decay`` only on parameters whose spec says ``decay`` (weights, not biases or norms).
+    2. the rule of the subclass, with ``weight_decay`` only on parameters whose spec says ``decay`` (weights, not
+    biases or norms).
     3. ``ema_decay``: ``ema = d ema + (1 - d) parameter`` with ``d = min(ema_decay, (1 + step) / (10 + step))``.
 
-    ``lr_scales``: pairs (path prefix, factor): a parameter's lr is multiplied by the factor of its longest matching prefix.
+    ``lr_scales``: pairs (path prefix, factor): a parameter's lr is multiplied by the factor of its longest matching
+    prefix.
     """
 
     kind: ClassVar[str] = ""
@@ -50,7 +52,11 @@ class Optimizer:
 
     def lr_scale(self, path: str) -> float:
         """The factor on lr for one parameter path."""
-        matches = [(len(prefix), scale) for prefix, scale in self.lr_scales if path == prefix or path.startswith(prefix + ".") or not prefix]
+        matches = [
+            (len(prefix), scale)
+            for prefix, scale in self.lr_scales
+            if path == prefix or path.startswith(prefix + ".") or not prefix
+        ]
         return max(matches)[1] if matches else 1.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,7 +77,8 @@ def optimizer_from_dict(fields: Mapping[str, Any]) -> Optimizer:
 
 @dataclass(frozen=True)
 class SGD(Optimizer):
-    """Stochastic gradient descent: with ``g = grad + weight_decay * p`` and ``v = momentum * v + g`` (v = g at the first step)
+    """Stochastic gradient descent: with ``g = grad + weight_decay * p`` and ``v = momentum * v + g`` (v = g at the
+    first step)
 
         p = p - lr * v                   nesterov:  p = p - lr * (g + momentum * v)
 
@@ -89,7 +96,8 @@ class SGD(Optimizer):
 
 @dataclass(frozen=True)
 class AdamW(Optimizer):
-    """Adam with decoupled decay: ``m = b1 m + (1 - b1) g``, ``v = b2 v + (1 - b2) g^2``, and at update number t = 1, 2, ...
+    """Adam with decoupled decay: ``m = b1 m + (1 - b1) g``, ``v = b2 v + (1 - b2) g^2``, and at update number t = 1,
+    2, ...
 
         p = p - lr * weight_decay * p - lr * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
 

@@ -1,4 +1,5 @@
-"""Pooling: windows and whole feature maps. No parameters; it shrinks activations, and so the dense layers behind them."""
+"""Pooling: windows and whole feature maps. No parameters; it shrinks activations, and so the dense layers behind
+them."""
 
 from __future__ import annotations
 
@@ -31,10 +32,16 @@ class _Pool(Op):
     def windows(self, shape: Shape) -> tuple[window.Axis, ...]:
         """The resolved geometry for one input shape; every window must hold at least one input element."""
         spatial, _ = spatial_and_channels(self.kind, shape)
-        axes = window.resolve(self.kind, spatial, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+        axes = window.resolve(
+            self.kind, spatial, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
+        )
         for axis in axes:
             if axis.input is not None and (axis.pad_lo >= axis.extent or axis.pad_hi >= axis.extent):
-                raise ShapeError(self.kind, f"expected padding below the window extent {axis.extent}, got ({axis.pad_lo}, {axis.pad_hi}); a window must not lie in the padding alone")
+                raise ShapeError(
+                    self.kind,
+                    f"expected padding below the window extent {axis.extent}, got ({axis.pad_lo}, "
+                    f"{axis.pad_hi}); a window must not lie in the padding alone",
+                )
         return axes
 
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
@@ -100,9 +107,11 @@ class _GlobalPool(Op):
 
 @dataclass(frozen=True)
 class GlobalAvgPool(_GlobalPool):
-    """Mean over all positions: N,*spatial,C -> N,C (``keepdims``: N,1..,C). Source: Lin et al. 2013, "Network in network", 3.2."""
+    """Mean over all positions: N,*spatial,C -> N,C (``keepdims``: N,1..,C). Source: Lin et al. 2013, "Network in
+    network", 3.2."""
 
 
 @dataclass(frozen=True)
 class GlobalMaxPool(_GlobalPool):
-    """Maximum over all positions: N,*spatial,C -> N,C (``keepdims``: N,1..,C); the gradient goes to the first maximum."""
+    """Maximum over all positions: N,*spatial,C -> N,C (``keepdims``: N,1..,C); the gradient goes to the first
+    maximum."""

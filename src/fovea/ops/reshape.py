@@ -17,7 +17,8 @@ __all__ = ["ChannelShuffle", "Constant", "Flatten", "Input", "Pad", "Reduce", "R
 
 @dataclass(frozen=True)
 class _Input(Op):
-    """The declaration behind ``fovea.Input``: one graph input with the shape of a sample; ``None`` leaves a size open."""
+    """The declaration behind ``fovea.Input``: one graph input with the shape of a sample; ``None`` leaves a size
+    open."""
 
     shape: Shape
     dtype: str = "float32"
@@ -25,8 +26,14 @@ class _Input(Op):
 
     def __post_init__(self) -> None:
         items = tuple(self.shape) if isinstance(self.shape, (tuple, list)) else (self.shape,)
-        if not all(item is None or (isinstance(item, int) and not isinstance(item, bool) and item > 0) for item in items):
-            raise OpError("input", f"expected the shape of one sample such as (32, 32, 3), None for an open size, got {self.shape!r}; leave the batch axis out")
+        if not all(
+            item is None or (isinstance(item, int) and not isinstance(item, bool) and item > 0) for item in items
+        ):
+            raise OpError(
+                "input",
+                "expected the shape of one sample such as (32, 32, 3), None for an open size, got "
+                f"{self.shape!r}; leave the batch axis out",
+            )
         object.__setattr__(self, "shape", items)
         choice("input", "dtype", self.dtype, ("float32", "uint8", "int64"))
 
@@ -38,7 +45,7 @@ _Input.kind = "input"
 OPS[_Input.kind] = _Input
 
 
-def Input(shape: Any, dtype: str = "float32", name: str | None = None) -> Any:  # noqa: N802 - it stands among the ops
+def Input(shape: Any, dtype: str = "float32", name: str | None = None) -> Any:
     """A symbolic network input: the shape of ONE sample, ``(H, W, C)``; ``None`` leaves a spatial size open.
 
     >>> x = Input((32, 32, 3))
@@ -62,7 +69,10 @@ class Constant(Op):
             try:
                 array = np.asarray(self.value, np.float32)
             except (TypeError, ValueError):
-                raise OpError(self.kind, f"expected an array of numbers, got {type(self.value).__name__}; give a list or NumPy array") from None
+                raise OpError(
+                    self.kind,
+                    f"expected an array of numbers, got {type(self.value).__name__}; give a list or NumPy array",
+                ) from None
             if not np.isfinite(array).all():
                 raise OpError(self.kind, "expected finite numbers, got NaN or infinity; check the array")
             object.__setattr__(self, "shape", array.shape)
@@ -81,7 +91,11 @@ class Flatten(Op):
 
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
         if any(size is None for size in inputs[0]):
-            raise ShapeError(self.kind, f"expected closed sizes, got {('N', *inputs[0])}; use GlobalAvgPool, which works for any size, or fix the input size")
+            raise ShapeError(
+                self.kind,
+                f"expected closed sizes, got {('N', *inputs[0])}; use GlobalAvgPool, which works for any size, "
+                "or fix the input size",
+            )
         return ((size_of(inputs[0]),),)
 
 
@@ -95,37 +109,52 @@ class Reshape(Op):
         items = tuple(self.shape) if isinstance(self.shape, (tuple, list)) else (self.shape,)
         good = all(isinstance(item, int) and not isinstance(item, bool) and (item > 0 or item == -1) for item in items)
         if not good or items.count(-1) > 1:
-            raise OpError(self.kind, f"expected positive sizes with at most one -1, got {self.shape!r}; leave the batch axis out")
+            raise OpError(
+                self.kind, f"expected positive sizes with at most one -1, got {self.shape!r}; leave the batch axis out"
+            )
         object.__setattr__(self, "shape", items)
 
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
         total, known = size_of(inputs[0]), math.prod(item for item in self.shape if item > 0)
         if total % known or (-1 not in self.shape and total != known):
-            raise ShapeError(self.kind, f"expected {total} elements per sample, got shape {self.shape}; the product must agree with {('N', *inputs[0])}")
+            raise ShapeError(
+                self.kind,
+                f"expected {total} elements per sample, got shape {self.shape}; the product must agree with "
+                f"{('N', *inputs[0])}",
+            )
         return (tuple(total // known if item == -1 else item for item in self.shape),)
 
 
 @dataclass(frozen=True)
 class Transpose(Op):
-    """Permute axes: output axis i is input axis ``perm[i]``; perm counts the batch axis, which stays first: perm[0] = 0."""
+    """Permute axes: output axis i is input axis ``perm[i]``; perm counts the batch axis, which stays first: perm[0] =
+    0."""
 
     perm: tuple[int, ...]
 
     def __post_init__(self) -> None:
         perm = tuple(self.perm)
         if sorted(perm) != list(range(len(perm))) or perm[:1] != (0,):
-            raise OpError(self.kind, f"expected a permutation that begins with 0 (the batch axis), got {perm}; for example (0, 3, 1, 2)")
+            raise OpError(
+                self.kind,
+                f"expected a permutation that begins with 0 (the batch axis), got {perm}; for example (0, 3, 1, 2)",
+            )
         object.__setattr__(self, "perm", perm)
 
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
         if len(self.perm) != len(inputs[0]) + 1:
-            raise ShapeError(self.kind, f"expected perm with {len(inputs[0]) + 1} entries for input {('N', *inputs[0])}, got {self.perm}; name every axis")
+            raise ShapeError(
+                self.kind,
+                f"expected perm with {len(inputs[0]) + 1} entries for input {('N', *inputs[0])}, got "
+                f"{self.perm}; name every axis",
+            )
         return (tuple(inputs[0][axis - 1] for axis in self.perm[1:]),)
 
 
 @dataclass(frozen=True)
 class Slice(Op):
-    """``x[..., start:stop:step, ...]`` along the given axes of N,*spatial,C, with Python's rules (negative steps too)."""
+    """``x[..., start:stop:step, ...]`` along the given axes of N,*spatial,C, with Python's rules (negative steps
+    too)."""
 
     starts: tuple[int | None, ...]
     stops: tuple[int | None, ...]
@@ -139,7 +168,11 @@ class Slice(Op):
         if not self.steps:
             object.__setattr__(self, "steps", (1,) * len(self.axes))
         if len({len(self.starts), len(self.stops), len(self.axes), len(self.steps)}) != 1 or 0 in self.steps:
-            raise OpError(self.kind, f"expected starts, stops, axes (and steps, not 0) of one length, got {self.starts}, {self.stops}, {self.axes}, {self.steps}; give one entry per sliced axis")
+            raise OpError(
+                self.kind,
+                f"expected starts, stops, axes (and steps, not 0) of one length, got {self.starts}, "
+                f"{self.stops}, {self.axes}, {self.steps}; give one entry per sliced axis",
+            )
 
     def slices(self, shape: Shape) -> tuple[slice, ...]:
         """One slice per axis of the sample."""
@@ -153,7 +186,9 @@ class Slice(Op):
         for one, size in zip(self.slices(inputs[0]), inputs[0], strict=True):
             result.append(size if one == slice(None) or size is None else len(range(size)[one]))
             if result[-1] == 0:
-                raise ShapeError(self.kind, f"expected at least one element, got none from {one} of size {size}; widen the slice")
+                raise ShapeError(
+                    self.kind, f"expected at least one element, got none from {one} of size {size}; widen the slice"
+                )
         return (tuple(result),)
 
 
@@ -166,7 +201,9 @@ class Split(Op):
 
     def __post_init__(self) -> None:
         if not isinstance(self.sizes, (tuple, list)) or not self.sizes:
-            raise OpError(self.kind, f"expected sizes as a tuple such as (16, 16), got {self.sizes!r}; give one size per piece")
+            raise OpError(
+                self.kind, f"expected sizes as a tuple such as (16, 16), got {self.sizes!r}; give one size per piece"
+            )
         object.__setattr__(self, "sizes", tuple(positive_int(self.kind, "sizes", size) for size in self.sizes))
 
     @property
@@ -176,7 +213,9 @@ class Split(Op):
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
         axis = normal_axis(self.kind, self.axis, inputs[0])
         if inputs[0][axis] != sum(self.sizes):
-            raise ShapeError(self.kind, f"expected sizes that add up to {inputs[0][axis]}, got {self.sizes}; change a size")
+            raise ShapeError(
+                self.kind, f"expected sizes that add up to {inputs[0][axis]}, got {self.sizes}; change a size"
+            )
         return tuple((*inputs[0][:axis], size, *inputs[0][axis + 1 :]) for size in self.sizes)
 
 
@@ -195,7 +234,9 @@ class ChannelShuffle(Op):
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
         channels = inputs[0][-1] if inputs[0] else None
         if channels is None or channels % self.groups:
-            raise ShapeError(self.kind, f"in_channels={channels} is not divisible by groups={self.groups}; choose a divisor")
+            raise ShapeError(
+                self.kind, f"in_channels={channels} is not divisible by groups={self.groups}; choose a divisor"
+            )
         return (inputs[0],)
 
 
@@ -214,7 +255,10 @@ class Pad(Op):
     def __post_init__(self) -> None:
         object.__setattr__(self, "padding", window.canonical_padding(self.kind, self.padding))
         if self.padding == "same":
-            raise OpError(self.kind, 'expected numbers, got "same"; only windows know their same padding, give for example padding=1')
+            raise OpError(
+                self.kind,
+                'expected numbers, got "same"; only windows know their same padding, give for example padding=1',
+            )
         choice(self.kind, "mode", self.mode, ("zero", "reflect", "replicate", "circular"))
         number(self.kind, "value", self.value, -1e30, 1e30)
 
@@ -227,7 +271,11 @@ class Pad(Op):
         if len(entries) == len(shape) - 1:
             entries += ((0, 0),)
         if len(entries) != len(shape):
-            raise ShapeError(self.kind, f"expected padding for {len(shape) - 1} spatial axes or all {len(shape)} axes, got {padding}; input is {('N', *shape)}")
+            raise ShapeError(
+                self.kind,
+                f"expected padding for {len(shape) - 1} spatial axes or all {len(shape)} axes, got {padding}; "
+                f"input is {('N', *shape)}",
+            )
         return entries
 
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
@@ -235,7 +283,11 @@ class Pad(Op):
         for size, (lo, hi) in zip(inputs[0], self.pairs(inputs[0]), strict=True):
             limit = None if size is None else {"reflect": size - 1, "circular": size}.get(self.mode)
             if limit is not None and max(lo, hi) > limit:
-                raise ShapeError(self.kind, f"expected {self.mode} padding of at most {limit} for size {size}, got ({lo}, {hi}); pad less or use another mode")
+                raise ShapeError(
+                    self.kind,
+                    f"expected {self.mode} padding of at most {limit} for size {size}, got ({lo}, {hi}); pad "
+                    "less or use another mode",
+                )
             result.append(None if size is None else size + lo + hi)
         return (tuple(result),)
 

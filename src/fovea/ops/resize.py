@@ -19,7 +19,8 @@ class Resize(Op):
 
     Output position o reads input position ``(o + 1/2) in / out - 1/2`` ("half_pixel"; PyTorch's align_corners=False),
     ``o (in - 1) / (out - 1)`` ("align_corners") or ``o in / out`` ("asymmetric"). "nearest" takes the input at
-    ``floor(o in / out)`` whatever the coordinates; "bilinear" is linear along every axis (trilinear in 3-D), edges clamped.
+    ``floor(o in / out)`` whatever the coordinates; "bilinear" is linear along every axis (trilinear in 3-D), edges
+    clamped.
     """
 
     size: Any = None
@@ -29,7 +30,10 @@ class Resize(Op):
 
     def __post_init__(self) -> None:
         if (self.size is None) == (self.scale is None):
-            raise OpError(self.kind, f"expected either size or scale, got size={self.size} and scale={self.scale}; give one of them")
+            raise OpError(
+                self.kind,
+                f"expected either size or scale, got size={self.size} and scale={self.scale}; give one of them",
+            )
         for field in ("size", "scale"):
             if getattr(self, field) is not None:
                 object.__setattr__(self, field, window.canonical_sizes(self.kind, field, getattr(self, field)))
@@ -41,12 +45,16 @@ class Resize(Op):
         if self.size is not None:
             return ((*window.per_axis(self.kind, "size", self.size, len(spatial)), channels),)
         scales = window.per_axis(self.kind, "scale", self.scale, len(spatial))
-        return ((*(None if size is None else size * scale for size, scale in zip(spatial, scales, strict=True)), channels),)
+        return (
+            (*(None if size is None else size * scale for size, scale in zip(spatial, scales, strict=True)), channels),
+        )
 
     def taps(self, in_size: int, out_size: int) -> tuple[list[int], list[int], list[float]]:
         """For one axis: lower index, upper index and the weight of the upper one, for every output position."""
         if out_size < 1 or in_size < 1:
-            raise ShapeError(self.kind, f"expected sizes of at least 1, got {in_size} -> {out_size}; use a larger input")
+            raise ShapeError(
+                self.kind, f"expected sizes of at least 1, got {in_size} -> {out_size}; use a larger input"
+            )
         low, high, weight = [], [], []
         for o in range(out_size):
             if self.mode == "nearest":

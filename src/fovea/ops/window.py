@@ -1,14 +1,19 @@
 """Sliding windows: the only home of output size, SAME padding and receptive field arithmetic.
 
-One axis with input size ``i``, kernel ``k``, stride ``s``, dilation ``d`` and padding ``(lo, hi)`` has windows of extent
+One axis with input size ``i``, kernel ``k``, stride ``s``, dilation ``d`` and padding ``(lo, hi)`` has windows of
+extent
 ``e = (k - 1) d + 1``, and
 
-    output = floor((i + lo + hi - e) / s) + 1                       (Dumoulin and Visin 2016, "A guide to convolution arithmetic")
+    output = floor((i + lo + hi - e) / s) + 1                       (Dumoulin and Visin 2016, "A guide to convolution
+    arithmetic")
 
-"same" is TensorFlow's rule: ``output = ceil(i / s)``, total padding ``max((output - 1) s + e - i, 0)``, the odd element at
-the end. ``ceil_mode`` rounds up, but the last window must begin inside the input or its leading padding (PyTorch's rule).
+"same" is TensorFlow's rule: ``output = ceil(i / s)``, total padding ``max((output - 1) s + e - i, 0)``, the odd
+element at
+the end. ``ceil_mode`` rounds up, but the last window must begin inside the input or its leading padding (PyTorch's
+rule).
 Going back, an output interval that starts at ``start`` with step ``jump`` and sees ``size`` input elements becomes, one
-window earlier, ``size + (e - 1) jump``, ``jump s`` and ``start - lo jump`` (Araujo et al. 2019, "Computing receptive fields").
+window earlier, ``size + (e - 1) jump``, ``jump s`` and ``start - lo jump`` (Araujo et al. 2019, "Computing receptive
+fields").
 """
 
 from __future__ import annotations
@@ -19,14 +24,24 @@ from typing import Any
 from fovea.errors import OpError, ShapeError
 from fovea.ops.base import Shape
 
-__all__ = ["Axis", "Padding", "ReceptiveField", "canonical_padding", "canonical_sizes", "per_axis", "resolve", "transposed_size"]
+__all__ = [
+    "Axis",
+    "Padding",
+    "ReceptiveField",
+    "canonical_padding",
+    "canonical_sizes",
+    "per_axis",
+    "resolve",
+    "transposed_size",
+]
 
 Padding = str | int | tuple[Any, ...]
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Resolved geometry of one spatial axis. ``pad_hi`` is what the windows really reach beyond the end (may be negative)."""
+    """Resolved geometry of one spatial axis. ``pad_hi`` is what the windows really reach beyond the end (may be
+    negative)."""
 
     input: int | None
     output: int | None
@@ -44,7 +59,8 @@ class Axis:
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """What one element of a feature map sees along one axis, in input elements: ``[start + i jump, start + i jump + size)``."""
+    """What one element of a feature map sees along one axis, in input elements: ``[start + i jump, start + i jump +
+    size)``."""
 
     size: int = 1
     jump: int = 1
@@ -59,7 +75,9 @@ class ReceptiveField:
     def joined(self, other: ReceptiveField) -> ReceptiveField:
         """The smallest field that covers both branches."""
         start = min(self.start, other.start)
-        return ReceptiveField(max(self.start + self.size, other.start + other.size) - start, max(self.jump, other.jump), start)
+        return ReceptiveField(
+            max(self.start + self.size, other.start + other.size) - start, max(self.jump, other.jump), start
+        )
 
 
 def canonical_sizes(op: str, field: str, value: Any, minimum: int = 1) -> Any:
@@ -67,7 +85,11 @@ def canonical_sizes(op: str, field: str, value: Any, minimum: int = 1) -> Any:
     items = value if isinstance(value, (tuple, list)) else (value,)
     for item in items:
         if isinstance(item, bool) or not isinstance(item, int) or item < minimum:
-            raise OpError(op, f"expected {field} to be integers of at least {minimum}, got {value!r}; give one, or one per spatial axis")
+            raise OpError(
+                op,
+                f"expected {field} to be integers of at least {minimum}, got {value!r}; give one, or one per "
+                "spatial axis",
+            )
     if not items:
         raise OpError(op, f"expected {field} to hold one integer per spatial axis, got {value!r}; give at least one")
     return tuple(items) if isinstance(value, (tuple, list)) else value
@@ -85,7 +107,11 @@ def canonical_padding(op: str, padding: Any) -> Padding:
         pairs = all(not isinstance(item, tuple) or len(item) == 2 for item in items)
         if pairs and all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in flat):
             return items
-    raise OpError(op, f'expected padding as "same", "valid", an integer of at least 0, or one integer or (lo, hi) pair per axis, got {padding!r}; use one of these')
+    raise OpError(
+        op,
+        'expected padding as "same", "valid", an integer of at least 0, or one integer or (lo, hi) pair per '
+        f"axis, got {padding!r}; use one of these",
+    )
 
 
 def per_axis(op: str, field: str, value: Any, num_spatial_dims: int) -> tuple[Any, ...]:
@@ -93,7 +119,11 @@ def per_axis(op: str, field: str, value: Any, num_spatial_dims: int) -> tuple[An
     if not isinstance(value, tuple):
         return (value,) * num_spatial_dims
     if len(value) != num_spatial_dims:
-        raise ShapeError(op, f"expected {field} with {num_spatial_dims} entries for {num_spatial_dims} spatial axes, got {value}; give one integer for all axes or one each")
+        raise ShapeError(
+            op,
+            f"expected {field} with {num_spatial_dims} entries for {num_spatial_dims} spatial axes, got "
+            f"{value}; give one integer for all axes or one each",
+        )
     return value
 
 
@@ -111,21 +141,27 @@ def resolve(
     )
 
 
-def _resolve_axis(op: str, size: int | None, kernel: int, stride: int, dilation: int, padding: Any, ceil_mode: bool) -> Axis:
+def _resolve_axis(
+    op: str, size: int | None, kernel: int, stride: int, dilation: int, padding: Any, ceil_mode: bool
+) -> Axis:
     extent = (kernel - 1) * dilation + 1
     if padding == "same":
         if size is None:
             return Axis(None, None, kernel, stride, dilation, max(extent - stride, 0) // 2, 0)
         output = -(-size // stride)
         total = max((output - 1) * stride + extent - size, 0)
-        return Axis(size, output, kernel, stride, dilation, total // 2, (output - 1) * stride + extent - size - total // 2)
+        return Axis(
+            size, output, kernel, stride, dilation, total // 2, (output - 1) * stride + extent - size - total // 2
+        )
     lo, hi = padding if isinstance(padding, tuple) else (padding, padding)
     if size is None:
         return Axis(None, None, kernel, stride, dilation, lo, hi)
     room = size + lo + hi - extent
     if room < 0:
         raise ShapeError(
-            op, f"expected a padded input of at least {extent} (kernel_size={kernel}, dilation={dilation}), got {size} + {lo} + {hi}; use a larger input, more padding or a smaller kernel_size"
+            op,
+            f"expected a padded input of at least {extent} (kernel_size={kernel}, dilation={dilation}), got "
+            f"{size} + {lo} + {hi}; use a larger input, more padding or a smaller kernel_size",
         )
     output = (-(-room // stride) if ceil_mode else room // stride) + 1
     if ceil_mode and (output - 1) * stride >= size + lo:
@@ -133,6 +169,8 @@ def _resolve_axis(op: str, size: int | None, kernel: int, stride: int, dilation:
     return Axis(size, output, kernel, stride, dilation, lo, (output - 1) * stride + extent - size - lo)
 
 
-def transposed_size(axis_input: int | None, kernel: int, stride: int, dilation: int, lo: int, hi: int, extra: int) -> int | None:
+def transposed_size(
+    axis_input: int | None, kernel: int, stride: int, dilation: int, lo: int, hi: int, extra: int
+) -> int | None:
     """Output size of a transposed convolution: ``(i - 1) s + e - lo - hi + output_padding``."""
     return None if axis_input is None else (axis_input - 1) * stride + (kernel - 1) * dilation + 1 - lo - hi + extra

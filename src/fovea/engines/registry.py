@@ -1,0 +1,59 @@
+"""Engines by name. Each is imported when it is first asked for."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+
+from fovea.engines.base import Engine
+from fovea.errors import EngineError
+
+__all__ = ["ENGINES", "available_engines", "default_engine", "get_engine"]
+
+ENGINES = {
+    "native": ("fovea.engines.native", "NativeEngine", "fovea.engines.native._core"),
+    "reference": ("fovea.engines.reference", "ReferenceEngine", "numpy"),
+    "torch": ("fovea.engines.torch", "TorchEngine", "torch"),
+}
+"""Name -> (module, class, the module without which it cannot run), the fastest on a CPU first."""
+
+
+def available_engines() -> list[str]:
+    """Names of the engines that can run here."""
+    return [name for name, (module, _, needs) in ENGINES.items() if _found(module) and _found(needs)]
+
+
+def _found(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def default_engine() -> str:
+    """The engine used when none is named: native where the compiled core is installed, else reference."""
+    return available_engines()[0]
+
+
+def get_engine(engine: str | Engine | None = None) -> Engine:
+    """An engine by name; None gives the default. Raises EngineError when it is unknown or cannot run here."""
+    if isinstance(engine, Engine):
+        return engine
+    name = default_engine() if engine is None else engine
+    if name not in ENGINES:
+        raise EngineError("engine", f"expected one of {', '.join(ENGINES)}, got {engine!r}; choose one of them")
+    return _make(name)
+
+
+@functools.cache
+def _make(name: str) -> Engine:
+    module, cls, needs = ENGINES[name]
+    if not (_found(module) and _found(needs)):
+        raise EngineError(
+            "engine",
+            f"the {name} engine cannot run here because {needs} is missing; available: "
+            f"{', '.join(available_engines())}",
+        )
+    engine: Engine = getattr(importlib.import_module(module), cls)()
+    return engine

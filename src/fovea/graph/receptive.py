@@ -1,0 +1,87 @@
+"""Receptive fields of all nodes, through branches and residuals: per spatial axis of the first graph input."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from fovea.graph.graph import Graph, Node, Ref
+from fovea.ops import ConvTranspose, Flatten, MatMul, Pad, Reduce, Reshape, Resize, Slice, Transpose
+from fovea.ops.window import ReceptiveField
+
+__all__ = ["Fields", "receptive_fields"]
+
+Fields = tuple[ReceptiveField, ...]
+
+
+def receptive_fields(graph: Graph) -> dict[str, Fields | None]:
+    """For every node what one output element sees of the input: size, jump, start per axis, in input elements.
+
+    A node that sees everything (after global pooling, Flatten) has the input's size and jump 0. None: the node does not
+    depend on the input, or the input has no spatial axis. Normalisation is taken as point-wise, as is usual.
+    Branches are joined by the smallest field that covers them. Source: Araujo et al. 2019.
+    """
+    source = graph.inputs[0]
+    spatial = graph.shape(source)[:-1]
+    everything = tuple(ReceptiveField(size or 0, 0, 0) for size in spatial)
+    fields: dict[str, Fields | None] = {}
+    for node in graph.nodes.values():
+        seen: Fields | None = None
+        for ref in node.inputs:
+            other = fields[ref.node]
+            if other is not None:
+                seen = other if seen is None else tuple(a.joined(b) for a, b in zip(seen, other, strict=True))
+        if node.name == source and spatial:
+            seen = tuple(ReceptiveField() for _ in spatial)
+        fields[node.name] = None if seen is None else _through(graph, node, seen, everything)
+    return fields
+
+
+def _through(graph: Graph, node: Node, seen: Fields, everything: Fields) -> Fields:
+    op: Any = node.op
+    if not node.inputs or any(field.jump == 0 for field in seen):
+        return seen
+    shape = graph.shape(Ref(*node.inputs[0]))
+    if len(shape) - 1 != len(seen):
+        return seen if op.kind not in ("dense", "matmul") else everything
+    if isinstance(op, ConvTranspose):
+        return tuple(
+            ReceptiveField(
+                f.size + (-(-axis.extent // axis.stride) - 1) * f.jump, _divided(f.jump, axis.stride), f.start
+            )
+            for f, axis in zip(seen, op.windows(shape), strict=True)
+        )
+    if hasattr(op, "windows"):
+        return tuple(field.through(axis) for field, axis in zip(seen, op.windows(shape), strict=True))
+    if isinstance(op, (Flatten, Reshape, Transpose, MatMul)) or op.kind in (
+        "globalavgpool",
+        "globalmaxpool",
+        "adaptiveavgpool",
+    ):
+        return everything
+    if isinstance(op, Reduce):
+        return tuple(
+            e if i in op.sample_axes(shape) else f for i, (f, e) in enumerate(zip(seen, everything, strict=True))
+        )
+    if isinstance(op, Resize):
+        out = node.output_shapes[0]
+        factors = [1 if not a or not b else b // a for a, b in zip(shape, out[:-1], strict=False)]
+        extra = 1 if op.mode == "bilinear" else 0
+        return tuple(
+            ReceptiveField(f.size + extra * f.jump, _divided(f.jump, max(1, k)), f.start)
+            for f, k in zip(seen, factors, strict=True)
+        )
+    if isinstance(op, Slice):
+        cuts = op.slices(shape)
+        return tuple(
+            replace(f, jump=f.jump * abs(cut.step or 1), start=f.start + max(cut.start or 0, 0) * f.jump)
+            for f, cut in zip(seen, cuts, strict=False)
+        )
+    if isinstance(op, Pad):
+        return tuple(replace(f, start=f.start - lo * f.jump) for f, (lo, _) in zip(seen, op.pairs(shape), strict=False))
+    return seen
+
+
+def _divided(jump: int, factor: int) -> int:
+    # below one input element the jump is reported as 1: the field stays right, neighbours share it
+    return max(1, jump // factor)

@@ -1,0 +1,304 @@
+"""Model: a graph with its numbers, its preprocessing, its class names and its task, saved as one file."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import fovea
+from fovea.data.preprocess import Preprocessing
+from fovea.engines.base import Engine, Plan, match_paths
+from fovea.engines.registry import get_engine
+from fovea.errors import ConfigError, DataError, FoveaError, ModelFileError, ShapeError
+from fovea.graph.compose import Layer, build
+from fovea.graph.graph import Graph, Ref
+from fovea.graph.initialize import Initializer, initialize
+from fovea.graph.serialize import graph_from_dict, graph_to_dict, read_tensors, write_tensors
+from fovea.graph.store import ParameterStore
+from fovea.graph.summary import Summary, summarize
+from fovea.ops import Normalize
+from fovea.tasks.base import Prediction, Task, task_from_dict
+from fovea.tasks.classify import Classification
+
+__all__ = ["FORMAT_VERSION", "Model", "load"]
+
+Array = npt.NDArray[Any]
+FORMAT_VERSION = 1
+MODEL_FILE = "model.safetensors"
+"""Name of the model file inside a run folder."""
+_CHUNK_BYTES = 256 << 20
+"""Activations of one inference chunk stay below this."""
+_CACHED_PLANS = 4
+
+
+class Model:
+    """graph + parameters + preprocessing + class names + task.
+
+    ``network``: an op, Sequential, any function of symbolic values (with ``input_shape``), or a Graph.
+    ``input_shape`` is
+    ``(*spatial, C)`` of one sample; None leaves a spatial size open. ``seed`` and ``initializer`` give the starting
+    values.
+
+    >>> import fovea
+    >>> net = fovea.Sequential(fovea.Conv(8, 3), fovea.ReLU(), fovea.GlobalAvgPool(), fovea.Dense(2))
+    >>> fovea.Model(net, input_shape=(None, None, 3), classes=["cat", "dog"])(np.zeros((1, 8, 8, 3), np.float32)).shape
+    (1, 2)
+    """
+
+    def __init__(
+        self,
+        network: Layer | Graph,
+        input_shape: Sequence[int | None] | None = None,
+        classes: Sequence[str] | None = None,
+        *,
+        seed: int = 0,
+        preprocessing: Preprocessing | None = None,
+        task: Task | None = None,
+        initializer: str | Initializer = "kaiming",
+        name: str = "",
+        provenance: Mapping[str, Any] | None = None,
+    ) -> None:
+        graph = build(network, None if input_shape is None else tuple(input_shape))
+        self._assemble(graph, initialize(graph, seed, initializer), classes, preprocessing, task, name, provenance)
+
+    def _assemble(
+        self, graph: Graph, store: ParameterStore, classes: Sequence[str] | None, preprocessing: Preprocessing | None,
+        task: Task | None, name: str, provenance: Mapping[str, Any] | None,
+    ) -> None:  # fmt: skip
+        self.graph = graph
+        self.store = store
+        self.preprocessing = preprocessing
+        self.task: Task = Classification() if task is None else task
+        self.name = name
+        self.provenance: dict[str, Any] = dict(provenance or {})
+        self.classes = self._checked_classes(classes)
+        self._frozen: set[str] = set()
+        self._plans: OrderedDict[Any, Plan] = OrderedDict()
+        self._bytes: dict[tuple[tuple[int, ...], ...], int] = {}
+
+    def _checked_classes(self, classes: Sequence[str] | None) -> tuple[str, ...] | None:
+        if classes is None:
+            return None
+        names = tuple(str(name) for name in classes)
+        shape = self.graph.output_shapes[0]
+        if self.task.kind == "classification" and (not shape or shape[-1] != len(names)):
+            raise ConfigError(
+                "model",
+                f"expected {shape[-1] if shape else 1} class names for output {('N', *shape)}, got "
+                f"{len(names)}; end the network with Dense({len(names)})",
+            )
+        return names
+
+    # --- numbers
+
+    def parameters(self) -> dict[str, Array]:
+        """Path -> array of everything trainable; the live arrays (call ``store.touch()`` after changing them)."""
+        return dict(self.store.parameters)
+
+    def buffers(self) -> dict[str, Array]:
+        """Path -> array of running statistics and constants."""
+        return dict(self.store.buffers)
+
+    @property
+    def trainable(self) -> list[str]:
+        """Parameter paths that training changes."""
+        return [path for path in self.store.parameters if path not in self._frozen]
+
+    def freeze(self, *patterns: str) -> None:
+        """Exclude parameters from training: paths, prefixes ("stage1") or patterns ("*.bias")."""
+        self._frozen |= match_paths(list(self.store.parameters), patterns)
+
+    def unfreeze(self, *patterns: str) -> None:
+        """Include them again; without patterns everything."""
+        self._frozen -= match_paths(list(self.store.parameters), patterns or None)
+
+    def summary(self, input_shape: Sequence[int] | None = None) -> Summary:
+        """Per layer: output shape, parameters, MACs, memory, receptive field. ``print(model.summary())`` is a table."""
+        graph = self.graph if input_shape is None else self.graph.at(tuple(input_shape))
+        return summarize(graph, self.name)
+
+    # --- computing
+
+    def compile(
+        self, engine: str | Engine | None = None, batch_size: int = 1, *, pixels: bool = False, **options: Any
+    ) -> Plan:
+        """A plan that shares this model's numbers; options are those of ``fovea.engines.base.prepare``.
+
+        ``pixels``: the plan takes what ``preprocessing.apply_spatial`` gives (uint8 for images); the pixel half runs
+        inside
+        it as the node ``preprocess``.
+        """
+        graph = self._with_pixels() if pixels else self.graph
+        if options.get("training") and options.get("trainable") is None and self._frozen:
+            options["trainable"] = self.trainable
+        return get_engine(engine).compile(graph, self.store, batch_size=batch_size, **options)
+
+    def _with_pixels(self) -> Graph:
+        if self.preprocessing is None:
+            return self.graph
+        source = self.graph.inputs[0]
+        dtype = "uint8" if self.preprocessing.kind in ("image", "clip") else "float32"
+        entries: list[Any] = []
+        for node in self.graph.nodes.values():
+            if node.name == source:
+                entries.append((source, type(node.op)(self.graph.shape(source), dtype), ()))  # type: ignore[call-arg]
+                entries.append(("preprocess", Normalize(**self.preprocessing.normalize()), (Ref(source),)))
+            else:
+                refs = tuple(Ref("preprocess") if ref.node == source else ref for ref in node.inputs)
+                entries.append((node.name, node.op, refs))
+        outputs = tuple(Ref("preprocess") if ref.node == source else ref for ref in self.graph.outputs)
+        return Graph.from_nodes(entries, self.graph.inputs, outputs)
+
+    def __call__(self, *inputs: Array) -> Any:
+        """Float32 network input N,*spatial,C -> outputs (logits N,num_classes): inference, in chunks that fit
+        memory."""
+        return self._infer(inputs, (), pixels=False)["outputs"]
+
+    def logits(self, samples: Array) -> Any:
+        """Samples after the spatial half of preprocessing (uint8 N,H,W,C) -> outputs; the pixel half runs in the
+        plan."""
+        return self._infer((samples,), (), pixels=True)["outputs"]
+
+    def forward(self, *inputs: Array, keep: Sequence[str] = ()) -> dict[str, Any]:
+        """Like calling the model, with the activations of the nodes named in ``keep``: name -> array, and "outputs"."""
+        return self._infer(inputs, tuple(keep), pixels=False)
+
+    def _infer(self, inputs: Sequence[Array], keep: tuple[str, ...], pixels: bool) -> dict[str, Any]:
+        arrays = [np.asarray(array) for array in inputs]
+        if len(arrays) != len(self.graph.inputs) or any(array.ndim < 1 or len(array) == 0 for array in arrays):
+            raise ShapeError(
+                "model",
+                f"expected {len(self.graph.inputs)} array(s) with at least one sample, got "
+                f"{[array.shape for array in arrays]}; one image is image[None]",
+            )
+        plan = self._plan(tuple(tuple(array.shape[1:]) for array in arrays), len(arrays[0]), keep, pixels)
+        capacity = plan.spec.batch_size
+        parts: list[list[Array]] = []
+        for start in range(0, len(arrays[0]), capacity):
+            result = plan.forward(*(array[start : start + capacity] for array in arrays))
+            outputs = list(result) if isinstance(result, tuple) else [result]
+            parts.append(outputs + [plan.kept[name] for name in keep])
+        joined = [np.concatenate(column) if len(column) > 1 else column[0] for column in zip(*parts, strict=True)]
+        count = len(joined) - len(keep)
+        outputs_value = joined[0] if count == 1 else tuple(joined[:count])
+        return {"outputs": outputs_value, **dict(zip(keep, joined[count:], strict=True))}
+
+    def _plan(self, shapes: tuple[tuple[int, ...], ...], n: int, keep: tuple[str, ...], pixels: bool) -> Plan:
+        if shapes not in self._bytes:
+            self._bytes[shapes] = summarize(self.graph.at(*shapes)).totals["activation_bytes"]
+        limit = max(1, min(256, _CHUNK_BYTES // max(1, self._bytes[shapes])))
+        capacity = min(limit, 1 << (n - 1).bit_length())
+        engine = get_engine(None)
+        key = (engine.name, shapes, capacity, keep, pixels, self.preprocessing if pixels else None)
+        if key not in self._plans:
+            self._plans[key] = self.compile(engine, capacity, pixels=pixels, input_shape=shapes, keep=keep)
+            while len(self._plans) > _CACHED_PLANS:
+                self._plans.popitem(last=False)
+        self._plans.move_to_end(key)
+        return self._plans[key]
+
+    def predict(self, samples: Any, *, top_k: int = 5) -> list[Prediction]:
+        """Images (uint8 H,W,C, a list of them, or N,H,W,C), or paths -> one Prediction each, decoded by the task.
+
+        Raises DataError for files that cannot be read and for models without preprocessing (those take float32 network
+        input: call the model itself).
+        """
+        if self.preprocessing is None:
+            raise DataError(
+                "predict",
+                "expected a model that knows its preprocessing, got one without; call model(x) with float32 "
+                "network input N,*spatial,C, or set model.preprocessing",
+            )
+        outputs = self.logits(self.preprocessing.apply_spatial(self._loaded(samples)))
+        return self.task.decode(outputs, classes=self.classes, top_k=top_k)
+
+    def _loaded(self, samples: Any) -> Any:
+        from fovea.data.samples import read_samples
+
+        assert self.preprocessing is not None
+        single = isinstance(samples, (str, os.PathLike))
+        paths = [samples] if single else samples
+        if isinstance(paths, (list, tuple)) and paths and isinstance(paths[0], (str, os.PathLike)):
+            return read_samples([Path(path) for path in paths], self.preprocessing)
+        if isinstance(samples, np.ndarray) and samples.ndim == len(self.graph.input_shapes[0]):
+            return samples[None]
+        return samples
+
+    # --- the file
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write everything to one safetensors file, atomically. Returns the path."""
+        metadata = {
+            "format": FORMAT_VERSION,
+            "fovea": fovea.__version__,
+            "name": self.name,
+            "graph": graph_to_dict(self.graph),
+            "classes": None if self.classes is None else list(self.classes),
+            "preprocessing": None if self.preprocessing is None else self.preprocessing.to_dict(),
+            "task": self.task.to_dict(),
+            "seed": self.store.seed,
+            "provenance": self.provenance,
+        }
+        write_tensors(path, self.store.tensors(), metadata)
+        return Path(path)
+
+    def __repr__(self) -> str:
+        total = sum(spec.size for spec in self.graph.parameters().values())
+        shapes = f"{self.graph.input_shapes[0]} -> {self.graph.output_shapes[0]}"
+        return f"Model({self.name or 'unnamed'}: {shapes}, {total:,} parameters)"
+
+
+def load(path: str | os.PathLike[str]) -> Model:
+    """The model of a model file or of a run folder. Everything is validated; nothing in the file is executed.
+
+    Raises ModelFileError, in one line, for a file that is missing, damaged, hostile or of a newer format.
+    """
+    file = Path(path)
+    file = file / MODEL_FILE if file.is_dir() else file
+    where, graphs = str(path), []
+
+    def expect(metadata: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+        version = metadata.get("format")
+        if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
+            raise ModelFileError(
+                where, f"expected a model file of format 1 to {FORMAT_VERSION}, got {str(version)[:20]}; update fovea"
+            )
+        graphs.append(graph_from_dict(where, metadata.get("graph")))
+        return {name: spec.shape for name, spec in {**graphs[0].parameters(), **graphs[0].buffers()}.items()}
+
+    tensors, metadata = read_tensors(file, expect)
+    graph = graphs[0]
+    wrong = [name for name, array in tensors.items() if array.dtype != np.float32]
+    if wrong:
+        raise ModelFileError(
+            where, f"expected float32 tensors, got {tensors[wrong[0]].dtype} in {wrong[0]}; the file is damaged"
+        )
+    try:
+        classes, settings = metadata.get("classes"), metadata.get("preprocessing")
+        if classes is not None and not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
+            raise ModelFileError(where, "expected class names as texts; the file is damaged")
+        model = Model.__new__(Model)
+        store = ParameterStore(
+            {name: tensors[name] for name in graph.parameters()},
+            {name: tensors[name] for name in graph.buffers()},
+            int(metadata.get("seed", 0)),
+        )
+        model._assemble(
+            graph, store, classes, None if settings is None else Preprocessing.from_dict(settings),
+            task_from_dict(metadata.get("task") or {}), str(metadata.get("name", "")), metadata.get("provenance") or {},
+        )  # fmt: skip
+    except ModelFileError:
+        raise
+    except FoveaError as error:
+        raise ModelFileError(where, f"expected valid metadata, got: {error}; the file is damaged") from None
+    except Exception as error:  # a hostile file may hold anything anywhere
+        raise ModelFileError(
+            where, f"expected valid metadata, got {type(error).__name__} while reading it; the file is damaged"
+        ) from None
+    return model
