@@ -130,7 +130,7 @@ def fit_temperature(logits: Array, targets: Array, steps: int = 60) -> float:
 
 
 def regression_errors(values: Array, targets: Array) -> dict[str, float]:
-    """For N,V arrays: ``mae`` mean |v - t|, ``rmse`` sqrt(mean (v - t)^2), ``r2`` 1 - sum (v - t)^2 / sum (t - mean t)^2.
+    """For N,V: ``mae`` mean |v - t|, ``rmse`` sqrt(mean (v - t)^2), ``r2`` 1 - sum (v - t)^2 / sum (t - mean t)^2.
 
     The mean of t is taken for each of the V values; r2 is 0 when the targets do not vary.
     """
