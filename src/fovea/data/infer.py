@@ -1,0 +1,119 @@
+"""The size that samples are decoded to when the user names none: equal ones stay, unequal ones are fitted."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fovea.data.preprocess import Preprocessing
+from fovea.data.source import ArraySource, FileSource, Shape, Source
+from fovea.errors import DataError
+
+__all__ = ["spatial_for"]
+
+_PROBES = 64
+_LARGEST_KEPT = 256  # equal images up to this side keep their size
+_DEFAULT_SIDE = 128  # larger or unequal ones are decoded to this, which a CPU trains on in minutes
+Size = int | tuple[int, ...] | None
+
+
+def spatial_for(
+    source: Source, size: Size, length: int | None, per_sample: bool | None
+) -> tuple[Preprocessing, list[str]]:
+    """The spatial half for samples like those of ``source``, and notes about what was chosen."""
+    _check_options(source.kind, size, length)
+    if isinstance(source, FileSource) and source.kind == "signal":
+        source.set_rate()
+    probes = _probe(source, _PROBES)
+    if source.kind in ("image", "clip"):
+        return _pictures(source, probes, size, length)
+    return _numbers(source, probes, size, length, per_sample)
+
+
+def _check_options(kind: str, size: Size, length: int | None) -> None:
+    if length is not None and kind not in ("signal", "clip"):
+        raise DataError("length", f"is for signals and clips; these are {kind}s, give size")
+    if size is not None and kind == "signal":
+        raise DataError("size", "is for images, clips and volumes; these are signals, give length")
+    sides = () if size is None else (size,) if isinstance(size, int) else tuple(size)
+    for side in (*sides, *(() if length is None else (length,))):
+        if isinstance(side, bool) or not isinstance(side, (int, np.integer)) or not 1 <= side <= 1 << 16:
+            raise DataError("size", f"must be positive integers up to 65536, got {side!r}")
+
+
+def _probe(source: Source, count: int) -> list[Shape]:
+    """Shapes of up to ``count`` evenly spaced samples that can be read."""
+    rows = sorted({round(row) for row in np.linspace(0, len(source) - 1, min(count, len(source)))})
+    shapes, reason = [], ""
+    for row in rows:
+        try:
+            shapes.append(source.shape(row))
+        except DataError as error:
+            reason = reason or f"{source.ids[row]} {error.message}"
+    if not shapes and len(rows) < len(source):
+        return _probe(source, len(source))
+    if not shapes:
+        raise DataError("data", f"none of {len(source)} {source.kind}s can be read: {reason}")
+    return shapes
+
+
+def _pictures(source: Source, probes: list[Shape], size: Size, length: int | None) -> tuple[Preprocessing, list[str]]:
+    notes: list[str] = []
+    channels = source.channels if isinstance(source, ArraySource) else 3
+    if not isinstance(source, ArraySource) and all(shape.grey for shape in probes):
+        # one coloured picture among grey ones must not lose its colour: look at every header before saying grey
+        channels = 1 if all(shape.grey for shape in _probe(source, len(source))) else 3
+    sides = [shape.shape[-2:] for shape in probes]
+    equal = len(set(sides)) == 1
+    if size is not None:
+        chosen = (size, size) if isinstance(size, int) else tuple(size)
+        if len(chosen) != 2:
+            raise DataError("size", f"of {source.kind}s is one number or (height, width), got {size!r}")
+    elif equal and max(sides[0]) <= _LARGEST_KEPT:
+        chosen = sides[0]
+    else:
+        shorter = int(np.median([min(side) for side in sides]))
+        side = min(_DEFAULT_SIDE, max(8, shorter // 8 * 8))
+        chosen = (side, side)
+        what = f"{sides[0][0]}x{sides[0][1]} {source.kind}s" if equal else f"{source.kind}s of unequal size"
+        notes.append(f"{what} are decoded to {side}x{side} (shorter side fitted, centre cut); choose with size")
+    if source.kind == "image":
+        return Preprocessing("image", size=(int(chosen[0]), int(chosen[1])), channels=channels), notes
+    frames = [shape.shape[0] for shape in probes]
+    count = length or min(16, int(np.median(frames)))
+    if length is None and (len(set(frames)) > 1 or count != frames[0]):
+        notes.append(
+            f"clips of {min(frames)} to {max(frames)} frames give {count} evenly spaced ones; choose with length"
+        )
+    return Preprocessing("clip", size=(count, int(chosen[0]), int(chosen[1])), channels=channels), notes
+
+
+def _numbers(
+    source: Source, probes: list[Shape], size: Size, length: int | None, per_sample: bool | None
+) -> tuple[Preprocessing, list[str]]:
+    notes: list[str] = []
+    counts = {shape.shape[-1] for shape in probes}
+    channels = counts.pop() if len(counts) == 1 else 1
+    chosen: tuple[int, ...]
+    if source.kind == "signal":
+        lengths = sorted(shape.shape[0] for shape in (probes if length else _probe(source, 4096)))
+        if length is None and lengths[0] != lengths[-1]:
+            # nine of ten signals fit whole; a round number keeps strided networks even
+            length = math.ceil(lengths[int(0.9 * (len(lengths) - 1))] / 64) * 64
+            notes.append(
+                f"signals of {lengths[0]} to {lengths[-1]} samples are cut or padded to {length}; choose with length"
+            )
+        chosen = (length or lengths[0],)
+    else:
+        shapes = np.array([shape.shape[:3] for shape in probes])
+        chosen = tuple(int(side) for side in np.median(shapes, axis=0))
+        if size is not None:
+            chosen = (size,) * 3 if isinstance(size, int) else tuple(size)
+        elif len(set(map(tuple, shapes.tolist()))) > 1:
+            notes.append(f"volumes of unequal size are cut or padded to {'x'.join(map(str, chosen))}; choose with size")
+    fields: dict[str, Any] = {"size": chosen, "channels": channels, "resize": "none", "scale": 1.0}
+    return Preprocessing(
+        source.kind, per_sample=source.kind == "volume" if per_sample is None else per_sample, **fields
+    ), notes

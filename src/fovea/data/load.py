@@ -1,0 +1,276 @@
+"""``fovea.dataset``: a path or a name becomes a Dataset; the layout is found, not asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fovea.data import fetch
+from fovea.data.dataset import Dataset, Limits, Part
+from fovea.data.infer import spatial_for
+from fovea.data.layouts import Found, Options, detect, natural
+from fovea.data.layouts.arrays import full_shape, kind_of_array, task_of_labels
+from fovea.data.layouts.base import Labels, split_word
+from fovea.data.preprocess import KINDS
+from fovea.data.source import ArraySource, Source
+from fovea.data.split import SPLIT_WORDS, stratified
+from fovea.data.tree import ArchiveTree, FolderTree, Tree, UnionTree, is_archive, machine_memory, open_tree
+from fovea.errors import DataError, MissingExtra
+
+__all__ = ["dataset", "from_arrays"]
+
+Array = npt.NDArray[Any]
+TASKS = ("classification", "regression")
+
+
+def dataset(
+    path: str | os.PathLike[str],
+    *,
+    kind: str | None = None,
+    task: str | None = None,
+    size: int | tuple[int, ...] | None = None,
+    length: int | None = None,
+    label_pattern: str | None = None,
+    test_where: str | None = None,
+    val_where: str | None = None,
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    max_bad: float = 0.05,
+    max_memory: int | None = None,
+    workers: int | None = None,
+) -> Dataset:
+    """A Dataset from a folder, an archive, a CSV, IDX or CIFAR files, ``.npz`` arrays, or a name such as ``mnist``.
+
+    ``size`` (images, clips, volumes) and ``length`` (samples of a signal, frames of a clip) choose the decoded size.
+    ``label_pattern`` reads labels from file names, ``'{label}_{speaker}_{take}.wav'``; ``test_where`` and ``val_where``
+    split by its fields, ``'take<5'``. Without a validation split ``val_fraction`` of each class of train becomes one,
+    drawn with ``seed``. More than ``max_bad`` unreadable files refuse to decode; fewer are quarantined. ``max_memory``
+    bounds the decoded inputs of a split in bytes (default: half of the machine's memory).
+
+    Nothing is decoded until a split is first used. Raises DataError, one line.
+
+    >>> data = fovea.dataset("photos/", size=96)  # doctest: +SKIP
+    """
+    _check(kind, task, val_fraction, max_bad)
+    limit = max_memory if max_memory is not None else machine_memory() // 2
+    place, name, item = _locate(path)
+    options = Options(kind, task, label_pattern, test_where, val_where, limit)
+    if place is None:
+        found = _digits()
+    else:
+        if item is not None and label_pattern is None and item.label_pattern is not None:
+            options = replace(options, label_pattern=item.label_pattern, test_where=test_where or item.test_where)
+        tree, explicit, notes = _tree(place, limit)
+        found = detect(tree, replace(options, explicit=explicit))
+        found.notes[:0] = notes
+    if item is not None and item.classes is not None and found.classes is None:
+        found.classes = item.classes
+    limits = Limits(max_bad, limit, workers)
+    return _assemble(name, str(place or name), found, size, length, None, val_fraction, seed, limits)
+
+
+def from_arrays(
+    train: tuple[Array, Array | Sequence[Any]],
+    *,
+    val: tuple[Array, Array | Sequence[Any]] | None = None,
+    test: tuple[Array, Array | Sequence[Any]] | None = None,
+    classes: Sequence[str] | None = None,
+    kind: str | None = None,
+    task: str | None = None,
+    per_sample: bool | None = None,
+    name: str = "arrays",
+    val_fraction: float = 0.1,
+    seed: int = 0,
+) -> Dataset:
+    """A Dataset from arrays ``(inputs, targets)``: inputs ``N,*spatial[,C]``, targets integers, texts or floats.
+
+    ``per_sample`` standardises each sample (default: volumes only). Raises DataError.
+
+    >>> from_arrays((np.zeros((4, 8, 8), np.uint8), [0, 1, 0, 1]), val_fraction=0).input_shape
+    (8, 8, 1)
+    """
+    _check(kind, task, val_fraction, 0.0)
+    parts: dict[str, tuple[Source, Labels]] = {}
+    for split, pair in (("train", train), ("val", val), ("test", test)):
+        if pair is None:
+            continue
+        inputs, labels = np.asarray(pair[0]), np.asarray(pair[1])
+        if labels.ndim == 2 and labels.shape[1] == 1:
+            labels = labels[:, 0]
+        if labels.ndim != 1 or inputs.ndim < 2 or len(labels) != len(inputs):
+            raise DataError(
+                name, f"{split}: inputs of shape {inputs.shape} need one target each, got shape {labels.shape}"
+            )
+        this_kind = kind_of_array(inputs.shape, inputs.dtype, kind, f"{name}.{split}")
+        shape = full_shape(inputs.shape, this_kind, f"{name}.{split}")
+        values = inputs.reshape(shape)
+        values = values if inputs.dtype == np.uint8 and this_kind in ("image", "clip") else values.astype(np.float32)
+        source = ArraySource(this_kind, shape, lambda values=values: values, split)  # type: ignore[misc]  # a default, not a loop variable
+        parts[split] = (source, [str(label) for label in labels] if labels.dtype.kind in "US" else labels)
+    first = parts["train"]
+    if any(source.kind != first[0].kind for source, _ in parts.values()):
+        raise DataError(name, "splits hold samples of different kinds")
+    found = Found(
+        first[0].kind, task or task_of_labels(first[1]), parts, tuple(classes) if classes is not None else None
+    )
+    limits = Limits(0.0, machine_memory(), None)
+    return _assemble(name, name, found, None, None, per_sample, val_fraction, seed, limits)
+
+
+def _check(kind: str | None, task: str | None, val_fraction: float, max_bad: float) -> None:
+    if kind is not None and kind not in KINDS:
+        raise DataError("kind", f"{kind!r} is not one of {', '.join(KINDS)}")
+    if task is not None and task not in TASKS:
+        raise DataError("task", f"{task!r} is not one of {', '.join(TASKS)}")
+    if not 0 <= val_fraction < 1:
+        raise DataError("val_fraction", f"must be at least 0 and below 1, got {val_fraction!r}")
+    if not 0 <= max_bad <= 1:
+        raise DataError("max_bad", f"must be a share from 0 to 1, got {max_bad!r}")
+
+
+def _locate(path: str | os.PathLike[str]) -> tuple[Path | None, str, fetch.Known | None]:
+    """Where the data lie (None: scikit-learn's digits), what they are called, and what is known about that name."""
+    text = os.fspath(path)
+    given = Path(text).expanduser()
+    try:
+        exists = bool(text) and given.exists()
+    except (OSError, ValueError):  # a name that no file system takes
+        exists = False
+    if exists:
+        name = given.resolve().name
+        root = os.environ.get("FOVEA_DATA")
+        item = fetch.known(name) if root and given.resolve().parent == Path(root).resolve() else None
+        return given, name, item
+    item = fetch.known(text)
+    local = fetch.locate(text)
+    if local is not None:
+        return local, local.name, item
+    if item is not None and item.name == "digits":
+        return None, "digits", item
+    if item is not None and item.files:
+        return fetch.fetch(text), item.name, item
+    raise DataError(text[:200] or "data", fetch.unknown_name(text))
+
+
+def _tree(place: Path, limit: int) -> tuple[Tree, str | None, list[str]]:
+    """The files, the one that was named explicitly, and notes. A folder of archives is read as what they hold."""
+    if place.is_file():
+        if is_archive(place.name):
+            return ArchiveTree(place, limit), None, []
+        names = [place.name]
+        if "idx" in place.name:  # images and labels lie side by side
+            names = [
+                entry.name for entry in place.parent.iterdir() if entry.is_file() and not entry.name.startswith(".")
+            ]
+        return FolderTree(place.parent, names), place.name, []
+    tree = open_tree(place, limit)
+    archives = [path for path in tree if "/" not in path and is_archive(path)]
+    if not archives or any("/" in path for path in tree):
+        return tree, None, []
+    rest = [path for path in tree if path not in archives]
+    parts = []
+    for name in archives:
+        inside = ArchiveTree(place / name, limit)
+        stem = name.split(".tar")[0].rsplit(".", 1)[0]
+        split = split_word(stem)
+        marked = any(path.split("/", 1)[0].lower() in SPLIT_WORDS for path in inside)
+        parts.append((split if split and not marked else "" if split or len(archives) == 1 else stem, inside))
+    notes = [f"files beside the archives are ignored: {', '.join(rest[:5])}"] if rest else []
+    return UnionTree(str(place), list(parts)), None, notes
+
+
+def _digits() -> Found:
+    """scikit-learn's 1,797 handwritten digits, 8x8 grey, a stratified fifth held out as the test."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise MissingExtra("digits", "demo", "the digits data set (it comes with scikit-learn)") from None
+    bunch = load_digits()
+    images = np.round(bunch.images * (255.0 / 16.0)).astype(np.uint8)[..., None]
+    targets = bunch.target.astype(np.int64)
+    rest, held = stratified(targets, 0.2, 0)
+    parts: dict[str, tuple[Source, Labels]] = {}
+    for split, rows in (("train", rest), ("test", held)):
+        chosen = images[rows]
+        source = ArraySource("image", chosen.shape, lambda chosen=chosen: chosen, split)  # type: ignore[misc]  # as above
+        parts[split] = (source, targets[rows])
+    return Found("image", "classification", parts)
+
+
+def _assemble(
+    name: str, place: str, found: Found, size: int | tuple[int, ...] | None, length: int | None,
+    per_sample: bool | None, val_fraction: float, seed: int, limits: Limits,
+) -> Dataset:  # fmt: skip
+    classes, targets = _targets(name, found)
+    parts, offset = {}, 0
+    for split, (source, _) in found.parts.items():
+        parts[split] = Part(source, targets[split], offset)
+        offset += len(source)
+    model_part = parts.get("train") or next(iter(parts.values()))
+    spatial, notes = spatial_for(model_part.source, size, length, per_sample)
+    for part in parts.values():  # one sampling rate for all splits
+        if hasattr(part.source, "rate"):
+            part.source.rate = getattr(model_part.source, "rate", None)
+    rows = {split: (split, np.arange(len(part.source), dtype=np.int64)) for split, part in parts.items()}
+    validation = "its own split" if "val" in parts else "none"
+    if "val" not in parts and "train" in parts and val_fraction > 0 and len(parts["train"].source) > 1:
+        stay, taken = stratified(parts["train"].targets, val_fraction, seed)
+        rows = {
+            "train": ("train", stay),
+            "val": ("train", taken),
+            **{key: value for key, value in rows.items() if key != "train"},
+        }
+        validation = (
+            f"{len(taken)} of {len(stay) + len(taken)} training samples ({val_fraction:.0%}), stratified, seed {seed}"
+        )
+    return Dataset(
+        name, place, found.task, classes, parts, rows, spatial, limits, validation, tuple(found.notes + notes)
+    )
+
+
+def _targets(name: str, found: Found) -> tuple[tuple[str, ...], dict[str, Array]]:
+    """Class names, and for each split ``int64 (N,)`` indices into them or ``float32 (N, 1)`` values."""
+    if found.task == "regression":
+        values = {split: np.asarray(labels, np.float32).reshape(-1, 1) for split, (_, labels) in found.parts.items()}
+        for split, column in values.items():
+            if not np.isfinite(column).all():
+                raise DataError(
+                    name,
+                    f"{split} target {int(np.flatnonzero(~np.isfinite(column[:, 0]))[0])} is infinite or not a number",
+                )
+        return (), values
+    texts = {split: _class_texts(name, labels, found.classes) for split, (_, labels) in found.parts.items()}
+    classes = found.classes or tuple(natural(text for labels in texts.values() for text in set(labels)))
+    position = {text: index for index, text in enumerate(classes)}
+    unknown = sorted({text for labels in texts.values() for text in set(labels) if text not in position})
+    if unknown:
+        raise DataError(
+            name,
+            f"has the labels {', '.join(map(repr, unknown[:5]))}, which are not among its {len(classes)} class names",
+        )
+    return classes, {split: np.array([position[text] for text in labels], np.int64) for split, labels in texts.items()}
+
+
+def _class_texts(name: str, labels: Labels, classes: tuple[str, ...] | None) -> list[str]:
+    if isinstance(labels, list):
+        return [str(label) for label in labels]
+    if labels.dtype.kind in "US":
+        return [
+            label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label) for label in labels.tolist()
+        ]
+    if labels.dtype.kind == "f" and (not np.isfinite(labels).all() or (labels != np.round(labels)).any()):
+        raise DataError(name, "has labels that are not whole numbers; they are values, say task='regression'")
+    if labels.dtype.kind not in "uifb":
+        raise DataError(name, f"has labels of dtype {labels.dtype}; integers, texts or numbers are expected")
+    whole = labels.astype(np.int64)
+    if classes is None:
+        return [str(label) for label in whole.tolist()]
+    if whole.size and not 0 <= whole.min() <= whole.max() < len(classes):
+        raise DataError(name, f"has labels from {whole.min()} to {whole.max()} for {len(classes)} class names")
+    return [classes[label] for label in whole.tolist()]
