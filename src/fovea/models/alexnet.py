@@ -14,14 +14,14 @@ __all__ = ["alexnet"]
     num_classes=1000,
     input_shape=(224, 224, 3),
     parameters=61_100_840,
-    source='Krizhevsky 2014, "One weird trick for parallelizing convolutional neural networks", the single tower of section 5',
+    source='Krizhevsky 2014, "One weird trick for parallelizing convolutional neural networks", section 5, one tower',
     initializer=Initializer("lecun_uniform"),
 )
 def alexnet(num_classes: int, dropout: float = 0.5) -> Layer:
-    """AlexNet, the single-tower variant: five convolutions (64, 192, 384, 256, 256), three dense layers. Inputs of 63x63 or more.
+    """AlexNet in one tower: five convolutions (64, 192, 384, 256, 256), three dense layers. Inputs of 63x63 or more.
 
-    Against Krizhevsky, Sutskever and Hinton 2012 it has one tower instead of two, other channel counts and no local response
-    normalisation (``fovea.LRN`` is there for those who want it).
+    Against Krizhevsky, Sutskever and Hinton 2012 it has one tower instead of two, other channel counts and no local
+    response normalisation (``fovea.LRN`` is there for those who want it).
     """
     return Sequential(
         {

@@ -28,6 +28,6 @@ def default_for(kind: str, input_shape: Sequence[int | None], num_samples: int) 
         )
     sizes = [size for size in input_shape[:-1] if size is not None]
     colour = input_shape[-1] == 3
-    if colour and sizes and 24 <= min(sizes) and max(sizes) <= 64 and num_samples >= ENOUGH:
+    if colour and sizes and min(sizes) >= 24 and max(sizes) <= 64 and num_samples >= ENOUGH:
         return "resnet20"
     return "small_cnn"

@@ -21,8 +21,8 @@ __all__ = ["mlp"]
 def mlp(num_classes: int, hidden: Sequence[int] = (512, 256)) -> Layer:
     """Multi-layer perceptron: every pixel is an input of its own, all layers fully connected.
 
-    N,*any -> Flatten -> Dense and ReLU for each size in ``hidden`` -> Dense. Its first layer has (number of input values) x
-    hidden[0] weights: 49,152,000 for a 128x128x3 image and 1,000 units.
+    N,*any -> Flatten -> Dense and ReLU for each size in ``hidden`` -> Dense. Its first layer has (number of input
+    values) x hidden[0] weights: 49,152,000 for a 128x128x3 image and 1,000 units.
     """
     sizes = tuple(hidden) if isinstance(hidden, (tuple, list)) else (hidden,)
     if not all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in sizes):

@@ -1,14 +1,15 @@
-"""What every model of the zoo is: a record with its network, defaults, published size and source; and how it becomes a Model."""
+"""What every model of the zoo is: a record of network, defaults, published size, source; calling it gives a Model."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
 
+from fovea.data.preprocess import Preprocessing
 from fovea.errors import ConfigError, ShapeError
 from fovea.graph.compose import Layer, build
 from fovea.graph.graph import Graph
@@ -16,6 +17,7 @@ from fovea.graph.initialize import Initializer
 from fovea.model import Model
 from fovea.models.weights import load_weights
 from fovea.ops.base import Shape
+from fovea.tasks.base import Task
 
 __all__ = ["MODELS", "Architecture", "architecture", "create", "names", "register"]
 
@@ -24,8 +26,8 @@ __all__ = ["MODELS", "Architecture", "architecture", "create", "names", "registe
 class Architecture:
     """One model of the zoo. Calling it gives a Model with fresh (or given) weights.
 
-    ``network(num_classes, **options)`` writes the layers down; one that has a parameter ``input_shape`` adapts its depth to
-    it. ``parameters`` is the published count for the default classes, input shape and options.
+    ``network(num_classes, **options)`` writes the layers down; one that has a parameter ``input_shape`` adapts its
+    depth to it. ``parameters`` is the published count for the default classes, input shape and options.
     """
 
     name: str
@@ -61,7 +63,8 @@ class Architecture:
             usual = _shape_text(self.input_shape)
             raise ShapeError(
                 self.name,
-                f"expected an input that its layers fit into, usually {usual}, got {_shape_text(shape)}: at {error.where}, {error.message}",
+                f"expected an input that its layers fit into, usually {usual}, "
+                f"got {_shape_text(shape)}: at {error.where}, {error.message}",
             ) from None
 
     def __call__(
@@ -73,24 +76,26 @@ class Architecture:
         *,
         classes: Sequence[str] | None = None,
         initializer: str | Initializer | None = None,
-        model: Mapping[str, Any] | None = None,
+        preprocessing: Preprocessing | None = None,
+        task: Task | None = None,
         **options: Any,
     ) -> Model:
         """A Model for N,*spatial,C input with ``num_classes`` outputs.
 
-        ``input_shape``: ``(*spatial, C)``, None for an open size; ``weights``: a fovea model file or run folder of the same
-        architecture; ``seed``: starting values otherwise; ``classes``: their names (then ``num_classes`` may be left out);
-        ``initializer``: another scheme than the published one; ``model``: further arguments of fovea.Model (preprocessing,
-        task, provenance); the rest are the network's own ``options``.
+        ``input_shape``: ``(*spatial, C)``, None for an open size; ``weights``: a fovea model file or run folder of the
+        same architecture; ``seed``: of the starting values otherwise; ``classes``: their names (``num_classes`` may
+        then be left out); ``initializer``: another scheme than the published one; ``preprocessing``, ``task``: as for
+        fovea.Model; the rest are the network's own ``options``.
 
-        Raises ConfigError for arguments that make no sense, ShapeError for an input that is too small, ModelFileError or
-        GraphError when the weights do not fit.
+        Raises ConfigError for arguments that make no sense, ShapeError for an input that is too small, ModelFileError
+        when the weights cannot be read or are of another architecture.
         """
         if classes is not None:
             if num_classes is not None and num_classes != len(classes):
                 raise ConfigError(
                     self.name,
-                    f"expected num_classes={len(classes)} for {len(classes)} class names, got {num_classes}; leave num_classes out",
+                    f"expected num_classes={len(classes)} for {len(classes)} class names, "
+                    f"got {num_classes}; leave num_classes out",
                 )
             num_classes = len(classes)
         made = Model(
@@ -98,8 +103,9 @@ class Architecture:
             classes=None if classes is None else tuple(classes),
             seed=seed,
             initializer=self.initializer if initializer is None else initializer,
+            preprocessing=preprocessing,
+            task=task,
             name=self.name,
-            **(model or {}),
         )
         if weights is not None:
             load_weights(made, weights)

@@ -24,7 +24,10 @@ def projection(out_channels: int, stride: int) -> Layer:
 
 
 def basic_block(channels: int, stride: int, shortcut: Layer | None) -> Layer:
-    """Two 3x3 convolutions: ``relu(body(x) + shortcut(x))``; nodes conv1, batchnorm1, relu1, conv2, batchnorm2, shortcut.*, add1, relu2."""
+    """``relu(body(x) + shortcut(x))`` with two 3x3 convolutions; a ``shortcut`` of None is the identity.
+
+    Nodes: conv1, batchnorm1, relu1, conv2, batchnorm2, shortcut.*, add1, relu2.
+    """
 
     def block(x: Value) -> Value:
         y: Value = ReLU()(BatchNorm()(Conv(channels, 3, stride=stride, padding=1, use_bias=False)(x)))
@@ -35,7 +38,7 @@ def basic_block(channels: int, stride: int, shortcut: Layer | None) -> Layer:
 
 
 def bottleneck(channels: int, stride: int, shortcut: Layer | None) -> Layer:
-    """1x1, 3x3 and 1x1 convolution to ``4 channels``; the stride stands at the 3x3, as in later implementations ("v1.5")."""
+    """1x1, 3x3 and 1x1 convolution to ``4 channels``; the stride stands at the 3x3 (later called "v1.5")."""
 
     def block(x: Value) -> Value:
         y: Value = ReLU()(BatchNorm()(Conv(channels, 1, use_bias=False)(x)))

@@ -16,7 +16,7 @@ FAN_OUT = Initializer("kaiming_fan_out")
 
 
 def _padded(in_channels: int, out_channels: int) -> Layer:
-    """The shortcut without parameters (option A): every second pixel, new channels zero, equally many in front and behind."""
+    """The shortcut without parameters (option A): every second pixel; new channels are zero, half of them in front."""
     extra = out_channels - in_channels
     return Sequential(
         Slice((None, None), (None, None), axes=(1, 2), steps=(2, 2)),
@@ -45,7 +45,10 @@ def _resnet(num_classes: int, blocks: int, shortcut: str) -> Layer:
 
 @register(num_classes=10, input_shape=(32, 32, 3), parameters=269_722, source=PAPER, initializer=FAN_OUT)
 def resnet20(num_classes: int, shortcut: str = "pad") -> Layer:
-    """ResNet-20 for CIFAR: 3 blocks a stage. ``shortcut``: "pad" (as published) or "projection" (1x1 convolutions, 272,474)."""
+    """ResNet-20 for CIFAR: 3 blocks a stage. ``shortcut``: "pad" (as published) or "projection" (1x1 convolutions).
+
+    With projections it has 272,474 parameters.
+    """
     return _resnet(num_classes, 3, shortcut)
 
 

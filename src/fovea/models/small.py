@@ -25,10 +25,10 @@ def _network(
     stem: tuple[int, int],
     dropout: float,
 ) -> Layer:
-    """Stages of convolution, batch norm, ReLU and max-pooling by ``pool``, until no axis is longer than ``stop``; at least two.
+    """Two or more stages of convolution, batch norm, ReLU and max-pooling by ``pool``, until no axis exceeds ``stop``.
 
-    Channels double from ``first`` to at most ``last``; the first convolution has kernel and stride ``stem``. Then global
-    average, dropout, dense. Axes that are down to one element stay so.
+    Channels double from ``first`` to at most ``last``; the first convolution has kernel and stride ``stem``. Then
+    global average, dropout, dense. Axes that are down to one element stay so.
     """
     sizes = [-(-(OPEN if size is None else size) // stem[1]) for size in input_shape[:-1]]
     stages: dict[str, Layer] = {}
@@ -51,7 +51,7 @@ def _network(
     source="convolution, batch norm, ReLU, pooling: as the course notes (CS5782) stack them",
 )
 def small_cnn(num_classes: int, input_shape: Shape, dropout: float = 0.2) -> Layer:
-    """A small CNN whose depth follows the image size: 3x3 convolutions from 32 channels up, each with batch norm and pooling.
+    """A small CNN whose depth follows the image size: 3x3 convolutions with batch norm, ReLU and max-pooling.
 
     28x28 -> 32 maps -> 14x14 -> 64 -> 7x7 -> 128 -> 3x3 -> global average -> dropout -> dense. Larger images get more
     stages (at most 256 channels); from 96 pixels on the first convolution has stride 2.

@@ -29,11 +29,14 @@ def _fire(squeeze: int, expand: int) -> Layer:
     num_classes=1000,
     input_shape=(224, 224, 3),
     parameters=1_248_424,
-    source='Iandola et al. 2016, "SqueezeNet: AlexNet-level accuracy with 50x fewer parameters and <0.5MB model size", table 1',
+    source='Iandola et al. 2016, "SqueezeNet: AlexNet-level accuracy with 50x fewer parameters", table 1',
     initializer=Initializer("kaiming"),
 )
 def squeezenet(num_classes: int, dropout: float = 0.5) -> Layer:
-    """SqueezeNet 1.0: eight fire modules, pooling that rounds sizes up, the classes as a 1x1 convolution. Any input of 21x21 or more."""
+    """SqueezeNet 1.0: eight fire modules, pooling that rounds sizes up, classes by 1x1 convolution.
+
+    Inputs of 29x29 or more.
+    """
 
     def pool() -> Layer:
         return MaxPool(3, stride=2, ceil_mode=True)

@@ -58,7 +58,7 @@ def vgg16(num_classes: int, dropout: float = 0.5) -> Layer:
     num_classes=10, input_shape=(32, 32, 3), parameters=1_148_874, source=f"the pattern of {PAPER}", initializer=FAN_OUT
 )
 def vgg_small(num_classes: int) -> Layer:
-    """Six 3x3 convolutions with batch norm at 64, 128 and 256 channels, each pair then max-pooled; global average; dense."""
+    """Pairs of 3x3 convolutions with batch norm at 64, 128, 256 channels, each then max-pooled; average; dense."""
     stages: dict[str, Layer] = {}
     for number, channels in enumerate((64, 128, 256), 1):
         convs = [

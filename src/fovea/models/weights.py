@@ -26,7 +26,7 @@ FOREIGN = {
 
 
 def load_weights(model: Model, path: str | PathLike[str]) -> None:
-    """Copy every array of a fovea model file (or a run's) into a model with the same parameters and buffers, all or none.
+    """Copy every array of a fovea model file (or run folder) into a model of the same architecture, all or none.
 
     Raises ModelFileError when the file is of another format, cannot be read, or is of another architecture.
     """
@@ -35,7 +35,8 @@ def load_weights(model: Model, path: str | PathLike[str]) -> None:
     if suffix in FOREIGN:
         raise ModelFileError(
             where,
-            f"expected a fovea model file (.safetensors) or a run folder, got {FOREIGN[suffix]}; this version does not read that format",
+            f"expected a fovea model file (.safetensors) or a run folder, got {FOREIGN[suffix]}; "
+            "this version does not read that format",
         )
     given = load(where).store.tensors()
     own = model.store.tensors()
