@@ -2,8 +2,11 @@
 #include "kernels/conv.h"
 
 #include "kernels/column_sum.h"
+#include "kernels/conv_merged.h"
 #include "kernels/conv_naive.h"
+#include "kernels/conv_taps.h"
 #include "kernels/families.h"
+#include "runtime/memory.h"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
 namespace {
@@ -14,13 +17,36 @@ ConvPlan plan_naive(ConvPass pass, const ConvShape& shape, int batch) {
     return {shape, pass, batch, ConvAlgorithm::naive, 1, 1, 0, scratch};
 }
 
-ConvPlan plan(ConvPass pass, const ConvShape& shape, int batch) { return plan_naive(pass, shape, batch); }
+// What the tile kernels are made for; everything else is rare enough for the definition.
+bool tiles_apply(const ConvShape& s) {
+    return s.taps() <= max_taps && s.cin <= static_cast<long>(zero_floats) && s.cout <= static_cast<long>(zero_floats);
+}
 
-void pack(const ConvPlan&, const float*, float*) {}
+ConvPlan plan(ConvPass pass, const ConvShape& shape, int batch) {
+    ConvPlan p = plan_naive(pass, shape, batch);
+    if (pass == ConvPass::backward_weight || !tiles_apply(shape)) return p;
+    if (merging_applies(pass, shape)) plan_conv_merged(p);
+    else plan_conv_taps(p);
+    return p;
+}
+
+void pack(const ConvPlan& plan, const float* weight, float* packed) {
+    if (plan.packed_floats == 0) return;
+    if (plan.algorithm == ConvAlgorithm::merged) pack_conv_merged(plan, weight, packed);
+    else pack_conv_taps(plan, weight, packed);
+}
 
 void run(const ConvPlan& plan, int n, const float* from, const float* weight, float* to, float*,
          const Epilogue& epilogue) {
-    conv_naive(plan, n, from, weight, to, epilogue);
+    switch (plan.algorithm) {
+        case ConvAlgorithm::merged:
+            return run_conv_merged(plan, n, from, weight, to, epilogue);
+        case ConvAlgorithm::tiles:
+        case ConvAlgorithm::batch_tiles:
+            return run_conv_taps(plan, n, from, weight, to, epilogue);
+        default:
+            return conv_naive(plan, n, from, weight, to, epilogue);
+    }
 }
 
 void run_backward_weight(const ConvPlan& plan, int n, const float* input, const float* grad_output, float* grad_weight,

@@ -1,0 +1,94 @@
+#include "kernels/conv_taps.h"
+
+#include "runtime/pool.h"
+
+namespace fovea::FOVEA_ISA_NAMESPACE {
+namespace {
+
+// Up to this many rows a matrix product reads each weight so few times that packing it first, as a pass of its own,
+// would show: the piece that uses a block packs it. With very few rows the time is all memory, and weights packed once
+// for many calls read best.
+constexpr long few_rows = 16, many_rows = 512;
+
+bool packs_itself(const TapConv& c) {
+    const long rows = c.images * c.position_count();
+    return c.tap_count == 1 && !c.checked && c.images == 1 && rows > few_rows && rows <= many_rows;
+}
+
+// Whether tiles of images beat tiles of pixels: they skip the padding, but the last tile of a batch may be partly
+// empty.
+bool images_pay(const TapConv& c) {
+    if (!c.checked || c.positions[2] > 64) return false;
+    const Tile tile = choose_tile(c.columns, 2, true);
+    const double filled = static_cast<double>(c.images) / static_cast<double>(round_up(c.images, tile.pixels));
+    return valid_share(c) / filled < 1;
+}
+
+// What outputs become that no tap reaches: the epilogue of 0.
+void fill_untouched(const TapConv& c, float* to, const Epilogue& e) {
+    parallel(static_cast<long>(c.images) * c.positions[0] * c.positions[1], [&](long row) {
+        const long y = row % c.positions[1], z = row / c.positions[1] % c.positions[0],
+                   image = row / c.positions[1] / c.positions[0];
+        float* out = to + c.out_origin + image * c.out_image + z * c.out_stride[0] + y * c.out_stride[1];
+        for (int x = 0; x < c.positions[2]; x++, out += c.out_stride[2])
+            for (int column = 0; column < c.groups * c.columns; column++) {
+                const float v = e.bias ? e.bias[column] : 0.0f;
+                out[column] = !e.clamp ? v : v < e.low ? e.low : v > e.high ? e.high : v;
+            }
+    });
+}
+
+}  // namespace
+
+void plan_conv_taps(ConvPlan& plan) {
+    TapConv c;
+    plan.packed_floats = plan.scratch_floats = 0;
+    for (int phase = 0; phase < phase_count(plan.pass, plan.shape); phase++) {
+        make_phase(plan.pass, plan.shape, plan.batch, phase, c);
+        if (phase == 0) {
+            const bool images = images_pay(c);
+            const Tile tile = choose_tile(c.columns, c.images * c.position_count(), images);
+            plan.algorithm = images ? ConvAlgorithm::batch_tiles : ConvAlgorithm::tiles;
+            plan.tile_pixels = tile.pixels;
+            plan.tile_vectors = tile.vectors;
+            if (packs_itself(c)) return;
+        }
+        plan.packed_floats += static_cast<size_t>(c.groups) * panel_layout(c, plan.tile_vectors).group_floats();
+    }
+}
+
+void pack_conv_taps(const ConvPlan& plan, const float* weight, float* packed) {
+    TapConv c;
+    for (int phase = 0; phase < phase_count(plan.pass, plan.shape); phase++) {
+        make_phase(plan.pass, plan.shape, plan.batch, phase, c);
+        const PanelLayout layout = panel_layout(c, plan.tile_vectors);
+        pack_panels(plan.shape, plan.pass == ConvPass::backward_data, c, layout, weight, packed);
+        packed += c.groups * layout.group_floats();
+    }
+}
+
+void run_conv_taps(const ConvPlan& plan, int n, const float* from, const float* weight, float* to,
+                   const Epilogue& epilogue) {
+    TapConv c;
+    const float* packed = plan.packed_floats ? weight : nullptr;
+    for (int phase = 0; phase < phase_count(plan.pass, plan.shape); phase++) {
+        make_phase(plan.pass, plan.shape, n, phase, c);
+        if (c.tap_count == 0) {
+            fill_untouched(c, to, epilogue);
+            continue;
+        }
+        const TapJob job{&c,
+                         panel_layout(c, plan.tile_vectors),
+                         find_tile(plan.tile_pixels, plan.tile_vectors),
+                         plan.algorithm == ConvAlgorithm::batch_tiles,
+                         packed,
+                         &plan.shape,
+                         plan.pass == ConvPass::backward_data,
+                         weight,
+                         &epilogue};
+        run_taps(job, from, to);
+        if (packed) packed += c.groups * job.layout.group_floats();
+    }
+}
+
+}  // namespace fovea::FOVEA_ISA_NAMESPACE

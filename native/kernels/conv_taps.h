@@ -1,0 +1,14 @@
+// Forward and backward data by register tiles, with pixel or image tiles.
+#pragma once
+#include "kernels/tap_conv.h"
+#include "kernels/tap_run.h"
+
+namespace fovea::FOVEA_ISA_NAMESPACE {
+
+// Completes a plan whose shape, pass and batch are set.
+void plan_conv_taps(ConvPlan& plan);
+void pack_conv_taps(const ConvPlan& plan, const float* weight, float* packed);
+void run_conv_taps(const ConvPlan& plan, int n, const float* from, const float* weight, float* to,
+                   const Epilogue& epilogue);
+
+}  // namespace fovea::FOVEA_ISA_NAMESPACE

@@ -1,0 +1,191 @@
+// Element-wise ops: activations forward and backward, sums and products, copies, casts.
+#include "kernels/families.h"
+#include "kernels/op_tools.h"
+#include "kernels/vmath.h"
+
+namespace fovea::FOVEA_ISA_NAMESPACE {
+namespace {
+
+// An activation: value(x) forward; grad(dy, s) with s what `saved` in the lowering names: the output y, or the input x.
+struct Relu {  // s = y
+    static FOVEA_INLINE Vec value(Vec x, Vec, Vec) { return at_least(x, Vec{}); }
+    static FOVEA_INLINE Vec grad(Vec dy, Vec s, Vec, Vec) { return s > 0.0f ? dy : Vec{}; }
+};
+struct GuidedRelu : Relu {  // s = y
+    static FOVEA_INLINE Vec grad(Vec dy, Vec s, Vec, Vec) { return at_least(s > 0.0f ? dy : Vec{}, Vec{}); }
+};
+struct DeconvRelu : Relu {
+    static FOVEA_INLINE Vec grad(Vec dy, Vec, Vec, Vec) { return at_least(dy, Vec{}); }
+};
+struct Relu6 {  // s = y
+    static FOVEA_INLINE Vec value(Vec x, Vec, Vec) { return at_most(at_least(x, Vec{}), broadcast(6.0f)); }
+    static FOVEA_INLINE Vec grad(Vec dy, Vec s, Vec, Vec) {
+        const Vec below = s < 6.0f ? dy : Vec{};
+        return s > 0.0f ? below : Vec{};
+    }
+};
+struct LeakyRelu {  // s = x
+    static FOVEA_INLINE Vec value(Vec x, Vec slope, Vec) { return x > 0.0f ? x : x * slope; }
+    static FOVEA_INLINE Vec grad(Vec dy, Vec s, Vec slope, Vec) { return s > 0.0f ? dy : dy * slope; }
+};
+struct Sigmoid {  // s = y
+    static FOVEA_INLINE Vec value(Vec x, Vec, Vec) { return vlogistic(x); }
+    static FOVEA_INLINE Vec grad(Vec dy, Vec s, Vec, Vec) { return dy * s * (1.0f - s); }
+};
+struct Tanh {  // s = y
+    static FOVEA_INLINE Vec value(Vec x, Vec, Vec) { return vtanh(x); }
+    static FOVEA_INLINE Vec grad(Vec dy, Vec s, Vec, Vec) { return dy * (1.0f - s * s); }
+};
+struct Silu {  // s = x
+    static FOVEA_INLINE Vec value(Vec x, Vec, Vec) { return x * vlogistic(x); }
+    static FOVEA_INLINE Vec grad(Vec dy, Vec s, Vec, Vec) {
+        const Vec p = vlogistic(s);
+        return dy * (p + s * p * (1.0f - p));
+    }
+};
+struct Gelu {  // s = x
+    static FOVEA_INLINE Vec value(Vec x, Vec, Vec) { return 0.5f * x * (1.0f + verf(x * 0.70710678f)); }
+    static FOVEA_INLINE Vec grad(Vec dy, Vec s, Vec, Vec) {
+        const Vec density = 0.39894228f * vexp(-0.5f * s * s);
+        return dy * (0.5f * (1.0f + verf(s * 0.70710678f)) + s * density);
+    }
+};
+struct GeluTanh {  // s = x
+    static FOVEA_INLINE Vec value(Vec x, Vec, Vec) {
+        return 0.5f * x * (1.0f + vtanh(0.79788456f * (x + 0.044715f * x * x * x)));
+    }
+    static FOVEA_INLINE Vec grad(Vec dy, Vec s, Vec, Vec) {
+        const Vec t = vtanh(0.79788456f * (s + 0.044715f * s * s * s));
+        const Vec inner = 0.79788456f * (1.0f + 0.134145f * s * s);
+        return dy * (0.5f * (1.0f + t) + 0.5f * s * (1.0f - t * t) * inner);
+    }
+};
+struct HardSigmoid {  // s = x
+    static FOVEA_INLINE Vec value(Vec x, Vec alpha, Vec beta) {
+        return at_most(at_least(x * alpha + beta, Vec{}), broadcast(1.0f));
+    }
+    static FOVEA_INLINE Vec grad(Vec dy, Vec s, Vec alpha, Vec beta) {
+        const Vec line = s * alpha + beta, below = line < 1.0f ? dy * alpha : Vec{};
+        return line > 0.0f ? below : Vec{};
+    }
+};
+struct HardSwish {  // s = x
+    static FOVEA_INLINE Vec value(Vec x, Vec, Vec) {
+        return x * at_most(at_least(x * (1.0f / 6.0f) + 0.5f, Vec{}), broadcast(1.0f));
+    }
+    static FOVEA_INLINE Vec grad(Vec dy, Vec s, Vec, Vec) {
+        const Vec middle = dy * (s * (1.0f / 3.0f) + 0.5f), below = s < 3.0f ? middle : dy;
+        return s > -3.0f ? below : Vec{};
+    }
+};
+struct Scale {  // y = a x; not differentiated as such
+    static FOVEA_INLINE Vec value(Vec x, Vec a, Vec) { return x * a; }
+};
+
+// y, x; ints: floats of one sample; reals: two parameters.
+template <class F>
+void unary(const OpCall& call) {
+    float* y = out(call, 0);
+    const float* x = in(call, 1);
+    const Vec a = broadcast(call.reals[0]), b = broadcast(call.reals[1]);
+    over_range(call.n * call.ints[0], piece_floats, [=](long begin, long end) {
+        long i = begin;
+        for (; i + VL <= end; i += VL) store(y + i, F::value(load(x + i), a, b));
+        const Mask tail = first_lanes(end - i);
+        if (i < end) store(y + i, F::value(load(x + i, tail), a, b), tail);
+    });
+}
+
+// dx, dy, s; ints and reals as unary.
+template <class F>
+void unary_backward(const OpCall& call) {
+    float* dx = out(call, 0);
+    const float *dy = in(call, 1), *s = in(call, 2);
+    const Vec a = broadcast(call.reals[0]), b = broadcast(call.reals[1]);
+    over_range(call.n * call.ints[0], piece_floats, [=](long begin, long end) {
+        long i = begin;
+        for (; i + VL <= end; i += VL) store(dx + i, F::grad(load(dy + i), load(s + i), a, b));
+        const Mask tail = first_lanes(end - i);
+        if (i < end) store(dx + i, F::grad(load(dy + i, tail), load(s + i, tail), a, b), tail);
+    });
+}
+
+// y, a, b; ints: floats of one sample, whether ReLU follows.  y = a + b
+void add(const OpCall& call) {
+    float* y = out(call, 0);
+    const float *a = in(call, 1), *b = in(call, 2);
+    const Vec low = broadcast(call.ints[1] ? 0.0f : -__builtin_inff());
+    over_range(call.n * call.ints[0], piece_floats, [=](long begin, long end) {
+        long i = begin;
+        for (; i + VL <= end; i += VL) store(y + i, at_least(load(a + i) + load(b + i), low));
+        const Mask tail = first_lanes(end - i);
+        if (i < end) store(y + i, at_least(load(a + i, tail) + load(b + i, tail), low), tail);
+    });
+}
+
+// y; ints: floats of one sample; reals: value.
+void fill(const OpCall& call) {
+    float* y = out(call, 0);
+    const float value = call.reals[0];
+    over_range(call.n * call.ints[0], piece_floats, [=](long begin, long end) {
+        for (long i = begin; i < end; i++) y[i] = value;
+    });
+}
+
+template <class From, class To>
+void cast(const OpCall& call) {  // y, x; ints: elements of one sample
+    To* y = static_cast<To*>(call.operand[0]);
+    const From* x = static_cast<const From*>(call.operand[1]);
+    over_range(call.n * call.ints[0], piece_floats, [=](long begin, long end) {
+        for (long i = begin; i < end; i++) y[i] = static_cast<To>(x[i]);
+    });
+}
+
+// y, x, scale, offset (C each); ints: rows of one sample, C, whether channels are reversed.  y = x[c'] * scale + offset
+template <class From>
+void normalize(const OpCall& call) {
+    float* y = out(call, 0);
+    const From* x = static_cast<const From*>(call.operand[1]);
+    const float *scale = in(call, 2), *offset = in(call, 3);
+    const long width = call.ints[1];
+    const bool reversed = call.ints[2] != 0;
+    over_rows(call.n * call.ints[0], width, [=](long begin, long end) {
+        for (long row = begin; row < end; row++)
+            for (long c = 0; c < width; c++) {
+                const From value = x[row * width + (reversed ? width - 1 - c : c)];
+                y[row * width + c] = static_cast<float>(value) * scale[c] + offset[c];
+            }
+    });
+}
+
+#define ACTIVATION(name, F) \
+    {name, 2, 1, 2, unary<F>, nullptr}, { name "_backward", 3, 1, 2, unary_backward<F>, nullptr }
+
+const OpKernel list[] = {
+    ACTIVATION("relu", Relu),
+    ACTIVATION("relu_guided", GuidedRelu),
+    ACTIVATION("relu_deconv", DeconvRelu),
+    ACTIVATION("relu6", Relu6),
+    ACTIVATION("leakyrelu", LeakyRelu),
+    ACTIVATION("sigmoid", Sigmoid),
+    ACTIVATION("tanh", Tanh),
+    ACTIVATION("silu", Silu),
+    ACTIVATION("gelu", Gelu),
+    ACTIVATION("gelu_tanh", GeluTanh),
+    ACTIVATION("hardsigmoid", HardSigmoid),
+    ACTIVATION("hardswish", HardSwish),
+    {"scale", 2, 1, 2, unary<Scale>, nullptr},
+    {"add", 3, 2, 0, add, nullptr},
+    {"fill", 1, 1, 1, fill, nullptr},
+    {"cast_uint8", 2, 1, 0, cast<uint8_t, float>, nullptr},
+    {"cast_int64", 2, 1, 0, cast<int64_t, float>, nullptr},
+    {"cast_index", 2, 1, 0, cast<float, int64_t>, nullptr},
+    {"normalize_float32", 4, 3, 0, normalize<float>, nullptr},
+    {"normalize_uint8", 4, 3, 0, normalize<uint8_t>, nullptr},
+};
+
+}  // namespace
+
+OpList elementwise_ops() { return op_list(list); }
+
+}  // namespace fovea::FOVEA_ISA_NAMESPACE

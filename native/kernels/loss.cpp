@@ -1,0 +1,139 @@
+// Losses. Values are float32; sums run in double over chunks, in their order. A loss is one float.
+#include "kernels/families.h"
+#include "kernels/op_tools.h"
+#include "kernels/vmath.h"
+
+namespace fovea::FOVEA_ISA_NAMESPACE {
+namespace {
+
+constexpr long row_grain = 64;
+
+FOVEA_INLINE double* doubles(const OpCall& call) { return reinterpret_cast<double*>(call.scratch); }
+size_t row_scratch(const OpCall& call) { return static_cast<size_t>(4 * ceil_div(call.n * call.ints[0], row_grain)); }
+
+// log(sum(exp(x))) of one row.
+double log_sum_exp(const float* x, long width) {
+    float largest = x[0];
+    for (long c = 1; c < width; c++) largest = x[c] > largest || x[c] != x[c] ? x[c] : largest;
+    Vec sum = {};
+    for (long c = 0; c < width; c += VL) {
+        const Mask mask = first_lanes(width - c);
+        const Vec e = vexp(load(x + c, mask) - largest);
+        const long lanes = width - c;
+        if (lanes >= VL) {
+            sum += e;
+        } else {
+            for (long i = 0; i < lanes; i++) sum[i] += e[i];
+        }
+    }
+    return static_cast<double>(largest) + __builtin_log(static_cast<double>(sum_lanes(sum)));
+}
+
+// Target probability of class c in one row, smoothed. Integer targets are `label`, probabilities are in `soft`.
+struct Target {
+    const float* soft;
+    long label;
+    float keep, share;  // t' = keep t + share
+
+    FOVEA_INLINE float at(long c) const { return keep * (soft ? soft[c] : c == label ? 1.0f : 0.0f) + share; }
+};
+
+struct Rows {
+    long width;
+    const int64_t* labels;  // one of the two is null
+    const float* soft;
+    const float* weights;  // one per class, may be null
+    float smoothing;
+
+    FOVEA_INLINE Target target(long row) const {
+        const float share = smoothing / static_cast<float>(width);
+        return {soft ? soft + row * width : nullptr, labels ? static_cast<long>(labels[row]) : 0, 1.0f - smoothing,
+                share};
+    }
+    // What the row counts in the denominator; 0 for an ignored row.
+    FOVEA_INLINE float weight(long row, const Target& t) const {
+        if (labels && labels[row] < 0) return 0.0f;
+        if (!weights) return 1.0f;
+        if (labels) return weights[labels[row]];
+        float sum = 0;
+        for (long c = 0; c < width; c++) sum += t.at(c) * weights[c];
+        return sum;
+    }
+};
+
+FOVEA_INLINE Rows rows_of(const OpCall& call, const void* target, const float* weights) {
+    const bool soft = call.ints[2] != 0;
+    return {call.ints[1], soft ? nullptr : static_cast<const int64_t*>(target),
+            soft ? static_cast<const float*>(target) : nullptr, weights, call.reals[0]};
+}
+
+// loss, saved (log-sum-exp of every row, then the sum of weights), logits, target, class weights (may be null);
+// ints: rows of one sample, C, whether targets are probabilities, capacity in rows; reals: label_smoothing.
+void softmax_cross_entropy(const OpCall& call) {
+    float *loss = out(call, 0), *saved = out(call, 1);
+    const float* logits = in(call, 2);
+    const Rows data = rows_of(call, call.operand[3], in(call, 4));
+    const long rows = call.n * call.ints[0], width = data.width, pieces = ceil_div(rows, row_grain);
+    double* parts = doubles(call);
+    over_range(rows, row_grain, [=](long begin, long end) {
+        double sum = 0, count = 0;
+        for (long row = begin; row < end; row++) {
+            const Target t = data.target(row);
+            const float* x = logits + row * width;
+            const double lse = log_sum_exp(x, width);
+            saved[row] = static_cast<float>(lse);
+            const float weight = data.weight(row, t);
+            if (data.labels && data.labels[row] < 0) continue;
+            count += static_cast<double>(weight);
+            for (long c = 0; c < width; c++) {
+                const float p = t.at(c) * (data.weights ? data.weights[c] : 1.0f);
+                if (p != 0.0f) sum += static_cast<double>(p) * (lse - static_cast<double>(x[c]));
+            }
+        }
+        parts[begin / row_grain * 2] = sum;
+        parts[begin / row_grain * 2 + 1] = count;
+    });
+    double sum = 0, count = 0;
+    for (long piece = 0; piece < pieces; piece++) {
+        sum += parts[piece * 2];
+        count += parts[piece * 2 + 1];
+    }
+    saved[call.ints[3]] = static_cast<float>(count);
+    *loss = static_cast<float>(count > 0 ? sum / count : 0.0);
+}
+
+// dlogits, grad_loss (one float), saved, logits, target, class weights; ints and reals as above.
+// With u_c = t'_c w_c:  dlogits_c = (softmax_c sum(u) - u_c) / sum of weights.
+void softmax_cross_entropy_backward(const OpCall& call) {
+    float* dx = out(call, 0);
+    const float *saved = in(call, 2), *logits = in(call, 3);
+    const Rows data = rows_of(call, call.operand[4], in(call, 5));
+    const float count = saved[call.ints[3]], factor = count > 0 ? *in(call, 1) / count : 0.0f;
+    const long width = data.width;
+    over_range(call.n * call.ints[0], row_grain, [=](long begin, long end) {
+        for (long row = begin; row < end; row++) {
+            const Target t = data.target(row);
+            const float *x = logits + row * width, *weights = data.weights;
+            float* to = dx + row * width;
+            const float scale = data.labels && data.labels[row] < 0 ? 0.0f : factor;
+            float total = 0;
+            for (long c = 0; c < width; c++) total += t.at(c) * (weights ? weights[c] : 1.0f);
+            for (long c = 0; c < width; c += VL) {
+                const Mask mask = first_lanes(width - c);
+                store(to + c, vexp(load(x + c, mask) - saved[row]) * (total * scale), mask);
+            }
+            for (long c = 0; c < width; c++) to[c] -= t.at(c) * (weights ? weights[c] : 1.0f) * scale;
+        }
+    });
+}
+
+const OpKernel list[] = {
+    {"softmaxcrossentropy", 5, 4, 1, softmax_cross_entropy, row_scratch},
+    {"softmaxcrossentropy_backward", 6, 4, 1, softmax_cross_entropy_backward, nullptr},
+};
+
+}  // namespace
+
+OpList loss_ops() { return op_list(list); }
+
+}  // namespace fovea::FOVEA_ISA_NAMESPACE

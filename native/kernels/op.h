@@ -1,0 +1,36 @@
+// Everything but convolution has one signature: a kernel gets the operands of its instruction (what it writes first,
+// then what it reads; null where the graph has none), resolved sizes and numbers, and scratch. The lowering (Python)
+// names kernels by `name`; the executor checks the counts when an instruction is added.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace fovea {
+
+struct OpCall {
+    long n;                // samples of this call; activations are n times their size for one sample
+    void* const* operand;  // as the kernel's comment lists them
+    const long* ints;
+    const float* reals;
+    float* scratch;  // shared by the pieces of this call
+};
+
+struct OpKernel {
+    const char* name;
+    int operands, ints, reals;  // -1: as many as the instruction brings
+    void (*run)(const OpCall& call);
+    size_t (*scratch)(const OpCall& call);  // floats that run() needs, given n = capacity and ints; may be null
+};
+
+struct OpList {
+    const OpKernel* first;
+    int count;
+};
+
+// One list per file of kernels.
+constexpr int op_files = 4;
+struct OpKernels {
+    OpList lists[op_files];
+};
+
+}  // namespace fovea

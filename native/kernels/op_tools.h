@@ -1,0 +1,50 @@
+// What the kernels behind op.h share: operands by type, and loops cut into pieces.
+#pragma once
+#include "kernels/op.h"
+#include "kernels/vec.h"
+#include "runtime/pool.h"
+
+namespace fovea::FOVEA_ISA_NAMESPACE {
+
+// Floats of one piece of element-wise work: small tensors stay on the calling thread.
+constexpr long piece_floats = 16384;
+
+static FOVEA_INLINE float* out(const OpCall& call, int i) { return static_cast<float*>(call.operand[i]); }
+static FOVEA_INLINE const float* in(const OpCall& call, int i) { return static_cast<const float*>(call.operand[i]); }
+
+// body(begin, end) over [0, count) in pieces of `grain`.
+template <class Body>
+static FOVEA_INLINE void over_range(long count, long grain, const Body& body) {
+    parallel(ceil_div(count, grain), [&](long piece) { body(piece * grain, min_of((piece + 1) * grain, count)); });
+}
+
+// body(begin, end) over rows of `width` floats.
+template <class Body>
+static FOVEA_INLINE void over_rows(long rows, long width, const Body& body) {
+    over_range(rows, max_of(1L, piece_floats / max_of(1L, width)), body);
+}
+
+// Chunks for sums over rows: at most 64 whatever the number of threads; their results are combined in order, in double.
+static FOVEA_INLINE long sum_chunks(long rows, long width) {
+    return max_of(1L, min_of(rows * width / piece_floats, 64L));
+}
+
+template <class Body>
+static FOVEA_INLINE void over_chunks(long rows, long chunks, const Body& body) {
+    parallel(chunks, [&](long chunk) { body(chunk, rows * chunk / chunks, rows * (chunk + 1) / chunks); });
+}
+
+// total[c] = sum over chunks of part[chunk * stride + c].
+static FOVEA_INLINE double sum_parts(const float* part, long chunks, long stride) {
+    double sum = 0;
+    for (long chunk = 0; chunk < chunks; chunk++) sum += static_cast<double>(part[chunk * stride]);
+    return sum;
+}
+
+// A list of kernels that is constant data.
+template <int count>
+static FOVEA_INLINE OpList op_list(const OpKernel (&kernels)[count]) {
+    return {kernels, count};
+}
+
+}  // namespace fovea::FOVEA_ISA_NAMESPACE

@@ -1,0 +1,49 @@
+#include "kernels/padded.h"
+
+#include <cstring>
+
+namespace fovea::FOVEA_ISA_NAMESPACE {
+
+Bands make_bands(const ConvShape& s, int channels, long max_floats, long min_count) {
+    Bands b;
+    b.axis = s.out[0] > 1 ? 0 : s.out[1] > 1 ? 1 : 2;
+    long slice = channels;
+    for (int i = 0; i < 3; i++)
+        if (i != b.axis) slice *= b.size[i] = window_span(s, i, s.out[i]);
+    const long halo = window_span(s, b.axis, 1) - s.stride[b.axis];
+    const long fitting = max_of(1L, (max_floats / slice - halo) / s.stride[b.axis]);
+    const long wanted = max_of(1L, s.out[b.axis] / max_of(1L, min_count));
+    b.count = static_cast<int>(ceil_div(s.out[b.axis], min_of(fitting, wanted)));
+    b.positions = static_cast<int>(ceil_div(s.out[b.axis], b.count));
+    b.count = static_cast<int>(ceil_div(s.out[b.axis], b.positions));
+    b.size[b.axis] = window_span(s, b.axis, b.positions);
+    b.floats_ = slice * b.size[b.axis];
+    return b;
+}
+
+void copy_padded(const ConvShape& s, const Bands& bands, int begin, int end, int channels, const float* image,
+                 float* out) {
+    int size[3], from[3];
+    for (int i = 0; i < 3; i++) {
+        size[i] = bands.size[i];
+        from[i] = -s.pad_lo[i];
+    }
+    size[bands.axis] = window_span(s, bands.axis, end - begin);
+    from[bands.axis] += begin * s.stride[bands.axis];
+    const int left = min_of(size[2], max_of(0, -from[2]));
+    const int right = max_of(left, min_of(size[2], s.in[2] - from[2]));
+    const long row = static_cast<long>(size[2]) * channels;
+    for (int z = from[0]; z < from[0] + size[0]; z++)
+        for (int y = from[1]; y < from[1] + size[1]; y++, out += row) {
+            if (z < 0 || z >= s.in[0] || y < 0 || y >= s.in[1]) {
+                std::memset(out, 0, row * sizeof(float));
+                continue;
+            }
+            const float* in = image + ((static_cast<long>(z) * s.in[1] + y) * s.in[2] + from[2] + left) * channels;
+            std::memset(out, 0, left * channels * sizeof(float));
+            std::memcpy(out + left * channels, in, (right - left) * channels * sizeof(float));
+            std::memset(out + right * channels, 0, (size[2] - right) * channels * sizeof(float));
+        }
+}
+
+}  // namespace fovea::FOVEA_ISA_NAMESPACE

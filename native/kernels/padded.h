@@ -1,0 +1,31 @@
+// Padded copies of a band of an image: positions begin .. end along one axis, everything along the others.
+#pragma once
+#include "kernels/shapes.h"
+#include "kernels/vec.h"
+
+namespace fovea::FOVEA_ISA_NAMESPACE {
+
+// Images are cut into bands along the first axis that has any extent.
+struct Bands {
+    int axis;
+    int count;      // per image
+    int positions;  // output positions of a band along the axis; the last may have fewer
+    int size[3];    // pixels of the padded copy of a whole band
+    long floats() const { return floats_; }
+    long floats_;
+};
+
+// Bands of `shape`'s output whose padded input of `channels` holds at most `max_floats`, at least `min_count` where
+// possible.
+Bands make_bands(const ConvShape& shape, int channels, long max_floats, long min_count);
+
+// Copies the input that output positions begin .. end along bands.axis meet; out is [size of the copy][channels], where
+// the axis has only the pixels that are needed.
+void copy_padded(const ConvShape& shape, const Bands& bands, int begin, int end, int channels, const float* image,
+                 float* out);
+
+static FOVEA_INLINE int window_span(const ConvShape& s, int axis, int positions) {
+    return (positions - 1) * s.stride[axis] + (s.kernel[axis] - 1) * s.dilation[axis] + 1;
+}
+
+}  // namespace fovea::FOVEA_ISA_NAMESPACE

@@ -1,0 +1,59 @@
+// exp, tanh, logistic and error function on vectors, accurate to about two units in the last place.
+#pragma once
+#include "kernels/vec.h"
+
+namespace fovea::FOVEA_ISA_NAMESPACE {
+
+static FOVEA_INLINE Vec select_positive(Vec test, Vec yes, Vec no) { return test > 0.0f ? yes : no; }
+
+// exp(x) = 2^k exp(r), |r| <= ln(2) / 2, exp(r) by its Taylor polynomial of degree 7 (remainder below 1e-8).
+static FOVEA_INLINE Vec vexp(Vec x) {
+    const Vec bounded = at_most(at_least(x, broadcast(-87.0f)), broadcast(88.0f));
+    const Vec shifted = bounded * 1.44269504f + 12582912.0f;  // adding 1.5 * 2^23 rounds to an integer
+    const Vec k = shifted - 12582912.0f;
+    const Vec r = (bounded - k * 0.693145752f) - k * 1.42860677e-6f;
+    Vec p = broadcast(1.0f / 5040.0f);
+    p = p * r + 1.0f / 720.0f;
+    p = p * r + 1.0f / 120.0f;
+    p = p * r + 1.0f / 24.0f;
+    p = p * r + 1.0f / 6.0f;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    const VecInt exponent = (reinterpret_cast<VecInt>(shifted) + 127) << 23;  // the low bits of `shifted` hold k
+    const Vec result = p * reinterpret_cast<Vec>(exponent);
+    const Vec large = x > 88.7f ? broadcast(__builtin_inff()) : result;
+    return x < -87.0f ? Vec{} : large;
+}
+
+static FOVEA_INLINE Vec vabs(Vec x) { return x < 0.0f ? -x : x; }
+
+static FOVEA_INLINE Vec vlogistic(Vec x) {
+    const Vec e = vexp(-vabs(x));  // in (0, 1]: no overflow on either side
+    const Vec small = e / (1.0f + e);
+    return x < 0.0f ? small : 1.0f - small;
+}
+
+// Near 0 the odd Taylor-like polynomial (Cephes' coefficients, |x| < 0.625), else through exp.
+static FOVEA_INLINE Vec vtanh(Vec x) {
+    const Vec s = x * x;
+    Vec p = broadcast(-5.70498872745e-3f);
+    p = p * s + 2.06390887954e-2f;
+    p = p * s - 5.37397155531e-2f;
+    p = p * s + 1.33314422036e-1f;
+    p = p * s - 3.33332819422e-1f;
+    const Vec near = p * s * x + x;
+    const Vec e = vexp(-2.0f * vabs(x));
+    const Vec far = (1.0f - e) / (1.0f + e);
+    const Vec signed_far = x < 0.0f ? -far : far;
+    return vabs(x) < 0.625f ? near : signed_far;
+}
+
+static FOVEA_INLINE Vec verf(Vec x) {
+    Vec y;
+    FOVEA_UNROLL
+    for (int i = 0; i < VL; i++) y[i] = __builtin_erff(x[i]);
+    return y;
+}
+
+}  // namespace fovea::FOVEA_ISA_NAMESPACE
