@@ -81,6 +81,8 @@ class Plan(abc.ABC):
         """After forward: the outputs of the nodes named in ``keep``."""
         self.gradients: dict[str, Array] = {}
         """Accumulated parameter gradients by path, until ``update`` consumes them."""
+        self.wrt_gradients: dict[str, Array] = {}
+        """After ``backward`` or ``loss_backward``: the gradients of the nodes of ``wrt``."""
 
     @abc.abstractmethod
     def forward(self, *inputs: Array, out: Array | None = None, step: int = 0) -> Outputs:

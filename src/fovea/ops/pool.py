@@ -70,6 +70,21 @@ class AvgPool(_Pool):
 
     count_include_pad: bool = True
 
+    def counts(self, shape: Shape) -> tuple[tuple[int, ...], ...]:
+        """For every axis the number of elements that each window counts: the divisor is their product over the axes."""
+        axes = self.windows(shape)
+        paddings = window.per_axis(self.kind, "padding", self.padding, len(axes))
+        result = []
+        for axis, padding in zip(axes, paddings, strict=True):
+            hi = axis.pad_hi if padding == "same" else padding[1] if isinstance(padding, tuple) else padding
+            low, high = 0, axis.input or 0
+            if self.count_include_pad:
+                low, high = -axis.pad_lo, high + max(hi, 0)
+            starts = (o * axis.stride - axis.pad_lo for o in range(axis.output or 0))
+            windows = (range(start, start + axis.extent, axis.dilation) for start in starts)
+            result.append(tuple(sum(low <= position < high for position in one) for one in windows))
+        return tuple(result)
+
 
 @dataclass(frozen=True)
 class AdaptiveAvgPool(Op):
