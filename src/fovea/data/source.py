@@ -146,7 +146,7 @@ class FileSource(Source):
     def threads(self) -> int:
         """One thread for tiny files: their time goes into Python, and handing its lock around costs more than it gives.
 
-        Measured on 50,000 JPEGs of 320 bytes: 3.4 s with one thread, 5.5 s with two.
+        Measured on 45,000 JPEGs of 32x32 with two cores: 3.6 s with one thread, 5.5 s with two.
         """
         some = self.files[:: max(1, len(self.files) // 64)]
         mean = sum(self.tree.sizes.get(path, 0) for paths in some for path in paths) / max(1, len(some))

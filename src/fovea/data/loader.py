@@ -1,0 +1,142 @@
+"""The loader: one epoch of a split as batches, shuffled, augmented and mixed by threads ahead of the training.
+
+A batch is a pure function of (seed, epoch, step): the order is ``permutation(key(seed, "order", epoch))`` and what
+happens to a sample is drawn from ``fold_in(key(seed, "augment", epoch), its index)``. So any number of workers gives
+the same bits, and a run goes on from (epoch, step) without reading what came before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fovea import random
+from fovea.data.augment import Augment
+from fovea.data.dataset import Batch, Split
+from fovea.data.mix import Mix, one_hot
+from fovea.errors import ConfigError
+
+__all__ = ["Loader"]
+
+Array = npt.NDArray[Any]
+
+
+class Loader:
+    """Batches of one epoch; make one for each epoch, it costs a permutation.
+
+    ``start``: the first step to give. ``workers``: threads that prepare batches ahead, 0 prepares them when asked.
+    ``mix``: :class:`MixUp` or :class:`CutMix`; targets then are probabilities ``float32 (N, K)``. After iterating,
+    ``wait_seconds`` is how long the consumer waited and ``busy_seconds`` how long preparing took in all threads.
+
+    >>> for batch in Loader(data.train, 128, seed=0, epoch=3): ...  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        shuffle: bool = True,
+        augment: Augment | None = None,
+        mix: Mix | None = None,
+        workers: int = 1,
+        drop_last: bool = False,
+        start: int = 0,
+    ) -> None:
+        for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0), ("start", start, 0)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ConfigError("loader", f"{name} must be an integer of at least {least}, got {value!r}")
+        if mix is not None and split.task != "classification":
+            raise ConfigError("loader", "MixUp and CutMix mix classes; this data set has values")
+        self.split, self.batch_size, self.start, self.workers = split, batch_size, start, workers
+        self._augment = augment if augment is not None and augment.steps else None
+        self._mix = mix
+        # decoded here, on the calling thread, so that errors come before the first step
+        self._inputs, self._targets, self._indices = split.inputs, split.targets, split.indices
+        count = len(self._inputs)
+        if shuffle:
+            self._order = random.permutation(random.key(seed, "order", epoch), count)
+        else:
+            self._order = np.arange(count, dtype=np.int64)
+        self._augment_key = random.key(seed, "augment", epoch)
+        self._mix_key = random.key(seed, "mix", epoch)
+        self._steps = count // batch_size if drop_last else -(-count // batch_size)
+        self.wait_seconds = 0.0
+        self.busy_seconds = 0.0
+
+    def __len__(self) -> int:
+        """Steps of the whole epoch, wherever ``start`` is."""
+        return self._steps
+
+    def batch(self, step: int) -> Batch:
+        """The batch of one step."""
+        if not 0 <= step < self._steps:
+            raise ConfigError("loader", f"step {step} is outside of an epoch of {self._steps} steps")
+        positions = np.arange(step * self.batch_size, min((step + 1) * self.batch_size, len(self._order)))
+        rows = self._order[positions]
+        inputs = self._augmented(rows)
+        targets: Array = self._targets[rows]
+        if self._mix is not None:
+            partners = self._order[(positions + len(self._order) // 2) % len(self._order)]
+            classes = len(self.split.classes)
+            inputs, targets = self._mix(
+                inputs,
+                one_hot(targets, classes),
+                self._augmented(partners),
+                one_hot(self._targets[partners], classes),
+                random.fold_in(self._mix_key, self._indices[rows]),
+            )
+        return Batch(inputs, targets, self._indices[rows])
+
+    def _augmented(self, rows: npt.NDArray[np.int64]) -> Array:
+        inputs = self._inputs[rows]
+        if self._augment is not None:
+            inputs = self._augment(inputs, random.fold_in(self._augment_key, self._indices[rows]))
+        return inputs
+
+    def __iter__(self) -> Iterator[Batch]:
+        steps = range(self.start, self._steps)
+        if self.workers == 0:
+            for step in steps:
+                batch, seconds = self._timed(step)
+                self.busy_seconds += seconds
+                self.wait_seconds += seconds
+                yield batch
+            return
+        yield from self._prefetch(steps)
+
+    def _prefetch(self, steps: range) -> Iterator[Batch]:
+        waiting: deque[Future[tuple[Batch, float]]] = deque()
+        ahead = self.workers + 1  # one more than can be in work: the next is ready while the others are prepared
+        todo = iter(steps)
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="fovea-loader") as pool:
+            try:
+                for step in todo:
+                    waiting.append(pool.submit(self._timed, step))
+                    if len(waiting) > ahead:
+                        break
+                while waiting:
+                    begin = time.perf_counter()
+                    batch, seconds = waiting.popleft().result()
+                    self.wait_seconds += time.perf_counter() - begin
+                    self.busy_seconds += seconds
+                    following = next(todo, None)
+                    if following is not None:
+                        waiting.append(pool.submit(self._timed, following))
+                    yield batch
+            finally:  # also when the consumer stops early
+                for future in waiting:
+                    future.cancel()
+
+    def _timed(self, step: int) -> tuple[Batch, float]:
+        begin = time.perf_counter()
+        batch = self.batch(step)
+        return batch, time.perf_counter() - begin
