@@ -175,6 +175,12 @@ def _input_shape(model: Architecture, given: Any) -> Shape:
             f"expected input_shape with {len(model.input_shape)} entries such as {_shape_text(model.input_shape)} "
             f"(spatial sizes, then channels), got {given!r}; leave the batch axis out",
         )
+    if not shape or not all(size is None or (isinstance(size, int) and size > 0) for size in shape):
+        raise ShapeError(
+            model.name,
+            f"expected input_shape as positive integers (None for an open size), got {given!r}; "
+            f"give for example {_shape_text(model.input_shape)}",
+        )
     return shape
 
 
