@@ -5,6 +5,7 @@
 #include "kernels/conv_merged.h"
 #include "kernels/conv_naive.h"
 #include "kernels/conv_taps.h"
+#include "kernels/conv_weight.h"
 #include "kernels/families.h"
 #include "runtime/memory.h"
 
@@ -24,8 +25,12 @@ bool tiles_apply(const ConvShape& s) {
 
 ConvPlan plan(ConvPass pass, const ConvShape& shape, int batch) {
     ConvPlan p = plan_naive(pass, shape, batch);
-    if (pass == ConvPass::backward_weight || !tiles_apply(shape)) return p;
-    if (merging_applies(pass, shape)) plan_conv_merged(p);
+    if (!tiles_apply(shape)) return p;
+    if (pass == ConvPass::backward_weight) {
+        const size_t bias_scratch = p.scratch_floats;
+        plan_conv_weight(p);
+        p.scratch_floats = max_of(p.scratch_floats, bias_scratch);
+    } else if (merging_applies(pass, shape)) plan_conv_merged(p);
     else plan_conv_taps(p);
     return p;
 }
@@ -51,7 +56,8 @@ void run(const ConvPlan& plan, int n, const float* from, const float* weight, fl
 
 void run_backward_weight(const ConvPlan& plan, int n, const float* input, const float* grad_output, float* grad_weight,
                          float* grad_bias, float* scratch) {
-    conv_naive_backward_weight(plan, n, input, grad_output, grad_weight);
+    if (plan.algorithm == ConvAlgorithm::naive) conv_naive_backward_weight(plan, n, input, grad_output, grad_weight);
+    else run_conv_weight(plan, n, input, grad_output, grad_weight, scratch);
     if (grad_bias) column_sum(grad_output, n * plan.shape.out_pixels(), plan.shape.cout, grad_bias, scratch);
 }
 

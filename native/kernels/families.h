@@ -1,6 +1,7 @@
 // The kernel families of one instruction set, as table.cpp collects them: one function per family.
 #pragma once
 #include "kernels/conv.h"
+#include "kernels/op.h"
 #include "kernels/random.h"
 #include "kernels/vec.h"
 
@@ -8,5 +9,11 @@ namespace fovea::FOVEA_ISA_NAMESPACE {
 
 ConvKernels conv_kernels();
 RandomKernels random_kernels();
+
+OpList elementwise_ops();
+OpList norm_ops();
+OpList pool_ops();
+OpList loss_ops();
+OpList optimizer_ops();
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

@@ -2,6 +2,7 @@
 // header (conv.h, gemm.h, ...), defined by its .cpp files once per instruction set, and joined here and in table.cpp.
 #pragma once
 #include "kernels/conv.h"
+#include "kernels/op.h"
 #include "kernels/random.h"
 
 namespace fovea {
@@ -11,6 +12,7 @@ struct KernelTable {
     int vector_floats;  // VL
     ConvKernels conv;
     RandomKernels random;
+    OpKernels ops;
 };
 
 // Chosen on the first call (runtime/cpu.cpp): the best that the CPU has, or the one that FOVEA_ISA names.

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import fovea.engines.native._core as core
 import numpy as np
 import numpy.typing as npt
-
-import fovea.engines.native._core as core
 
 Array = npt.NDArray[Any]
 Triple = tuple[int, int, int]
@@ -45,7 +44,7 @@ class Case:
 
     def arrays(self) -> tuple[Array, Array, Array]:
         """x, weight, grad_output: float32, normal."""
-        rng = np.random.default_rng(list(dataclasses.astuple(self.__class__(**vars(self))))[0])
+        rng = np.random.default_rng(self.n)
         x = rng.standard_normal((self.n, *self.size, self.cin), np.float32)
         weight = rng.standard_normal((*self.kernel, self.cin // self.groups, self.cout), np.float32)
         return x, weight, rng.standard_normal((self.n, *self.out, self.cout), np.float32)
@@ -99,8 +98,10 @@ def backward_weight(case: Case, x: Array, grad_output: Array) -> Array:
 
 
 def assert_close(got: Array, want: Array, magnitude: Array, terms: int, what: str) -> None:
-    """|got - want| <= (8 + sqrt(terms)) eps magnitude, where magnitude is the same sum over absolute values: the rounding
-    errors of `terms` float32 additions grow like a random walk of steps eps times the partial sum."""
+    """|got - want| <= (8 + sqrt(terms)) eps magnitude, where magnitude is the same sum over absolute values.
+
+    The rounding errors of `terms` float32 additions grow like a random walk of steps eps times the partial sum.
+    """
     error = np.abs(got.astype(np.float64) - want)
     bound = (8 + np.sqrt(terms)) * EPS * magnitude + 1e-30
     worst = float(np.max(error / bound))

@@ -9,13 +9,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import conv_oracle as oracle
+import fovea.engines.native._core as core
 import numpy as np
 import pytest
-from conv_oracle import Case, image
+from tests.native import conv_oracle as oracle
+from tests.native.conv_oracle import Case, image
 
-import fovea.engines.native._core as core
-
+ROOT = Path(__file__).resolve().parents[2]
 CASES = oracle.awkward_cases()
 # Large enough to be cut into several pieces, for every algorithm.
 THREADED = [
@@ -160,9 +160,8 @@ def _digest() -> str:
 def test_lower_instruction_sets(isa: str) -> None:
     if isa > core.isa():
         pytest.skip(f"this CPU, or FOVEA_ISA, stops at {core.isa()}")
-    program = "import test_conv, fovea.engines.native._core as c; print(c.isa(), test_conv._digest())"
-    here = Path(__file__).parent
-    env = {**os.environ, "FOVEA_ISA": isa, "PYTHONPATH": os.pathsep.join([str(here), *sys.path])}
+    program = "from tests.native import test_conv as t; print(t.core.isa(), t._digest())"
+    env = {**os.environ, "FOVEA_ISA": isa, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[0] == isa

@@ -1,0 +1,90 @@
+#include "program/program.h"
+
+#include <nanobind/stl/array.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <array>
+#include <utility>
+
+#include "bindings/bind.h"
+
+namespace nb = nanobind;
+
+namespace fovea {
+namespace {
+
+using AnyArray = nb::ndarray<nb::numpy, nb::ro, nb::c_contig, nb::device::cpu>;
+using Pair = std::pair<int, int64_t>;
+
+std::vector<Operand> operands_of(const std::vector<Pair>& pairs) {
+    std::vector<Operand> operands;
+    for (const auto& [base, offset] : pairs) operands.push_back({base, offset});
+    return operands;
+}
+
+ConvPass pass_of(const std::string& name) {
+    if (name == "forward") return ConvPass::forward;
+    if (name == "backward_data") return ConvPass::backward_data;
+    if (name == "backward_weight") return ConvPass::backward_weight;
+    throw std::invalid_argument("expected a pass of convolution, got '" + name + "'");
+}
+
+// sizes: groups, cin, cout, then in, out, kernel, stride, dilation, pad_lo for three axes each.
+ConvShape shape_of(const std::array<int, 21>& sizes) {
+    ConvShape shape{};
+    shape.groups = sizes[0];
+    shape.cin = sizes[1];
+    shape.cout = sizes[2];
+    int(*const fields[])[3] = {&shape.in, &shape.out, &shape.kernel, &shape.stride, &shape.dilation, &shape.pad_lo};
+    for (size_t field = 0; field < 6; field++)
+        for (size_t axis = 0; axis < 3; axis++) (*fields[field])[axis] = sizes[3 + 3 * field + axis];
+    if (shape.groups < 1 || shape.cin % shape.groups || shape.cout % shape.groups)
+        throw std::invalid_argument("channels must be divisible by groups");
+    return shape;
+}
+
+void run(Program& program, const std::vector<int>& sections, long n, const std::vector<AnyArray>& arrays) {
+    std::vector<void*> bound;
+    for (const AnyArray& array : arrays) bound.push_back(const_cast<void*>(array.data()));
+    const nb::gil_scoped_release release;
+    program.run(sections, n, bound);
+}
+
+}  // namespace
+
+void bind_program(nb::module_& m) {
+    m.def(
+        "address", [](const AnyArray& array) { return reinterpret_cast<int64_t>(array.data()); },
+        nb::arg("array").noconvert(), "Address of a C-contiguous array's first element; the caller keeps the array.");
+    nb::class_<Program>(m, "Program", "A lowered network: lists of instructions over one arena.")
+        .def(nb::init<size_t, int, int, int>(), nb::arg("arena_bytes"), nb::arg("capacity"), nb::arg("bases"),
+             nb::arg("sections"))
+        .def(
+            "add",
+            [](Program& self, int section, const std::string& kernel, const std::vector<Pair>& operands,
+               const std::vector<long>& ints, const std::vector<float>& reals,
+               long fixed_n) { self.add(section, kernel, operands_of(operands), ints, reals, fixed_n); },
+            nb::arg("section"), nb::arg("kernel"), nb::arg("operands"), nb::arg("ints"), nb::arg("reals"),
+            nb::arg("fixed_n"))
+        .def(
+            "add_conv",
+            [](Program& self, int section, const std::string& pass, const std::array<int, 21>& sizes,
+               const std::vector<Pair>& operands, bool clamp, float low, float high) {
+                return self.add_conv(section, pass_of(pass), shape_of(sizes), operands_of(operands), clamp, low, high);
+            },
+            nb::arg("section"), nb::arg("pass_"), nb::arg("sizes"), nb::arg("operands"), nb::arg("clamp"),
+            nb::arg("low"), nb::arg("high"))
+        .def("weights_changed", &Program::weights_changed)
+        .def("run", &run, nb::arg("sections"), nb::arg("n"), nb::arg("arrays"))
+        .def("time", &Program::time, nb::arg("on"))
+        .def("times", &Program::times, nb::arg("section"))
+        .def(
+            "arena",
+            [](Program& self) {
+                return nb::ndarray<nb::numpy, uint8_t, nb::ndim<1>>(self.arena(), {self.arena_bytes()}, nb::find(self));
+            },
+            "The arena as bytes, sharing memory.");
+}
+
+}  // namespace fovea

@@ -1,0 +1,164 @@
+#include "program/program.h"
+
+#include <chrono>
+#include <cstring>
+#include <stdexcept>
+
+#include "runtime/denormal.h"
+
+namespace fovea {
+namespace {
+
+constexpr size_t most_operands_on_stack = 16;
+
+const OpKernel* find_kernel(const std::string& name) {
+    for (const OpList& list : kernels().ops.lists)
+        for (int i = 0; i < list.count; i++)
+            if (name == list.first[i].name) return &list.first[i];
+    throw std::invalid_argument("expected the name of a kernel, got '" + name + "'; lowering and core do not match");
+}
+
+void check_count(const std::string& kernel, const char* what, int expected, size_t got) {
+    if (expected < 0 || static_cast<size_t>(expected) == got) return;
+    throw std::invalid_argument("expected " + std::to_string(expected) + " " + what + " for " + kernel + ", got " +
+                                std::to_string(got));
+}
+
+}  // namespace
+
+Program::Program(size_t arena_bytes, int capacity, int bases, int sections)
+    : arena_bytes_(arena_bytes),
+      arena_((arena_bytes + sizeof(float) - 1) / sizeof(float)),
+      capacity_(capacity),
+      bases_(static_cast<size_t>(bases), nullptr),
+      sections_(static_cast<size_t>(sections)) {
+    if (bases < 2 || sections < 1 || capacity < 1) throw std::invalid_argument("bases, sections or capacity");
+    bases_[arena_base] = arena_.data();
+}
+
+void Program::check(const std::vector<Operand>& operands, int section) const {
+    if (section < 0 || static_cast<size_t>(section) >= sections_.size()) throw std::invalid_argument("section");
+    for (const Operand& operand : operands) {
+        if (operand.base < -1 || operand.base >= static_cast<int>(bases_.size())) throw std::invalid_argument("base");
+        const bool inside = operand.offset >= 0 && static_cast<size_t>(operand.offset) < arena_bytes_;
+        if (operand.base == arena_base && !inside) throw std::invalid_argument("arena offset");
+    }
+}
+
+void Program::reserve(size_t floats) {
+    if (floats > scratch_.size()) scratch_ = Buffer(floats);
+}
+
+void Program::add(int section, const std::string& kernel, const std::vector<Operand>& operands,
+                  const std::vector<long>& ints, const std::vector<float>& reals, long fixed_n) {
+    check(operands, section);
+    const OpKernel* found = find_kernel(kernel);
+    check_count(kernel, "operands", found->operands, operands.size());
+    check_count(kernel, "ints", found->ints, ints.size());
+    check_count(kernel, "reals", found->reals, reals.size());
+    const OpCall call{fixed_n ? fixed_n : capacity_, nullptr, ints.data(), reals.data(), nullptr};
+    if (found->scratch) reserve(found->scratch(call));
+    sections_[static_cast<size_t>(section)].push_back({found, nullptr, operands, ints, reals, fixed_n, 0});
+}
+
+int Program::packed_for(const ConvPlan& plan, Operand weight) {
+    if (plan.packed_floats == 0) return -1;
+    for (size_t i = 0; i < packed_.size(); i++) {
+        const Packed& other = packed_[i];
+        const bool same = other.plan.pass == plan.pass && other.plan.algorithm == plan.algorithm &&
+                          other.plan.packed_floats == plan.packed_floats && other.weight.base == weight.base &&
+                          other.weight.offset == weight.offset;
+        if (same) return static_cast<int>(i);
+    }
+    packed_.push_back({plan, weight, Buffer(plan.packed_floats), true});
+    return static_cast<int>(packed_.size()) - 1;
+}
+
+int Program::add_conv(int section, ConvPass pass, const ConvShape& shape, const std::vector<Operand>& operands,
+                      bool clamp, float low, float high) {
+    check(operands, section);
+    check_count("a convolution", "operands", 4, operands.size());
+    auto conv = std::make_unique<Conv>(Conv{kernels().conv.plan(pass, shape, capacity_), -1, clamp, low, high});
+    if (pass != ConvPass::backward_weight) conv->packed = packed_for(conv->plan, operands[2]);
+    reserve(conv->plan.scratch_floats);
+    const int algorithm = static_cast<int>(conv->plan.algorithm);
+    sections_[static_cast<size_t>(section)].push_back({nullptr, std::move(conv), operands, {}, {}, 0, 0});
+    return algorithm;
+}
+
+void Program::weights_changed() {
+    for (Packed& packed : packed_) packed.stale = true;
+}
+
+void* Program::resolve(Operand operand) const {
+    if (operand.base < 0) return nullptr;
+    if (operand.base == absolute_base) return reinterpret_cast<void*>(operand.offset);
+    return static_cast<unsigned char*>(bases_[static_cast<size_t>(operand.base)]) + operand.offset;
+}
+
+void Program::execute_conv(const Conv& conv, void* const* operand, long n) {
+    const ConvKernels& run = kernels().conv;
+    if (conv.plan.pass == ConvPass::backward_weight) {
+        run.run_backward_weight(conv.plan, static_cast<int>(n), static_cast<const float*>(operand[2]),
+                                static_cast<const float*>(operand[3]), static_cast<float*>(operand[0]),
+                                static_cast<float*>(operand[1]), scratch_.data());
+        return;
+    }
+    const float* weight = static_cast<const float*>(operand[2]);
+    if (conv.packed >= 0) {
+        Packed& packed = packed_[static_cast<size_t>(conv.packed)];
+        if (packed.stale) run.pack(packed.plan, weight, packed.floats.data());
+        packed.stale = false;
+        weight = packed.floats.data();
+    }
+    const Epilogue epilogue{static_cast<const float*>(operand[3]), conv.clamp, conv.low, conv.high};
+    run.run(conv.plan, static_cast<int>(n), static_cast<const float*>(operand[1]), weight,
+            static_cast<float*>(operand[0]), scratch_.data(), epilogue);
+}
+
+void Program::execute(const Instruction& instruction, long n) {
+    void* on_stack[most_operands_on_stack];
+    std::vector<void*> on_heap;  // only updates have so many operands
+    const size_t count = instruction.operands.size();
+    if (count > most_operands_on_stack) on_heap.resize(count);
+    void** operand = count > most_operands_on_stack ? on_heap.data() : on_stack;
+    for (size_t i = 0; i < count; i++) operand[i] = resolve(instruction.operands[i]);
+    const long samples = instruction.fixed_n ? instruction.fixed_n : n;
+    if (instruction.conv) return execute_conv(*instruction.conv, operand, samples);
+    instruction.kernel->run({samples, operand, instruction.ints.data(), instruction.reals.data(), scratch_.data()});
+}
+
+void Program::run(const std::vector<int>& sections, long n, const std::vector<void*>& bound) {
+    if (n < 1 || n > capacity_) throw std::invalid_argument("n");
+    if (bound.size() + 2 > bases_.size()) throw std::invalid_argument("bound arrays");
+    for (int section : sections)
+        if (section < 0 || static_cast<size_t>(section) >= sections_.size()) throw std::invalid_argument("section");
+    for (size_t i = 0; i < bound.size(); i++) bases_[2 + i] = bound[i];
+    const FlushDenormals flush;
+    for (int section : sections)
+        for (Instruction& instruction : sections_[static_cast<size_t>(section)]) {
+            if (!timing_) {
+                execute(instruction, n);
+                continue;
+            }
+            const auto start = std::chrono::steady_clock::now();
+            execute(instruction, n);
+            const std::chrono::duration<double, std::nano> took = std::chrono::steady_clock::now() - start;
+            instruction.nanoseconds += took.count();
+        }
+}
+
+void Program::time(bool on) {
+    timing_ = on;
+    for (auto& section : sections_)
+        for (Instruction& instruction : section) instruction.nanoseconds = 0;
+}
+
+std::vector<double> Program::times(int section) const {
+    std::vector<double> result;
+    for (const Instruction& instruction : sections_.at(static_cast<size_t>(section)))
+        result.push_back(instruction.nanoseconds);
+    return result;
+}
+
+}  // namespace fovea

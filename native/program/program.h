@@ -1,0 +1,88 @@
+// The executor: a network lowered to lists of instructions (forward, loss, backward, update, ...), run in one call.
+// Lowering, buffer offsets and every size come from Python (fovea/engines/native); here they are only followed.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/table.h"
+#include "runtime/memory.h"
+
+namespace fovea {
+
+// Where an operand lies: `offset` bytes behind a base. Base 0 holds addresses themselves (parameters), base 1 is the
+// program's own arena, the others are arrays given at each run (inputs, targets, gradients). -1: no operand.
+struct Operand {
+    int base;
+    int64_t offset;
+};
+constexpr int absolute_base = 0, arena_base = 1;
+
+class Program {
+  public:
+    Program(size_t arena_bytes, int capacity, int bases, int sections);
+
+    // Appends to a section. fixed_n: 0 for the n of the run, else the number of "samples" (1: sizes are whole sizes).
+    // Throws std::invalid_argument for a kernel that does not exist or does not take these counts.
+    void add(int section, const std::string& kernel, const std::vector<Operand>& operands, const std::vector<long>& ints,
+             const std::vector<float>& reals, long fixed_n);
+
+    // One pass of a convolution. Operands: forward and backward data: to, from, weight, bias (may be none);
+    // backward weight: grad_weight, grad_bias (may be none), input, grad_output. Returns the algorithm's number.
+    int add_conv(int section, ConvPass pass, const ConvShape& shape, const std::vector<Operand>& operands, bool clamp,
+                 float low, float high);
+
+    // Packed copies of weights are renewed before they are next used.
+    void weights_changed();
+
+    // Runs the sections in order on n samples; bound[i] is the address of base 2 + i.
+    void run(const std::vector<int>& sections, long n, const std::vector<void*>& bound);
+
+    // Nanoseconds that each instruction of a section took since timing was switched on (which resets them).
+    void time(bool on);
+    std::vector<double> times(int section) const;
+
+    unsigned char* arena() const { return reinterpret_cast<unsigned char*>(arena_.data()); }
+    size_t arena_bytes() const { return arena_bytes_; }
+
+  private:
+    struct Packed {
+        ConvPlan plan;
+        Operand weight;
+        Buffer floats;
+        bool stale;
+    };
+    struct Conv {
+        ConvPlan plan;
+        int packed;  // index, or -1: the weights are read as they are
+        bool clamp;
+        float low, high;
+    };
+    struct Instruction {
+        const OpKernel* kernel;  // null: a convolution
+        std::unique_ptr<Conv> conv;
+        std::vector<Operand> operands;
+        std::vector<long> ints;
+        std::vector<float> reals;
+        long fixed_n;
+        double nanoseconds;
+    };
+
+    void check(const std::vector<Operand>& operands, int section) const;
+    int packed_for(const ConvPlan& plan, Operand weight);
+    void* resolve(Operand operand) const;
+    void execute(const Instruction& instruction, long n);
+    void execute_conv(const Conv& conv, void* const* operand, long n);
+    void reserve(size_t floats);
+
+    size_t arena_bytes_;
+    Buffer arena_, scratch_;
+    int capacity_;
+    std::vector<void*> bases_;
+    std::vector<std::vector<Instruction>> sections_;
+    std::vector<Packed> packed_;
+    bool timing_ = false;
+};
+
+}  // namespace fovea
