@@ -37,6 +37,8 @@ class Task(abc.ABC):
     kind: ClassVar[str] = ""
     primary: ClassVar[tuple[str, bool]] = ("loss", False)
     """The metric that chooses the best checkpoint, and whether higher is better."""
+    averaged: ClassVar[str] = "loss"
+    """The metric of a batch that may be averaged over batches: what is shown of the training itself."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -70,6 +72,10 @@ class Task(abc.ABC):
         self, outputs: Array, targets: Array, *, classes: Sequence[str] | None = None, detail: bool = False
     ) -> dict[str, Any]:
         """Plain numbers (and, in detail, nested lists and dicts) that compare outputs with the data set's targets."""
+
+    @abc.abstractmethod
+    def batch_metric(self, outputs: Array, targets: Array) -> float:
+        """The metric named ``averaged``, of one batch."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able fields with the kind."""

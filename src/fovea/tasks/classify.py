@@ -39,6 +39,7 @@ class Classification(Task):
     """Softmax classification. ``temperature`` divides the logits wherever probabilities are read (Guo et al. 2017)."""
 
     primary: ClassVar[tuple[str, bool]] = ("accuracy", True)
+    averaged: ClassVar[str] = "accuracy"
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
@@ -105,6 +106,10 @@ class Classification(Task):
             "reliability": metrics.calibration_bins(calibrated, targets),
             "temperature": self.temperature,
         }
+
+    def batch_metric(self, outputs: Array, targets: Array) -> float:
+        """Accuracy."""
+        return float((outputs.argmax(axis=1) == targets).mean())
 
 
 def _checked(outputs: Array, targets: Array) -> Array:

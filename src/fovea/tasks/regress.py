@@ -47,6 +47,7 @@ class Regression(Task):
     """
 
     primary: ClassVar[tuple[str, bool]] = ("rmse", False)
+    averaged: ClassVar[str] = "mae"
     mean: float = 0.0
     std: float = 1.0
     loss_kind: str = "mse"
@@ -102,6 +103,10 @@ class Regression(Task):
         else:
             error = error**2
         return {"loss": float(error.mean()), **metrics.regression_errors(self._in_units(array), values)}
+
+    def batch_metric(self, outputs: Array, targets: Array) -> float:
+        """Mean absolute error in the data set's units."""
+        return float(np.abs(self._in_units(outputs) - _values(targets)).mean())
 
     def _in_units(self, outputs: Array) -> Array:
         return check_outputs(self.kind, outputs).astype(np.float64) * self.std + self.mean

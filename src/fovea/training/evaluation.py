@@ -1,0 +1,118 @@
+"""Run a model over a split: outputs in the split's order, and the task's metrics of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fovea import progress
+from fovea.data.dataset import Dataset, Split
+from fovea.data.loader import Loader
+from fovea.engines.base import Engine, Plan
+from fovea.errors import DataError, NonFiniteError
+from fovea.graph.store import ParameterStore
+from fovea.model import Model, load
+from fovea.run import EVALUATION_FILE, Run
+from fovea.training.prepare import check_shapes, open_data
+from fovea.training.recorder import write_json
+
+__all__ = ["evaluate", "evaluation_plan", "outputs_of", "with_weights"]
+
+Array = npt.NDArray[Any]
+
+
+def evaluate(
+    model: Model | Run | str | os.PathLike[str],
+    data: Dataset | str | os.PathLike[str],
+    split: str = "test",
+    *,
+    engine: str | Engine | None = None,
+    batch_size: int = 256,
+) -> dict[str, Any]:
+    """Metrics of a model on one split of a data set, read with the model's own preprocessing and class order.
+
+    Keys: ``split``, ``n``, ``seconds``, ``images_per_second``, ``quarantined`` (unreadable samples left out) and the
+    task's metrics: for classification ``loss``, ``accuracy``, ``top5``, ``per_class``, ``confusion``, ``ece``,
+    ``reliability``, ``temperature``, ``classes``; for regression ``loss``, ``mae``, ``rmse``, ``r2``.
+    Given a Run or a run folder, the result is also kept in its ``evaluation.json`` under the split's name.
+
+    Raises DataError or ShapeError when data and model do not belong together, NonFiniteError for broken outputs.
+
+    >>> fovea.evaluate("runs/digits", "digits")["accuracy"]  # doctest: +SKIP
+    """
+    run = model if isinstance(model, Run) else None
+    if not isinstance(model, (Model, Run)):
+        run = Run(model) if Run.is_run(model) else None
+    used = run.model if run else model if isinstance(model, Model) else load(model)  # type: ignore[arg-type]  # no Run here
+    opened = _as_trained(used, open_data(data))
+    chosen = opened.split(split)
+    plan = evaluation_plan(used, chosen, engine, batch_size)
+    with progress.bar(len(chosen), f"evaluate {split}") as bar:
+        begin = time.perf_counter()
+        outputs = outputs_of(plan, chosen, bar)
+        seconds = time.perf_counter() - begin
+        if not np.isfinite(outputs).all():
+            raise NonFiniteError(
+                "evaluate", "expected finite outputs, got infinite ones or nan; the weights are broken"
+            )
+        metrics = used.task.metrics(outputs, chosen.targets, classes=used.classes, detail=True)
+        bar.update(0, **{name: value for name, value in metrics.items() if isinstance(value, float)})
+    result = {
+        "split": split, "n": len(chosen), **metrics, "classes": list(used.classes or ()), "seconds": seconds,
+        "images_per_second": len(chosen) / max(seconds, 1e-9), "quarantined": len(chosen.quarantined),
+    }  # fmt: skip
+    if run:
+        write_json(run.path / EVALUATION_FILE, {**run.evaluation, split: result})
+    return result
+
+
+def _as_trained(model: Model, data: Dataset) -> Dataset:
+    if model.task.kind != data.task:
+        raise DataError(
+            "evaluate", f"expected data for {model.task.kind}, got {data.task} from {data.name}; use other data"
+        )
+    if data.task == "classification" and model.classes is not None and model.classes != data.classes:
+        data = data.with_classes(model.classes)
+    if model.preprocessing is not None:
+        data = data.prepared(model.preprocessing)
+    check_shapes(model, data)
+    return data
+
+
+def evaluation_plan(model: Model, split: Split, engine: str | Engine | None, batch_size: int) -> Plan:
+    """A plan for inference on what the split holds."""
+    capacity = max(1, min(batch_size, len(split)))
+    return model.compile(engine, capacity, pixels=True, input_shape=split.inputs.shape[1:])
+
+
+def outputs_of(plan: Plan, split: Split, bar: progress.Bar | None = None) -> Array:
+    """The plan's outputs for every sample, in the split's order."""
+    parts = []
+    for batch in Loader(split, plan.spec.batch_size, shuffle=False, workers=0):
+        parts.append(plan.forward(batch.inputs))
+        if bar:
+            bar.update(len(batch))
+    if not parts:
+        raise DataError(split.name, "expected at least one sample, got none; choose another split")
+    return np.concatenate(parts)
+
+
+@contextlib.contextmanager
+def with_weights(store: ParameterStore, weights: Mapping[str, Array]) -> Iterator[None]:
+    """Let the store hold other values for a while; afterwards its own are back, bit for bit."""
+    own = store.tensors()
+    borrowed = {path: array for path, array in weights.items() if array is not own[path]}
+    kept = {path: own[path].copy() for path in borrowed}
+    try:
+        if borrowed:
+            store.load(borrowed)
+        yield
+    finally:
+        if kept:
+            store.load(kept)

@@ -1,0 +1,304 @@
+"""The training loop: epochs of steps, an evaluation after each, and checkpoints to continue from bit for bit."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fovea
+from fovea import progress
+from fovea.data.dataset import Batch, Dataset
+from fovea.data.loader import Loader
+from fovea.engines.base import Engine
+from fovea.model import Model
+from fovea.run import BEST_FILE, CHECKPOINTS, LAST_FILE, METRICS_FILE, MODEL_FILE
+from fovea.training import nonfinite
+from fovea.training.checkpoint import Averaged, State, graph_digest, read_checkpoint, write_checkpoint
+from fovea.training.config import TrainConfig
+from fovea.training.evaluation import evaluation_plan, outputs_of, with_weights
+from fovea.training.prepare import Recipe, data_identity, recipe_for
+from fovea.training.recorder import Log, write_json
+
+__all__ = ["Callback", "Loop"]
+
+Callback = Callable[[Mapping[str, Any]], Any]
+"""Called with each line of the log; when it returns True, training ends with the current epoch."""
+
+
+class Loop:
+    """One training of one model in one run folder. The model's store holds the numbers, ``state`` counts."""
+
+    def __init__(
+        self, model: Model, data: Dataset, config: TrainConfig, folder: Path, engine: Engine,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:  # fmt: skip
+        self.model, self.data, self.config, self.folder, self.engine = model, data, config, folder, engine
+        self.callbacks = callbacks
+        self.state = State()
+        self.averaged = Averaged(config.ema)
+        self.recipe: Recipe = recipe_for(config, model, data)
+        self._identity = {"data": data_identity(data), "graph": graph_digest(model.graph), "train": config.to_dict()}
+        self._stop = False
+        self._log: Log | None = None
+        self.options: dict[str, Any] = {"precision": config.precision}
+        if config.trainable is not None:
+            self.options["trainable"] = config.trainable
+
+    # --- beginning
+
+    def begin(self) -> None:
+        """Start from the model's weights: everything that resuming needs is on disk when this returns."""
+        store = self.model.store
+        store.seed, store.updates = self.config.seed, 0
+        store.optimizer_state, store.ema = {}, {}
+        self._log = Log(self.folder)
+        self.model.save(self.folder / MODEL_FILE)
+        self._save(LAST_FILE)
+
+    def restore(self) -> None:
+        """Go back to the last checkpoint. Raises ModelFileError when it is damaged or of another model."""
+        self.state, metadata = read_checkpoint(self._checkpoint(LAST_FILE), self.model.store, self.averaged)
+        self._log = Log(self.folder, int(metadata["log_bytes"]))
+
+    def _compile(self) -> None:
+        pieces = -(-self.config.batch_size // self.config.accumulate)
+        shape = self.data.train.inputs.shape[1:]
+        self.plan = self.model.compile(
+            self.engine, min(pieces, len(self.data.train)), pixels=True, training=True, input_shape=shape,
+            loss=self.recipe.loss, optimizer=self.config.optimizer, **self.options,
+        )  # fmt: skip
+        val = self.data.val
+        self.val_plan = (
+            None if val is None else evaluation_plan(self.model, val, self.engine, self.plan.spec.batch_size)
+        )
+
+    # --- epochs
+
+    def run(self) -> None:
+        """Train until the last epoch, or until patience or a callback ends it, then write the final model."""
+        self._compile()
+        epochs = self.config.epochs
+        while self.state.epoch < epochs and not self.state.stopped:
+            loader = self._loader()
+            left = max(0, len(loader) - self.state.position) * min(self.config.batch_size, len(self.data.train))
+            name = f"epoch {self.state.epoch + 1}/{epochs}"
+            with progress.bar(left, name, bars_to_come=epochs - self.state.epoch - 1) as bar:
+                self._steps(loader, bar)
+                line = self._end_epoch(len(loader))
+                bar.update(0, **{key: line[key] for key in line if key.startswith("val_")})
+        self._finish()
+
+    def _loader(self) -> Loader:
+        config, split = self.config, self.data.train
+        return Loader(
+            split, config.batch_size, seed=config.seed, epoch=self.state.epoch, augment=self.recipe.augment,
+            mix=self.recipe.mix, workers=config.workers, start=self.state.position,
+            # a remainder of few samples would give noisy batch statistics; other epochs draw other remainders
+            drop_last=len(split) >= config.batch_size,
+        )  # fmt: skip
+
+    def _steps(self, loader: Loader, bar: progress.Bar) -> None:
+        state, total = self.state, len(loader) * self.config.epochs
+        begin, waited = time.perf_counter(), 0.0
+        for batch in loader:
+            lr = self.lr(total)
+            loss, grad_norm, metric = self._step(batch, lr)
+            now = time.perf_counter()
+            wait, waited = loader.wait_seconds - waited, loader.wait_seconds
+            self._count(loss, metric, len(batch), now - begin, wait)
+            state.seconds += now - begin
+            begin = now
+            state.position += 1
+            state.step += 1
+            bar.update(len(batch), loss=state.sums["loss"] / state.sums["images"], lr=lr)
+            if state.step % self.config.log_every == 0:
+                self._log_step(lr, grad_norm)
+            every = self.config.checkpoint_every
+            if every and state.step % every == 0 and state.position < len(loader):
+                self._save(LAST_FILE)
+
+    def lr(self, total: int) -> float:
+        """The learning rate of the next step."""
+        assert self.config.lr is not None  # resolved before the loop
+        return self.config.lr * float(self.config.schedule.factor(self.state.step, total))
+
+    def _step(self, batch: Batch, lr: float) -> tuple[float, float, float | None]:
+        """One update from one batch, in pieces whose gradients add up to those of the whole. Loss, norm, metric."""
+        task, pieces, step = self.model.task, self.config.accumulate, self.state.step
+        targets = batch.targets if self.recipe.mix else task.encode(batch.targets)
+        whole = self.recipe.weight(targets)
+        bounds = [len(batch) * piece // pieces for piece in range(pieces + 1)]
+        loss, metric = 0.0, None if self.recipe.mix else 0.0
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # said below, with the node's name
+            for piece, (low, high) in enumerate(itertools.pairwise(bounds)):
+                if low == high:
+                    continue
+                share = self.recipe.weight(targets[low:high]) / whole if whole else 0.0
+                outputs = self.plan.forward(batch.inputs[low:high], step=step * pieces + piece)
+                loss += share * self.plan.loss_backward(targets[low:high], scale=share)[0]
+                if not math.isfinite(loss):
+                    raise self._not_finite(batch.inputs[low:high], targets[low:high], step * pieces + piece, lr)
+                if metric is not None:
+                    metric += task.batch_metric(outputs, batch.targets[low:high]) * (high - low) / len(batch)
+            grad_norm = self.plan.update(lr)
+        if not math.isfinite(grad_norm):
+            raise nonfinite.after_update(self.model, self._when(), self._advice(lr))
+        self.averaged.update(self.model.store)
+        return loss, grad_norm, metric
+
+    def _count(self, loss: float, metric: float | None, images: int, seconds: float, wait: float) -> None:
+        values = {"loss": loss * images, "images": images, "seconds": seconds, "wait": wait}
+        if metric is not None:
+            values["metric"] = metric * images
+        for name, value in values.items():
+            self.state.sums[name] = self.state.sums.get(name, 0.0) + value
+            self.state.window[name] = self.state.window.get(name, 0.0) + value
+        self.state.images += images
+
+    def _log_step(self, lr: float, grad_norm: float) -> None:
+        window = self.state.window
+        self._write(
+            "step", epoch=self.state.epoch + 1, step=self.state.step, loss=window["loss"] / window["images"], lr=lr,
+            grad_norm=grad_norm, images_per_second=window["images"] / max(window["seconds"], 1e-9),
+        )  # fmt: skip
+        self.state.window = {}
+
+    def _end_epoch(self, steps: int) -> dict[str, Any]:
+        """Evaluate, remember the best, log, and write checkpoints: the best before the last, which says it is there."""
+        state, sums = self.state, self.state.sums
+        lr = self.lr(steps * self.config.epochs)
+        state.epoch, state.position = state.epoch + 1, 0
+        metrics = self._validate()
+        better = self._is_better(metrics)
+        train = {"train_loss": sums["loss"] / sums["images"]}
+        if "metric" in sums:
+            train[f"train_{self.model.task.averaged}"] = sums["metric"] / sums["images"]
+        line = self._write(
+            "epoch", epoch=state.epoch, step=state.step, lr=lr, **train,
+            **{f"val_{name}": value for name, value in metrics.items()}, best=better, seconds=sums["seconds"],
+            images_per_second=sums["images"] / max(sums["seconds"], 1e-9), wait_seconds=sums["wait"],
+            wait_share=sums["wait"] / max(sums["seconds"], 1e-9),
+        )  # fmt: skip
+        state.sums = {}
+        if self._stop:
+            state.stopped = "callback"
+        elif self.config.patience is not None and state.waited >= self.config.patience:
+            state.stopped = "patience"
+        if better or not metrics:
+            with with_weights(self.model.store, self.averaged.weights(self.model.store)):
+                self._save_model(metrics)
+        if better:
+            self._save(BEST_FILE)
+        self._save(LAST_FILE)
+        return line
+
+    def _validate(self) -> dict[str, float]:
+        if self.val_plan is None or self.data.val is None:
+            return {}
+        with with_weights(self.model.store, self.averaged.weights(self.model.store)):
+            outputs = outputs_of(self.val_plan, self.data.val)
+        return self.model.task.metrics(outputs, self.data.val.targets)
+
+    def _is_better(self, metrics: Mapping[str, float]) -> bool:
+        """By the task's primary metric; between equal ones by the loss."""
+        if not metrics:
+            return False
+        state, (name, higher) = self.state, self.model.task.primary
+        value, loss = metrics[name], metrics["loss"]
+        sign = 1.0 if higher else -1.0
+        better = (
+            state.best is None
+            or state.best_loss is None
+            or (sign * value, -loss) > (sign * state.best, -state.best_loss)
+        )
+        if better:
+            state.best, state.best_loss, state.best_epoch, state.waited = value, loss, state.epoch, 0
+        else:
+            state.waited += 1
+        return better
+
+    # --- the end
+
+    def _finish(self) -> None:
+        """The chosen weights, with what is fitted on the validation split, become the model file."""
+        state, model, val = self.state, self.model, self.data.val
+        has_best = val is not None and state.best is not None
+        if has_best:
+            read_checkpoint(self._checkpoint(BEST_FILE), model.store, self.averaged)
+        model.store.load({path: array.copy() for path, array in self.averaged.weights(model.store).items()})
+        details: dict[str, Any] = {}
+        if val is not None and self.val_plan is not None:
+            outputs = outputs_of(self.val_plan, val)
+            model.task = model.task.calibrate(outputs, val.targets)
+            details = model.task.metrics(outputs, val.targets, classes=model.classes, detail=True)
+        self._save_model({name: value for name, value in details.items() if isinstance(value, float)})
+        summary = {
+            "split": "val" if details else None, "best_epoch": state.best_epoch or state.epoch, "epochs": state.epoch,
+            "steps": state.step, "reason": state.stopped or "epochs", "seconds": state.seconds,
+            "images_per_second": state.images / max(state.seconds, 1e-9),
+            "chosen": "best on val" if has_best else "last",
+        }  # fmt: skip
+        self._write("end", **summary)
+        assert self._log is not None
+        self._log.sync()
+        write_json(self.folder / METRICS_FILE, {**summary, **({"val": details} if details else {})})
+
+    def _save_model(self, metrics: Mapping[str, float]) -> None:
+        model, config = self.model, self.config
+        model.provenance = {
+            **model.provenance, "dataset": self.data.name, "fingerprint": self.data.fingerprint,
+            "split": "val" if metrics else None, "metrics": dict(metrics),
+            "epoch": self.state.best_epoch or self.state.epoch,
+            "seed": config.seed, "train": config.to_dict(), "fovea": fovea.__version__,
+        }  # fmt: skip
+        model.save(self.folder / MODEL_FILE)
+
+    # --- files and messages
+
+    def _checkpoint(self, name: str) -> Path:
+        return self.folder / CHECKPOINTS / name
+
+    def _save(self, name: str) -> None:
+        assert self._log is not None
+        identity = {**self._identity, "log_bytes": self._log.sync()}
+        write_checkpoint(self._checkpoint(name), self.model.store, self.averaged, self.state, identity)
+
+    def _write(self, event: str, **values: Any) -> dict[str, Any]:
+        assert self._log is not None
+        line = self._log.write(event, **values)
+        for callback in self.callbacks:
+            self._stop = bool(callback(line)) or self._stop
+        return line
+
+    def close(self) -> None:
+        """Close the log."""
+        if self._log is not None:
+            self._log.close()
+
+    def _when(self) -> str:
+        return f"epoch {self.state.epoch + 1}, step {self.state.step + 1}"
+
+    def _advice(self, lr: float) -> str:
+        return (
+            f"lower lr (it was {lr:.3g}) or set clip_norm=1.0; "
+            f"the last checkpoint in {self.folder / CHECKPOINTS} is still good"
+        )
+
+    def _not_finite(self, inputs: Any, targets: Any, step: int, lr: float) -> Exception:
+        return nonfinite.before_update(
+            self.model,
+            self.engine,
+            self.recipe.loss,
+            inputs,
+            targets,
+            step,
+            self._when(),
+            self._advice(lr),
+            **self.options,
+        )

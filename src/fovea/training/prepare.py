@@ -1,0 +1,160 @@
+"""Bring a model and a data set together before training: task, classes, preprocessing, loss, augmentation, lr."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fovea.data.augment import Augment
+from fovea.data.dataset import Dataset, Split
+from fovea.data.load import dataset
+from fovea.data.mix import CutMix, MixUp
+from fovea.errors import ConfigError, ShapeError
+from fovea.graph.graph import Graph
+from fovea.model import Model
+from fovea.ops.base import Op
+from fovea.ops.optimizer import AdamW
+from fovea.tasks.base import task_for
+from fovea.training.config import TrainConfig
+
+__all__ = ["Recipe", "check_shapes", "data_identity", "fit_model", "open_data", "recipe_for", "resolved"]
+
+_NORMS = {"batchnorm", "layernorm", "groupnorm"}
+
+
+def open_data(data: Dataset | str | os.PathLike[str]) -> Dataset:
+    """A data set, opened first when it is a path or a name."""
+    return data if isinstance(data, Dataset) else dataset(data)
+
+
+def fit_model(model: Model, data: Dataset) -> Dataset:
+    """Fill the model's task, class names and preprocessing from the data where it has none, and return the data as this
+    model takes them: decoded with its own preprocessing, classes in its own order.
+
+    Raises ShapeError, DataError or ConfigError when the two do not belong together.
+    """
+    check_shapes(model, data)
+    if model.task.kind != data.task:
+        model.task = task_for(data.task)
+    if data.task == "classification":
+        if model.classes is None:
+            model.classes = data.classes
+        elif model.classes != data.classes:
+            data = data.with_classes(model.classes)
+    if model.preprocessing is None:
+        model.preprocessing = data.preprocessing
+    else:
+        data = data.prepared(model.preprocessing)
+    model.task = model.task.fit(data.train.targets)
+    return data
+
+
+def check_shapes(model: Model, data: Dataset) -> None:
+    """Raise ShapeError unless the network takes one input of the data's kind and gives one output of the right size."""
+    graph = model.graph
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        raise ShapeError(
+            "train", f"expected a network with one input and one output, got {model!r}; train its plan directly"
+        )
+    if graph.output_shapes[0] != (data.num_classes,):
+        got = ("N", *graph.output_shapes[0])
+        fix = f"end the network with Dense({data.num_classes})"
+        raise ShapeError("train", f"expected outputs (N, {data.num_classes}) for {data.name}, got {got}; {fix}")
+    own = graph.input_shapes[0] if model.preprocessing is None else (*graph.input_shapes[0][:-1], None)
+    shape = data.input_shape
+    if len(own) != len(shape) or (
+        model.preprocessing is None and any(a is not None and a != b for a, b in zip(own, shape, strict=True))
+    ):
+        fix = "open the data with that size, or build the network for this one"
+        raise ShapeError(
+            "train", f"expected inputs {own} as the network takes them, got {shape} from {data.name}; {fix}"
+        )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a TrainConfig means for one data set: loss, augmentation and mixing as objects."""
+
+    loss: Op
+    augment: Augment | None
+    mix: MixUp | CutMix | None
+    class_weights: np.ndarray[Any, np.dtype[np.float64]] | None
+
+    def weight(self, targets: Any) -> float:
+        """The divisor of the mean loss of these targets: their number, or the sum of their class weights."""
+        if self.class_weights is None:
+            return float(len(targets))
+        weights = targets @ self.class_weights if targets.ndim == 2 else self.class_weights[targets]
+        return float(weights.sum())
+
+
+def recipe_for(config: TrainConfig, model: Model, data: Dataset) -> Recipe:
+    """Resolve the options that depend on the data. Raises ConfigError for those that do not go together."""
+    weights = _class_weights(config, data.train)
+    mix = _mix(config, data)
+    loss = model.task.loss(
+        label_smoothing=config.label_smoothing,
+        class_weights=weights,
+        soft_targets=mix is not None,
+    )
+    return Recipe(loss, _augment(config, data), mix, None if weights is None else np.array(weights))
+
+
+def _class_weights(config: TrainConfig, split: Split) -> tuple[float, ...] | None:
+    given = config.class_weights
+    if given is None:
+        return None
+    if split.task != "classification":
+        raise ConfigError("class_weights", "expected none for regression; they belong to classification")
+    if given != "balanced":
+        if len(given) != len(split.classes):
+            raise ConfigError("class_weights", f"expected {len(split.classes)} numbers, got {len(given)}; one a class")
+        return tuple(given)
+    counts = split.class_counts()
+    present = int((counts > 0).sum())
+    # Every class weighs the same in total, and the mean weight of a sample is 1; classes without samples weigh nothing.
+    return tuple(float(len(split) / (present * count)) if count else 0.0 for count in counts)
+
+
+def _augment(config: TrainConfig, data: Dataset) -> Augment | None:
+    if isinstance(config.augment, str):
+        return Augment.from_names(config.augment, data.kind, data.input_shape)
+    return Augment.from_dict(config.augment)
+
+
+def _mix(config: TrainConfig, data: Dataset) -> MixUp | CutMix | None:
+    if config.mix is None:
+        return None
+    if data.task != "classification":
+        raise ConfigError("mix", "expected none for regression; MixUp and CutMix belong to classification")
+    fields = {name: value for name, value in config.mix.items() if name != "kind"}
+    try:
+        return MixUp(**fields) if config.mix["kind"] == "mixup" else CutMix(**fields)
+    except TypeError as error:
+        raise ConfigError("mix", f"expected alpha alone, got: {error}; give for example mix='mixup'") from None
+
+
+def resolved(config: TrainConfig, graph: Graph) -> TrainConfig:
+    """The config with a learning rate: the default goes by the optimiser and by whether the network normalises.
+
+    One-cycle SGD takes 0.1 with normalisation layers, which keep activations in range at high rates, and 0.02 without.
+    """
+    if config.lr is not None:
+        return config
+    normalises = any(node.op.kind in _NORMS for node in graph.nodes.values())
+    if isinstance(config.optimizer, AdamW):
+        lr = 3e-3 if normalises else 1e-3
+    else:
+        lr = 0.1 if normalises else 0.02
+    return dataclasses.replace(config, lr=lr)
+
+
+def data_identity(data: Dataset) -> str:
+    """sha256 of the contents and of which samples train, in which numbering: what a run may be resumed with."""
+    rows = data.train.indices.tobytes() + (b"" if data.val is None else b"val" + data.val.indices.tobytes())
+    return hashlib.sha256(data.fingerprint.encode() + rows + repr(data.input_shape).encode()).hexdigest()

@@ -1,0 +1,177 @@
+"""The doors of training: start a run, continue one."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import fovea
+from fovea.data.dataset import Dataset
+from fovea.engines.base import Engine
+from fovea.engines.registry import available_engines, get_engine
+from fovea.errors import ConfigError, DataError, ModelFileError
+from fovea.model import Model, load
+from fovea.ops.optimizer import Optimizer
+from fovea.run import CHECKPOINTS, CONFIG_FILE, LAST_FILE, Run
+from fovea.training.checkpoint import graph_digest, read_identity
+from fovea.training.config import TrainConfig
+from fovea.training.loop import Callback, Loop
+from fovea.training.prepare import data_identity, fit_model, open_data, resolved
+from fovea.training.recorder import new_folder, write_json
+from fovea.training.schedule import Schedule
+
+__all__ = ["resume", "train"]
+
+
+def train(
+    model: Model,
+    data: Dataset | str | os.PathLike[str],
+    *,
+    config: TrainConfig | None = None,
+    epochs: int = 10,
+    batch_size: int = 128,
+    lr: float | None = None,
+    optimizer: str | Optimizer = "sgd",
+    schedule: str | Schedule = "onecycle",
+    warmup_epochs: float | None = None,
+    weight_decay: float | None = None,
+    label_smoothing: float = 0.0,
+    class_weights: str | Sequence[float] | None = None,
+    augment: Any = "standard",
+    mix: Any = None,
+    ema: float | None = None,
+    clip_norm: float | None = None,
+    accumulate: int = 1,
+    patience: int | None = None,
+    trainable: Sequence[str] | None = None,
+    precision: str = "fp32",
+    engine: str | Engine | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    threads: int | None = None,
+    checkpoint_every: int | None = None,
+    log_every: int = 50,
+    out: str | os.PathLike[str] | None = None,
+    record: Mapping[str, Any] | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Run:
+    """Train a model in place and leave a run folder with its log, checkpoints and model file.
+
+    ``data``: a Dataset, or a path or name for ``fovea.dataset``. The validation split chooses the best epoch, stops
+    early (``patience`` epochs without improvement) and fits the temperature; the test split is never touched.
+    ``config`` takes the place of the options from ``epochs`` to ``log_every``.
+
+    * ``batch_size`` samples make one update; ``accumulate`` computes them in that many pieces (less memory; batch
+      statistics are then those of a piece).
+    * ``lr`` None goes by optimiser and network. ``optimizer``: "sgd" (Nesterov momentum 0.9), "adamw", an Optimizer.
+      ``schedule``: "onecycle", "cosine", "step", "constant" or a Schedule; ``warmup_epochs`` sets its warm-up.
+    * ``class_weights``: "balanced" (each class weighs the same in total) or one number a class. ``augment``:
+      "standard", "none", names joined by commas, or an Augment. ``mix``: "mixup", "cutmix", MixUp(...) or CutMix(...).
+    * ``ema``: decay of averaged weights, which are then evaluated and kept. ``trainable``: paths or patterns; all else
+      is frozen. ``checkpoint_every`` steps, besides every epoch. ``threads`` of the native engine.
+    * ``out``: the run folder (None: ``runs/NAME-date``); ``record``: JSON-able, kept in its config.json.
+
+    Raises a FoveaError, in one line, for options, data or a model that do not go together; NonFiniteError, naming the
+    layer, when numbers leave the range of floats.
+
+    >>> run = fovea.train(model, "fashion-mnist", epochs=10)  # doctest: +SKIP
+    >>> run.metrics["val"]["accuracy"], run.model  # doctest: +SKIP
+    """
+    arguments = dict(locals())
+    if config is None:
+        arguments["engine"] = engine.name if isinstance(engine, Engine) else engine
+        config = TrainConfig(**{field.name: arguments[field.name] for field in dataclasses.fields(TrainConfig)})
+    config = resolved(config, model.graph)
+    chosen = get_engine(engine if engine is not None else config.engine)
+    _use_threads(config, chosen)
+    ready = fit_model(model, open_data(data))
+    if config.patience is not None and ready.val is None:
+        raise ConfigError("patience", "expected a validation split for early stopping, got none; set val_fraction")
+    folder = new_folder(out, model.name or ready.name)
+    loop = Loop(model, ready, config, folder, chosen, callbacks)
+    try:
+        loop.begin()
+        write_json(folder / CONFIG_FILE, _config_file(model, ready, config, chosen, record))
+        loop.run()
+    finally:
+        loop.close()
+    return Run(folder)
+
+
+def resume(
+    run: Run | str | os.PathLike[str],
+    data: Dataset | str | os.PathLike[str],
+    *,
+    engine: str | Engine | None = None,
+    workers: int | None = None,
+    threads: int | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Run:
+    """Continue a run from its last checkpoint, to the same bits as if it had never stopped.
+
+    Options come from the run; ``engine``, ``workers`` and ``threads`` may differ (another engine continues, but rounds
+    differently). A finished run is returned as it is. Raises DataError when the data are not those it began with.
+    """
+    opened = run if isinstance(run, Run) else Run(run)
+    if opened.finished:
+        return opened
+    config = TrainConfig.from_dict(opened.config.get("train", {}))
+    changes = {"workers": workers, "threads": threads}
+    config = dataclasses.replace(config, **{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]  # both are int or None
+    used = opened.config.get("engine")
+    chosen = get_engine(engine if engine is not None else used if used in available_engines() else None)
+    _use_threads(config, chosen)
+    model = load(opened.path)
+    identity = read_identity(opened.path / CHECKPOINTS / LAST_FILE)
+    if identity.get("graph") != graph_digest(model.graph):
+        raise ModelFileError(
+            str(opened.path),
+            "expected the checkpoint of this run's model, got one of another network; restore the folder",
+        )
+    ready = fit_model(model, open_data(data))
+    if identity.get("data") != data_identity(ready):
+        fix = "open the same data with the same options"
+        raise DataError(
+            str(opened.path),
+            f"expected the data this run began with, got other contents or splits of {ready.name}; {fix}",
+        )
+    loop = Loop(model, ready, config, opened.path, chosen, callbacks)
+    try:
+        loop.restore()
+        loop.run()
+    finally:
+        loop.close()
+    return Run(opened.path)
+
+
+def _use_threads(config: TrainConfig, engine: Engine) -> None:
+    if config.threads is None:
+        return
+    if engine.name != "native":
+        raise ConfigError("threads", f"expected the native engine with threads, got {engine.name}; leave threads out")
+    fovea.set_threads(config.threads)
+
+
+def _config_file(
+    model: Model, data: Dataset, config: TrainConfig, engine: Engine, record: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "fovea": fovea.__version__,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "engine": engine.name,
+        "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "train": config.to_dict(),
+        "data": data.summary(),
+        "model": {
+            "name": model.name,
+            "parameters": sum(array.size for array in model.store.parameters.values()),
+            "input_shape": list(model.graph.input_shapes[0]),
+            "task": model.task.to_dict(),
+        },
+        "record": dict(record or {}),
+    }
