@@ -150,6 +150,20 @@ class Split:
         """Sample ``row`` before the spatial half, as its file holds it."""
         return self._part.source.raw(int(self._good_rows[row]), self._spatial.channels)
 
+    @property
+    def source(self) -> Source:
+        """Where the samples lie."""
+        return self._part.source
+
+    @property
+    def rows(self) -> Rows:
+        """Row in ``source`` of each sample."""
+        return self._good_rows
+
+    def digests(self) -> list[bytes]:
+        """A hash of the stored bytes of each sample: equal for exact duplicates."""
+        return [self._part.source.digest(int(row)) for row in self._good_rows]
+
     def take(self, rows: Sequence[int] | Rows) -> Split:
         """A split of the given rows of this one, in that order; shares what is decoded."""
         chosen = np.asarray(rows, np.int64)
@@ -177,7 +191,7 @@ class Split:
 
     def _check_bad(self, loaded: Loaded) -> None:
         bad, total = loaded.bad, len(self._rows)
-        if total and (len(bad) > self._limits.max_bad * total or len(bad) == total):
+        if bad and self._limits.max_bad < 1 and (len(bad) > self._limits.max_bad * total or len(bad) == total):
             first = "; ".join(
                 f"{self._part.source.ids[int(self._rows[row])]} {reason}" for row, reason in list(bad.items())[:3]
             )
@@ -314,6 +328,13 @@ class Dataset:
         return Dataset(
             self.name, self.source, self.task, tuple(classes), parts, self._rows, self._fixed or self._spatial,
             self._limits, self.validation, self.notes, fixed=self._fixed,
+        )  # fmt: skip
+
+    def tolerant(self) -> Dataset:
+        """The same samples, with any share of unreadable ones: for looking at what is wrong."""
+        return Dataset(
+            self.name, self.source, self.task, self.classes, self._parts, self._rows, self._fixed or self._spatial,
+            replace(self._limits, max_bad=1.0), self.validation, self.notes, fixed=self._fixed,
         )  # fmt: skip
 
     def summary(self) -> dict[str, Any]:
