@@ -87,9 +87,11 @@ _PUBLIC: dict[str, str] = {
     "Sequential": "fovea.graph.compose",
     "dataset": "fovea.data.load",
     "evaluate": "fovea.training",
+    "find_lr": "fovea.training",
     "from_arrays": "fovea.data.load",
     "get_threads": "fovea.engines.native.threads",
     "load": "fovea.model",
+    "resume": "fovea.training",
     "set_threads": "fovea.engines.native.threads",
     "train": "fovea.training",
 }

@@ -15,7 +15,6 @@ from fovea.data.dataset import Dataset, Split
 from fovea.data.load import dataset
 from fovea.data.mix import CutMix, MixUp
 from fovea.errors import ConfigError, ShapeError
-from fovea.graph.graph import Graph
 from fovea.model import Model
 from fovea.ops.base import Op
 from fovea.ops.optimizer import AdamW
@@ -139,19 +138,22 @@ def _mix(config: TrainConfig, data: Dataset) -> MixUp | CutMix | None:
         raise ConfigError("mix", f"expected alpha alone, got: {error}; give for example mix='mixup'") from None
 
 
-def resolved(config: TrainConfig, graph: Graph) -> TrainConfig:
-    """The config with a learning rate: the default goes by the optimiser and by whether the network normalises.
+def resolved(config: TrainConfig, model: Model) -> TrainConfig:
+    """The config with a learning rate, and with what the model itself has frozen.
 
-    One-cycle SGD takes 0.1 with normalisation layers, which keep activations in range at high rates, and 0.02 without.
+    The default lr goes by the optimiser and by whether the network normalises: one-cycle SGD takes 0.1 with
+    normalisation layers, which keep activations in range at high rates, and 0.02 without.
     """
-    if config.lr is not None:
-        return config
-    normalises = any(node.op.kind in _NORMS for node in graph.nodes.values())
-    if isinstance(config.optimizer, AdamW):
-        lr = 3e-3 if normalises else 1e-3
-    else:
-        lr = 0.1 if normalises else 0.02
-    return dataclasses.replace(config, lr=lr)
+    changes: dict[str, Any] = {}
+    if config.lr is None:
+        normalises = any(node.op.kind in _NORMS for node in model.graph.nodes.values())
+        if isinstance(config.optimizer, AdamW):
+            changes["lr"] = 3e-3 if normalises else 1e-3
+        else:
+            changes["lr"] = 0.1 if normalises else 0.02
+    if config.trainable is None and len(model.trainable) < len(model.store.parameters):
+        changes["trainable"] = tuple(model.trainable)
+    return dataclasses.replace(config, **changes)
 
 
 def data_identity(data: Dataset) -> str:

@@ -85,7 +85,7 @@ def train(
     if config is None:
         arguments["engine"] = engine.name if isinstance(engine, Engine) else engine
         config = TrainConfig(**{field.name: arguments[field.name] for field in dataclasses.fields(TrainConfig)})
-    config = resolved(config, model.graph)
+    config = resolved(config, model)
     chosen = get_engine(engine if engine is not None else config.engine)
     _use_threads(config, chosen)
     ready = fit_model(model, open_data(data))
