@@ -16,7 +16,7 @@ from types import ModuleType
 import pytest
 
 import fovea
-from conftest import ROOT
+from tests.conftest import ROOT
 
 FOLDERS = ("src", "native", "tests", "bench", "examples", "docs", ".ci")
 CODE = {".py", ".cpp", ".h"}

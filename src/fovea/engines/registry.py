@@ -26,7 +26,8 @@ def available_engines() -> list[str]:
 
 def _found(module: str) -> bool:
     try:
-        return importlib.util.find_spec(module) is not None
+        spec = importlib.util.find_spec(module)
+        return spec is not None and spec.origin is not None  # a folder without code is no engine
     except ModuleNotFoundError:
         return False
 
