@@ -29,7 +29,7 @@ U8 = npt.NDArray[np.uint8]
 MAX_PIXELS = 80_000_000  # 240 MB as RGB; below Pillow's own warning threshold
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jfif")
 # Only formats that are plain pixels: EPS would start an interpreter.
-_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"}
 _ORIENTATION = 0x0112
 _TURNS = {

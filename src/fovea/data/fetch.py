@@ -105,7 +105,7 @@ def fetch(name: str) -> Path:
     """The folder of a named data set, downloaded when it is not there yet. Raises DataError.
 
     >>> fetch("mnist")  # doctest: +SKIP
-    PosixPath('/home/ada/.cache/fovea/data/mnist')
+    PosixPath('.../fovea/data/mnist')
     """
     local = locate(name)
     if local is not None:
