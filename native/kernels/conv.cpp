@@ -2,6 +2,7 @@
 #include "kernels/conv.h"
 
 #include "kernels/column_sum.h"
+#include "kernels/conv_depthwise.h"
 #include "kernels/conv_merged.h"
 #include "kernels/conv_naive.h"
 #include "kernels/conv_taps.h"
@@ -26,10 +27,14 @@ bool tiles_apply(const ConvShape& s) {
 ConvPlan plan(ConvPass pass, const ConvShape& shape, int batch) {
     ConvPlan p = plan_naive(pass, shape, batch);
     if (!tiles_apply(shape)) return p;
+    const bool depthwise = shape.groups > 1 && shape.groups == shape.cin && shape.groups == shape.cout;
     if (pass == ConvPass::backward_weight) {
         const size_t bias_scratch = p.scratch_floats;
-        plan_conv_weight(p);
+        if (depthwise) plan_conv_depthwise(p);
+        else plan_conv_weight(p);
         p.scratch_floats = max_of(p.scratch_floats, bias_scratch);
+    } else if (depthwise) {
+        plan_conv_depthwise(p);
     } else if (merging_applies(pass, shape)) plan_conv_merged(p);
     else plan_conv_taps(p);
     return p;
@@ -46,6 +51,8 @@ void run(const ConvPlan& plan, int n, const float* from, const float* weight, fl
     switch (plan.algorithm) {
         case ConvAlgorithm::merged:
             return run_conv_merged(plan, n, from, weight, to, epilogue);
+        case ConvAlgorithm::depthwise:
+            return run_conv_depthwise(plan, n, from, weight, to, epilogue);
         case ConvAlgorithm::tiles:
         case ConvAlgorithm::batch_tiles:
             return run_conv_taps(plan, n, from, weight, to, epilogue);

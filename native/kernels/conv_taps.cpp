@@ -30,10 +30,13 @@ void fill_untouched(const TapConv& c, float* to, const Epilogue& e) {
         const long y = row % c.positions[1], z = row / c.positions[1] % c.positions[0],
                    image = row / c.positions[1] / c.positions[0];
         float* out = to + c.out_origin + image * c.out_image + z * c.out_stride[0] + y * c.out_stride[1];
+        const int columns = c.groups * c.columns;
         for (int x = 0; x < c.positions[2]; x++, out += c.out_stride[2])
-            for (int column = 0; column < c.groups * c.columns; column++) {
-                const float v = e.bias ? e.bias[column] : 0.0f;
-                out[column] = !e.clamp ? v : v < e.low ? e.low : v > e.high ? e.high : v;
+            for (int column = 0; column < columns; column += VL) {
+                const Mask mask = first_lanes(columns - column);
+                Vec v = e.bias ? load(e.bias + column, mask) : Vec{};
+                if (e.clamp) v = at_most(at_least(v, broadcast(e.low)), broadcast(e.high));
+                store(out + column, v, mask);
             }
     });
 }

@@ -154,6 +154,8 @@ void add_unit(const Cut& c, const Unit& u, long tile_begin, long tile_end, bool 
     }
 }
 
+}  // namespace
+
 void add_partial_sums(const float* partial, long count, long sums, float* out) {
     const long chunk = 4096;
     parallel(ceil_div(count, chunk), [=](long piece) {
@@ -166,8 +168,6 @@ void add_partial_sums(const float* partial, long count, long sums, float* out) {
         }
     });
 }
-
-}  // namespace
 
 void plan_conv_weight(ConvPlan& plan) {
     const ConvShape& s = plan.shape;

@@ -16,6 +16,9 @@ size_t weight_panels_scratch(const ConvShape& shape, int n);
 void run_weight_panels(const ConvPlan& plan, int n, const float* input, const float* grad_output, float* grad_weight,
                        float* scratch);
 
+// out[i] = sum over k < sums of partial[k * count + i], in order.
+void add_partial_sums(const float* partial, long count, long sums, float* out);
+
 // Output positions along one axis whose tap m lies in the input, within [begin, end).
 struct Span {
     int begin, end;

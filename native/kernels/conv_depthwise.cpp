@@ -1,0 +1,120 @@
+#include "kernels/conv_depthwise.h"
+
+#include "kernels/tap_conv.h"
+#include "runtime/pool.h"
+
+namespace fovea::FOVEA_ISA_NAMESPACE {
+namespace {
+
+// The taps that one row of outputs meets: input of output 0 (perhaps outside, by `offset` pixels), weight.
+struct RowTaps {
+    int count = 0;
+    const float* in[max_taps];
+    const float* weight[max_taps];
+    int offset[max_taps];
+    int begin, end;  // outputs for which every tap lies inside
+};
+
+struct Row {
+    const TapConv* c;
+    long in_step;  // floats between the inputs of neighbouring outputs
+    float* out;
+    const Epilogue* epilogue;
+    int channels;
+};
+
+// P neighbouring outputs, all channels: each weight vector is loaded once for P pixels.
+template <int P>
+void pixels(const Row& r, const RowTaps& taps, int x) {
+    const long first = x * r.in_step, out_step = r.c->out_stride[2];
+    float* out = r.out + x * out_step;
+    const Epilogue& e = *r.epilogue;
+    for (int channel = 0; channel < r.channels; channel += VL) {
+        const Mask mask = first_lanes(r.channels - channel);
+        const Vec start = e.bias ? load(e.bias + channel, mask) : Vec{};
+        Vec acc[P];
+        FOVEA_UNROLL
+        for (int i = 0; i < P; i++) acc[i] = start;
+        for (int t = 0; t < taps.count; t++) {
+            const Vec weight = load(taps.weight[t] + channel, mask);
+            const float* in = taps.in[t] + first + channel;
+            FOVEA_UNROLL
+            for (int i = 0; i < P; i++) acc[i] += load(in + i * r.in_step, mask) * weight;
+        }
+        if (e.clamp) {
+            const Vec low = broadcast(e.low), high = broadcast(e.high);
+            FOVEA_UNROLL
+            for (int i = 0; i < P; i++) acc[i] = at_most(at_least(acc[i], low), high);
+        }
+        FOVEA_UNROLL
+        for (int i = 0; i < P; i++) store(out + i * out_step + channel, acc[i], mask);
+    }
+}
+
+// An output at the border: the taps that lie inside.
+void border_pixel(const Row& r, const RowTaps& all, int x, RowTaps& inside) {
+    inside.count = 0;
+    for (int t = 0; t < all.count; t++) {
+        const long at = static_cast<long>(x) * r.c->step[2] + all.offset[t];
+        if (at < 0 || at >= r.c->in[2]) continue;
+        inside.in[inside.count] = all.in[t];
+        inside.weight[inside.count++] = all.weight[t];
+    }
+    pixels<1>(r, inside, x);
+}
+
+void run_row(const Row& r, const RowTaps& taps, RowTaps& spare) {
+    const int end = r.c->positions[2];
+    int x = 0;
+    for (; x < taps.begin; x++) border_pixel(r, taps, x, spare);
+    for (; x + 8 <= taps.end; x += 8) pixels<8>(r, taps, x);
+    for (; x + 4 <= taps.end; x += 4) pixels<4>(r, taps, x);
+    for (; x < taps.end; x++) pixels<1>(r, taps, x);
+    for (; x < end; x++) border_pixel(r, taps, x, spare);
+}
+
+void find_row_taps(const TapConv& c, const float* image, const float* weight, long z, long y, RowTaps& taps) {
+    taps.count = 0;
+    long begin = 0, end = c.positions[2];
+    for (int t = 0; t < c.tap_count; t++) {
+        const Tap& tap = c.taps[t];
+        const long iz = z * c.step[0] + tap.offset[0], iy = y * c.step[1] + tap.offset[1], ix = tap.offset[2];
+        if (iz < 0 || iz >= c.in[0] || iy < 0 || iy >= c.in[1]) continue;
+        taps.in[taps.count] = image + iz * c.in_stride[0] + iy * c.in_stride[1] + ix * c.in_stride[2];
+        taps.weight[taps.count] = weight + static_cast<long>(tap.weight) * c.groups;
+        taps.offset[taps.count++] = tap.offset[2];
+        if (ix < 0) begin = max_of(begin, ceil_div(-ix, c.step[2]));
+        end = min_of(end, c.in[2] > ix ? ceil_div(c.in[2] - ix, c.step[2]) : 0);
+    }
+    taps.begin = static_cast<int>(min_of<long>(begin, c.positions[2]));
+    taps.end = static_cast<int>(max_of<long>(taps.begin, end));
+}
+
+void run_phase(const TapConv& c, const float* from, const float* weight, float* to, const Epilogue& epilogue) {
+    const long rows = static_cast<long>(c.images) * c.positions[0] * c.positions[1];
+    const double macs = 4.0 * static_cast<double>(c.position_count()) * c.images * c.groups * (c.tap_count + 1);
+    const long pieces = min_of(rows, piece_count(macs));
+    parallel(pieces, [&](long piece) {
+        RowTaps taps, spare;
+        for (long row = rows * piece / pieces; row < rows * (piece + 1) / pieces; row++) {
+            const long y = row % c.positions[1], z = row / c.positions[1] % c.positions[0],
+                       image = row / c.positions[1] / c.positions[0];
+            find_row_taps(c, from + image * c.in_image, weight, z, y, taps);
+            float* out = to + c.out_origin + image * c.out_image + z * c.out_stride[0] + y * c.out_stride[1];
+            run_row({&c, c.step[2] * c.in_stride[2], out, &epilogue, c.groups}, taps, spare);
+        }
+    });
+}
+
+}  // namespace
+
+void run_conv_depthwise(const ConvPlan& plan, int n, const float* from, const float* weight, float* to,
+                        const Epilogue& epilogue) {
+    TapConv c;
+    for (int phase = 0; phase < phase_count(plan.pass, plan.shape); phase++) {
+        make_phase(plan.pass, plan.shape, n, phase, c);
+        run_phase(c, from, weight, to, epilogue);
+    }
+}
+
+}  // namespace fovea::FOVEA_ISA_NAMESPACE
