@@ -28,7 +28,7 @@ __all__ = [
 Array = npt.NDArray[Any]
 F64 = npt.NDArray[np.float64]
 
-MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.25, 10.0
 
 
 def log_softmax(logits: Array) -> F64:
@@ -106,20 +106,28 @@ def calibration_error(probabilities: Array, targets: Array, bins: int = 15) -> f
 
 
 def fit_temperature(logits: Array, targets: Array, steps: int = 60) -> float:
-    """The temperature T > 0 that minimises the mean cross-entropy of ``logits / T``, within 0.05 to 20.
+    """The temperature T that minimises the mean cross-entropy of ``logits / T``, within 0.25 to 10.
 
     The loss is convex in ``b = 1 / T``: its slope is ``mean(E[z] - z_target)`` and its curvature ``mean(Var[z])``, both
     under softmax(b z). Newton's steps are kept inside an interval that the sign of the slope shrinks, so they cannot
-    run away where the curvature vanishes. Source: Guo et al. 2017, section 4.2.
+    run away where the curvature vanishes. A split without a mistake would ask for T = 0; the limit keeps such a model
+    from claiming certainty. Source: Guo et al. 2017, section 4.2.
     """
     z = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     own = z[np.arange(len(targets)), targets]
-    low, high, b = 1.0 / MAX_TEMPERATURE, 1.0 / MIN_TEMPERATURE, 1.0
-    for _ in range(steps):
+
+    def derivatives(b: float) -> tuple[float, float]:
         p = softmax(b * z)
         mean = (p * z).sum(axis=1)
-        slope = float((mean - own).mean())
-        curvature = float(((p * z**2).sum(axis=1) - mean**2).mean())
+        return float((mean - own).mean()), float(((p * z**2).sum(axis=1) - mean**2).mean())
+
+    low, high, b = 1.0 / MAX_TEMPERATURE, 1.0 / MIN_TEMPERATURE, 1.0
+    if derivatives(high)[0] <= 0:
+        return MIN_TEMPERATURE
+    if derivatives(low)[0] >= 0:
+        return MAX_TEMPERATURE
+    for _ in range(steps):
+        slope, curvature = derivatives(b)
         low, high = (b, high) if slope < 0 else (low, b)
         newton = b - slope / curvature if curvature > 0 else np.inf
         step = newton if low < newton < high else (low * high) ** 0.5

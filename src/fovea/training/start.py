@@ -7,15 +7,18 @@ import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import fovea
+from fovea import progress
 from fovea.data.dataset import Dataset
 from fovea.engines.base import Engine
 from fovea.engines.registry import available_engines, get_engine
-from fovea.errors import ConfigError, DataError, ModelFileError
+from fovea.errors import ConfigError, DataError, FoveaError, ModelFileError
 from fovea.model import Model, load
 from fovea.ops.optimizer import Optimizer
+from fovea.report import write as write_report
 from fovea.run import CHECKPOINTS, CONFIG_FILE, LAST_FILE, Run
 from fovea.training.checkpoint import graph_digest, read_identity
 from fovea.training.config import TrainConfig
@@ -58,8 +61,9 @@ def train(
     out: str | os.PathLike[str] | None = None,
     record: Mapping[str, Any] | None = None,
     callbacks: Sequence[Callback] = (),
+    report: bool = True,
 ) -> Run:
-    """Train a model in place and leave a run folder with its log, checkpoints and model file.
+    """Train a model in place and leave a run folder with its log, checkpoints, model file and report.
 
     ``data``: a Dataset, or a path or name for ``fovea.dataset``. The validation split chooses the best epoch, stops
     early (``patience`` epochs without improvement) and fits the temperature; the test split is never touched.
@@ -73,7 +77,8 @@ def train(
       "standard", "none", names joined by commas, or an Augment. ``mix``: "mixup", "cutmix", MixUp(...) or CutMix(...).
     * ``ema``: decay of averaged weights, which are then evaluated and kept. ``trainable``: paths or patterns; all else
       is frozen. ``checkpoint_every`` steps, besides every epoch. ``threads`` of the native engine.
-    * ``out``: the run folder (None: ``runs/NAME-date``); ``record``: JSON-able, kept in its config.json.
+    * ``out``: the run folder (None: ``runs/NAME-date``); ``record``: JSON-able, kept in its config.json. ``callbacks``
+      are called with each line of the log; True ends training with the epoch. ``report``: write report.html at the end.
 
     Raises a FoveaError, in one line, for options, data or a model that do not go together; NonFiniteError, naming the
     layer, when numbers leave the range of floats.
@@ -99,7 +104,7 @@ def train(
         loop.run()
     finally:
         loop.close()
-    return Run(folder)
+    return _finished(folder, ready, report)
 
 
 def resume(
@@ -110,6 +115,7 @@ def resume(
     workers: int | None = None,
     threads: int | None = None,
     callbacks: Sequence[Callback] = (),
+    report: bool = True,
 ) -> Run:
     """Continue a run from its last checkpoint, to the same bits as if it had never stopped.
 
@@ -145,7 +151,17 @@ def resume(
         loop.run()
     finally:
         loop.close()
-    return Run(opened.path)
+    return _finished(opened.path, ready, report)
+
+
+def _finished(folder: Path, data: Dataset, report: bool) -> Run:
+    run = Run(folder)
+    if report:
+        try:
+            write_report(run, data)
+        except (FoveaError, OSError) as error:  # the training itself is done and safe
+            progress.say(f"no report: {error}")
+    return run
 
 
 def _use_threads(config: TrainConfig, engine: Engine) -> None:
