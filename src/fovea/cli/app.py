@@ -1,0 +1,53 @@
+"""The Typer application: which commands there are, in the order in which a person meets them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import fovea
+from fovea.cli import data, demo, doctor, evaluate, models, predict, summary, train
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="fovea",
+    help="Convolutional networks, complete: define, train, adapt, look inside, detect, export and serve.",
+    epilog="Example: fovea demo",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain text: quick to start, and the same in a pipe
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"fovea {fovea.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+_COMMANDS = (
+    (demo.demo, "The whole way once, on handwritten digits, in about a minute.", "fovea demo --out runs/demo"),
+    (train.train, "Train a network on your data.", "fovea train digits --epochs 2 --out runs/digits"),
+    (evaluate.evaluate, "Measure a model on the test split.", "fovea evaluate runs/digits digits --json"),
+    (predict.predict, "Classes with probabilities for files.", "fovea predict runs/digits picture.png --top-k 3"),
+    (summary.summary, "A network layer by layer.", "fovea summary lenet5 --input-shape 28,28,1"),
+    (models.models, "List the networks known by name.", "fovea models --json"),
+    (doctor.doctor, "What this machine has and how fast it is.", "fovea doctor --json"),
+)
+for _command, _short, _example in _COMMANDS:
+    app.command(_command.__name__, short_help=_short, epilog=f"Example: {_example}")(_command)
+app.add_typer(
+    data.app, name="data", short_help="Check data, fetch known data sets.", epilog="Example: fovea data check digits"
+)

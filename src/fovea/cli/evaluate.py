@@ -1,0 +1,105 @@
+"""``fovea evaluate``: how good a model is on data that it was not trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fovea.cli import source
+from fovea.cli.arguments import load_model, set_threads
+from fovea.cli.output import columns, print_json
+from fovea.cli.source import data_options, open_data
+from fovea.errors import ConfigError
+from fovea.progress import say
+
+if TYPE_CHECKING:
+    from fovea.data.dataset import Dataset
+    from fovea.run import Run
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model file or a run folder.", show_default=False)],
+    data: Annotated[str | None, source.DataName] = None,
+    split: Annotated[str | None, typer.Option(help="test, val or train (default: test).")] = None,
+    size: source.Size = None,
+    length: source.Length = None,
+    label_pattern: source.LabelPattern = None,
+    test_where: source.TestWhere = None,
+    kind: source.Kind = None,
+    max_bad: source.MaxBad = None,
+    threads: Annotated[int | None, typer.Option(help="Threads (default: every core).")] = None,
+    engine: Annotated[str | None, typer.Option(help="native, reference or torch (default: the fastest here).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+) -> None:
+    """Accuracy, loss and per-class results on the test split of DATA (of a run: by default the data it was trained on).
+
+    DATA without a test split is evaluated whole when it is not what the model was trained on.
+    """
+    import fovea
+    from fovea import report
+    from fovea.run import Run
+
+    set_threads(threads)
+    subject: Any = Run(model) if Path(model).is_dir() else load_model(model)
+    run = subject if isinstance(subject, Run) else None
+    given = data_options(
+        size=size, length=length, label_pattern=label_pattern, test_where=test_where, kind=kind, max_bad=max_bad
+    )
+    path, options = _recorded(run, data, given)
+    fingerprint = (run.model if run else subject).provenance.get("fingerprint")
+    chosen, found = _choose(path, options, split, fingerprint)
+    result = fovea.evaluate(subject, chosen, found, engine=engine)
+    if run and chosen.fingerprint == fingerprint:
+        report.write(run, chosen)  # it shows the test result beside the validation result
+    if as_json:
+        print_json(result)
+    else:
+        _print(result)
+
+
+def _recorded(run: Run | None, data: str | None, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """DATA and how to read it: as given, and as the run recorded it when it is the same data."""
+    kept = (run.config.get("record") or {}) if run else {}
+    own = kept.get("data")
+    path = data or own
+    if path is None:
+        raise ConfigError(
+            "evaluate", "expected DATA, got none and the model names none; name a folder, a file or a known set"
+        )
+    same = own is not None and (path == own or str(Path(path).resolve()) == own)
+    return path, {**((kept.get("options") or {}) if same else {}), **given}
+
+
+def _choose(path: str, options: dict[str, Any], split: str | None, fingerprint: str | None) -> tuple[Dataset, str]:
+    """The data and the split to evaluate on."""
+    data = open_data(path, options)
+    if split is not None or data.test is not None:
+        return data, split or "test"
+    if data.fingerprint == fingerprint and data.val is not None:
+        say(f"note: {data.name} has no test split; val was used to choose the epoch, so its figures are a little kind")
+        return data, "val"
+    if set(data.splits) == {"train"} or data.validation != "its own split":
+        say(f"note: {data.name} has no splits of its own; all of its samples are used")
+        return open_data(path, {**options, "val_fraction": 0.0}), "train"
+    return data, "val"
+
+
+def _print(result: dict[str, Any]) -> None:
+    names = ("accuracy", "top5", "loss", "ece", "mae", "rmse", "r2")
+    numbers = [(name, result[name]) for name in names if isinstance(result.get(name), float)]
+    print(
+        f"{result['n']} samples of {result['split']}: " + "   ".join(f"{name} {value:.4f}" for name, value in numbers)
+    )
+    if result.get("per_class"):
+        rows = [
+            (name, one["precision"], one["recall"], one["f1"], int(one["support"]))
+            for name, one in result["per_class"].items()
+        ]
+        print()
+        print(columns(["class", "precision", "recall", "f1", "samples"], rows))
+    if result.get("images_per_second"):
+        print(f"\n{result['images_per_second']:.0f} images/s")

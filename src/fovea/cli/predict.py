@@ -1,0 +1,72 @@
+"""``fovea predict``: what a model says about files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fovea.cli.arguments import load_model, sample_files, set_threads
+from fovea.cli.output import print_json
+from fovea.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from fovea.model import Model
+
+__all__ = ["predict"]
+
+_CHUNK = 64  # files decoded at a time: a folder of any length needs the memory of these
+
+
+def predict(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model file or a run folder.")],
+    samples: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Images, wav, npy or GIF files as the model needs, or folders of them."),
+    ],
+    top_k: Annotated[int, typer.Option(help="How many classes to name, the most probable first.")] = 5,
+    threads: Annotated[int | None, typer.Option(help="Threads (default: every core).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+) -> None:
+    """Classes with their probabilities (or values) for files.
+
+    A file that cannot be read is named on stderr, the others are predicted, and the exit code is 2.
+    """
+    if top_k < 1:
+        raise ConfigError("--top-k", f"expected at least 1, got {top_k}; 5 is usual")
+    set_threads(threads)
+    loaded = load_model(model)
+    if loaded.preprocessing is None:
+        raise DataError(
+            model,
+            "expected a model that knows its preprocessing, got one without; call it from Python",
+        )
+    files = sample_files(samples, loaded.preprocessing.kind)
+    answers: list[dict[str, Any]] = []
+    bad = 0
+    width = max(len(str(file)) for file in files)
+    for start in range(0, len(files), _CHUNK):
+        for file, answer in _predict(loaded, files[start : start + _CHUNK], top_k):
+            if isinstance(answer, DataError):
+                bad += 1
+                print(answer, file=sys.stderr)
+            elif as_json:
+                answers.append({"path": str(file), **answer.to_dict()})
+            else:
+                print(f"{str(file).ljust(width)}  {answer}")
+    if as_json:
+        print_json(answers)
+    if bad:
+        raise typer.Exit(2)
+
+
+def _predict(model: Model, files: list[Path], top_k: int) -> list[tuple[Path, Any]]:
+    """A prediction, or the DataError that says why there is none, for each file."""
+    try:
+        return list(zip(files, model.predict(files, top_k=top_k), strict=True))
+    except DataError as error:
+        if len(files) == 1:
+            return [(files[0], error)]
+        return [pair for file in files for pair in _predict(model, [file], top_k)]  # one bad file costs nobody else

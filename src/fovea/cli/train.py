@@ -1,0 +1,230 @@
+"""``fovea train``: from data to a run folder with a model, its results and a report."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fovea.cli import source, training
+from fovea.cli.finish import finish
+from fovea.cli.source import data_options, open_data
+from fovea.errors import ConfigError
+from fovea.progress import say
+
+if TYPE_CHECKING:
+    from fovea.data.dataset import Dataset
+    from fovea.model import Model
+    from fovea.run import Run
+
+__all__ = ["train"]
+
+
+def train(
+    data: Annotated[str | None, source.DataName] = None,
+    model: training.ModelName = None,
+    epochs: training.Epochs = None,
+    out: training.Out = None,
+    lr: training.Lr = None,
+    batch_size: training.BatchSize = None,
+    optimizer: training.Optimizer = None,
+    schedule: training.Schedule = None,
+    weight_decay: training.WeightDecay = None,
+    augment: training.Augment = None,
+    mix: training.Mix = None,
+    label_smoothing: training.LabelSmoothing = None,
+    class_weights: training.ClassWeights = None,
+    ema: training.Ema = None,
+    clip_norm: training.ClipNorm = None,
+    accumulate: training.Accumulate = None,
+    patience: training.Patience = None,
+    seed: training.Seed = None,
+    freeze: training.Freeze = None,
+    find_lr: training.FindLr = False,
+    size: source.Size = None,
+    length: source.Length = None,
+    label_pattern: source.LabelPattern = None,
+    test_where: source.TestWhere = None,
+    val_fraction: training.ValFraction = None,
+    kind: source.Kind = None,
+    task: source.TaskName = None,
+    max_bad: source.MaxBad = None,
+    threads: training.Threads = None,
+    workers: training.Workers = None,
+    engine: training.Engine = None,
+    config: training.Config = None,
+    resume: training.Resume = None,
+) -> None:
+    """Train a network on DATA: writes a run folder with the model file, the log, checkpoints and report.html.
+
+    Every choice that is left out is made by the data and printed. Only `fovea evaluate` reads the test split.
+    """
+    recipe = _given(
+        epochs=epochs, lr=lr, batch_size=batch_size, optimizer=optimizer, schedule=schedule, weight_decay=weight_decay,
+        augment=augment, mix=mix, label_smoothing=label_smoothing, class_weights=_class_weights(class_weights), ema=ema,
+        clip_norm=clip_norm, accumulate=accumulate, patience=patience, seed=seed,
+    )  # fmt: skip
+    machine = _given(threads=threads, workers=workers, engine=engine)
+    reading = data_options(
+        size=size, length=length, label_pattern=label_pattern, test_where=test_where, val_fraction=val_fraction,
+        kind=kind, task=task, max_bad=max_bad,
+    )  # fmt: skip
+    if resume is not None:
+        fresh = {**recipe, **_given(model=model, out=out, freeze=freeze, config=config, find_lr=find_lr or None)}
+        _resume(resume, data, reading, machine, fresh)
+        return
+    if data is None:
+        raise ConfigError(
+            "train", "expected DATA, got none; name a folder, a file or a known set such as digits, or --resume RUN"
+        )
+    from fovea.training.config import read_options
+
+    words = {
+        "model": model,
+        "out": out,
+        "config": config,
+        **recipe,
+        **reading,
+        **machine,
+        "find_lr": find_lr,
+        "freeze": freeze,
+    }
+    options = {**(read_options(config) if config else {}), **recipe, **machine}
+    _train(data, reading, model, freeze, find_lr, out, options, _command(data, words))
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _command(data: str, words: dict[str, Any]) -> str:
+    """The command line that gives this run again, for the report."""
+    parts = ["fovea", "train", data]
+    for name, value in words.items():
+        option = "--" + name.replace("_", "-")
+        if value is True:
+            parts.append(option)
+        elif isinstance(value, list):
+            parts += [part for item in value for part in (option, item)]
+        elif value is not None and value is not False:
+            parts += [option, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+    return shlex.join(parts)
+
+
+def _class_weights(text: str | None) -> Any:
+    if text is None or text == "balanced":
+        return text
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(
+            "--class-weights", f"expected balanced or numbers such as 1,1,4, got {text!r}; give one a class"
+        ) from None
+
+
+def _train(
+    path: str, reading: dict[str, Any], name: str | None, freeze: list[str] | None, find_lr: bool, out: Path | None,
+    options: dict[str, Any], command: str,
+) -> None:  # fmt: skip
+    import fovea
+    from fovea.training.recorder import new_folder
+
+    data = open_data(path, reading)
+    _describe(data)
+    made = _model(name, data, int(options.get("seed", 0)))
+    if freeze:
+        made.freeze(*freeze)
+        options["trainable"] = made.trainable
+        say(f"frozen      {', '.join(freeze)}: {len(made.trainable)} of {len(made.parameters())} arrays train")
+    record = {**source.record(path, reading), "command": command}
+    if find_lr:
+        record["find_lr"], options["lr"] = _find_lr(made, data, options)
+    folder = new_folder(out, data.name)
+    with _interruptible(folder):
+        run = fovea.train(made, data, out=folder, record=record, **options)
+    finish(run, data)
+
+
+def _describe(data: Dataset) -> None:
+    """Say what was found, so that a wrong guess is seen before the training and not after it."""
+    sizes = ", ".join(f"{name} {split.listed}" for name, split in data.splits.items())
+    shape = "x".join(map(str, data.input_shape))
+    what = f"{len(data.classes)} classes" if data.task == "classification" else "values"
+    say(f"data        {data.name}: {data.kind}s {shape}, {what}; {sizes}")
+    say(f"validation  {data.validation}")
+    for note in data.notes:
+        say(f"note        {note}")
+
+
+def _model(name: str | None, data: Dataset, seed: int) -> Model:
+    """A network from the zoo, or a trained model to continue from."""
+    import fovea
+    from fovea import models
+    from fovea.models.registry import MODELS
+
+    if name is not None and name not in MODELS and Path(name).exists():
+        loaded: Model = fovea.load(name)
+        if loaded.classes is not None and data.task == "classification" and len(loaded.classes) != data.num_classes:
+            raise ConfigError(
+                "--model",
+                f"expected a model with {data.num_classes} classes as the data has, got {len(loaded.classes)}; "
+                "name a network of the zoo",
+            )
+        say(f"model       {name}: continues from its weights")
+        return loaded
+    chosen = name or models.default_for(data.kind, data.input_shape, data.train.listed)
+    made = models.create(chosen, data.num_classes, data.input_shape, seed=seed)
+    count = sum(array.size for array in made.parameters().values())
+    say(f"model       {chosen}{'' if name else ' (chosen by the data; another: --model)'}: {count:,} parameters")
+    return made
+
+
+def _find_lr(model: Model, data: Dataset, options: dict[str, Any]) -> tuple[dict[str, Any], float]:
+    import fovea
+
+    say("lr          raising it step by step to see where the loss falls fastest")
+    found = fovea.find_lr(
+        model, data, **{name: value for name, value in options.items() if name not in ("lr", "threads")}
+    )
+    say(f"lr          {found.suggestion:.4g}")
+    return {"lrs": list(found.lrs), "losses": list(found.smoothed), "suggestion": found.suggestion}, found.suggestion
+
+
+class _interruptible:
+    """Ctrl-c during a training says how to go on; options that were refused leave no empty folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is not None:
+            with contextlib.suppress(OSError):  # not empty: something was saved
+                self.folder.rmdir()
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            from fovea.run import CHECKPOINTS, LAST_FILE
+
+            saved = (self.folder / CHECKPOINTS / LAST_FILE).exists() or (self.folder / LAST_FILE).exists()
+            advice = f"continue with: fovea train --resume {self.folder}" if saved else "nothing was saved yet"
+            say(f"[train] stopped; {advice}")
+
+
+def _resume(
+    folder: Path, path: str | None, reading: dict[str, Any], machine: dict[str, Any], fresh: dict[str, Any]
+) -> None:
+    import fovea
+    from fovea.report.source import reopen
+
+    if fresh:
+        words = ", ".join("--" + name.replace("_", "-") for name in fresh)
+        raise ConfigError("--resume", f"expected no other recipe than the run's own, got {words}; leave them out")
+    run: Run = fovea.Run(folder)
+    if run.finished:
+        say(f"{folder} is finished already")
+    data = open_data(path, reading) if path is not None else reopen(run)
+    with _interruptible(folder):
+        run = fovea.resume(run, data, **machine)
+    finish(run, data)

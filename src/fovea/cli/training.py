@@ -1,0 +1,55 @@
+"""The options of `fovea train`, each None when it is not given: then the --config file or fovea's default decides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "Accumulate", "Augment", "BatchSize", "ClassWeights", "ClipNorm", "Config", "Ema", "Engine", "Epochs", "FindLr",
+    "Freeze",
+    "LabelSmoothing", "Lr", "Mix", "ModelName", "Optimizer", "Out", "Patience", "Resume", "Schedule", "Seed", "Threads",
+    "ValFraction", "WeightDecay", "Workers",
+]  # fmt: skip
+
+_RECIPE, _MACHINE = "Recipe", "Machine"
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="A name from `fovea models`, or a model file or run to continue from (default: by the data).",
+    ),
+]
+Epochs = Annotated[int | None, typer.Option(help="How often every training sample is seen (10).")]
+Out = Annotated[Path | None, typer.Option(metavar="RUN", help="New run folder (default: runs/NAME-DATE-TIME).")]
+Lr = Annotated[float | None, typer.Option("--lr", help="Highest learning rate (default: by optimizer and network).")]
+BatchSize = Annotated[int | None, typer.Option(help="Samples per update (128).")]
+Optimizer = Annotated[str | None, typer.Option(help="sgd (Nesterov momentum) or adamw.")]
+Schedule = Annotated[str | None, typer.Option(help="onecycle, cosine, step or constant.")]
+WeightDecay = Annotated[float | None, typer.Option(help="Weight decay of weights, not of biases and norms.")]
+Augment = Annotated[str | None, typer.Option(help="standard, none, or names such as flip,shift_crop.")]
+Mix = Annotated[str | None, typer.Option(help="mixup or cutmix.")]
+Ema = Annotated[float | None, typer.Option(help="Decay of a moving average of the weights, such as 0.999.")]
+LabelSmoothing = Annotated[float | None, typer.Option(help="Share of the target spread over all classes.")]
+ClassWeights = Annotated[str | None, typer.Option(help="balanced, or one number a class: 1,1,4.")]
+ClipNorm = Annotated[float | None, typer.Option(help="Largest norm of the whole gradient.")]
+Accumulate = Annotated[int | None, typer.Option(help="Pieces in which a batch is computed: less memory.")]
+Patience = Annotated[int | None, typer.Option(help="Stop after so many epochs without a better validation result.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of weights, order and augmentation (0).")]
+Freeze = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATH", help="Parameters that stay as they are: stage1, '*.bias' (repeatable)."),
+]
+FindLr = Annotated[bool, typer.Option("--find-lr", help="Measure a learning rate first and train with it.")]
+ValFraction = Annotated[
+    float | None, typer.Option(help="Share of train that becomes validation where there is none (0.1).")
+]
+Threads = Annotated[int | None, typer.Option(help="Threads (default: every core).")]
+Workers = Annotated[int | None, typer.Option(help="Threads that load and augment (1).")]
+Engine = Annotated[str | None, typer.Option(help="native, reference or torch (default: the fastest here).")]
+Resume = Annotated[Path | None, typer.Option(metavar="RUN", help="Continue an interrupted run, to the same bits.")]
+Config = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Recipe as TOML or JSON; options given here override it.")
+]

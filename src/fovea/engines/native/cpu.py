@@ -1,0 +1,17 @@
+"""What the compiled core finds on this machine."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__all__ = ["describe"]
+
+
+def describe() -> dict[str, Any] | None:
+    """``features`` of the CPU that matter here, ``isa`` of the kernels in use, ``vector_floats``; None without the core."""
+    try:
+        core = importlib.import_module("fovea.engines.native._core")
+    except ImportError:
+        return None
+    return {"features": core.cpu_features(), "isa": core.isa(), "vector_floats": core.vector_floats()}

@@ -1,0 +1,18 @@
+"""The style sheet of a report (style.css) and the stand-ins for its colours that figures are drawn with."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+__all__ = ["COLOURS", "CSS"]
+
+# Figures are drawn with these stand-ins, which become CSS variables: one figure serves light and dark.
+COLOURS = {
+    "ink": "#0a0b01",
+    "muted": "#0a0b02",
+    "line": "#0a0b03",
+    "accent": "#0a0b04",
+    "second": "#0a0b05",
+}
+
+CSS = resources.files("fovea.report").joinpath("style.css").read_text(encoding="utf-8")
