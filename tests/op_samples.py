@@ -1,8 +1,8 @@
 """One table of samples for every op, swept over awkward sizes: what each engine is tested on.
 
-Channels go around the widths of vector registers (V = 4, 8, 16: 1, V - 1, V, V + 1, 2 V + 1); images are 1xN; kernels are
-larger and smaller than the stride; padding is asymmetric; windows leave a rest of the input unread. ``SAMPLES`` is the
-list; a sample draws the same numbers on every call:
+Channels go around the widths of vector registers (V = 4, 8, 16: 1, V - 1, V, V + 1, 2 V + 1); images are 1xN; kernels
+are larger and smaller than the stride; padding is asymmetric; windows leave a rest of the input unread. ``SAMPLES`` is
+the list; a sample draws the same numbers on every call:
 
     for sample in SAMPLES:
         graph, inputs, parameters = sample.graph(), sample.inputs(), sample.parameters()
