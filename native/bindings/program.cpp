@@ -1,6 +1,7 @@
 #include "program/program.h"
 
 #include <nanobind/stl/array.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -36,19 +37,12 @@ ConvShape shape_of(const std::array<int, 21>& sizes) {
     shape.groups = sizes[0];
     shape.cin = sizes[1];
     shape.cout = sizes[2];
-    int(*const fields[])[3] = {&shape.in, &shape.out, &shape.kernel, &shape.stride, &shape.dilation, &shape.pad_lo};
+    int (*const fields[])[3] = {&shape.in, &shape.out, &shape.kernel, &shape.stride, &shape.dilation, &shape.pad_lo};
     for (size_t field = 0; field < 6; field++)
         for (size_t axis = 0; axis < 3; axis++) (*fields[field])[axis] = sizes[3 + 3 * field + axis];
     if (shape.groups < 1 || shape.cin % shape.groups || shape.cout % shape.groups)
         throw std::invalid_argument("channels must be divisible by groups");
     return shape;
-}
-
-void run(Program& program, const std::vector<int>& sections, long n, const std::vector<AnyArray>& arrays) {
-    std::vector<void*> bound;
-    for (const AnyArray& array : arrays) bound.push_back(const_cast<void*>(array.data()));
-    const nb::gil_scoped_release release;
-    program.run(sections, n, bound);
 }
 
 }  // namespace
@@ -76,7 +70,12 @@ void bind_program(nb::module_& m) {
             nb::arg("section"), nb::arg("pass_"), nb::arg("sizes"), nb::arg("operands"), nb::arg("clamp"),
             nb::arg("low"), nb::arg("high"))
         .def("weights_changed", &Program::weights_changed)
-        .def("run", &run, nb::arg("sections"), nb::arg("n"), nb::arg("arrays"))
+        .def("clear", &Program::clear, nb::arg("section"))
+        .def(
+            "bind",
+            [](Program& self, int base, const AnyArray& array) { self.bind(base, const_cast<void*>(array.data())); },
+            nb::arg("base"), nb::arg("array").noconvert(), "The caller keeps the array as long as it is used.")
+        .def("run", &Program::run, nb::arg("sections"), nb::arg("n"), ReleaseLock())
         .def("time", &Program::time, nb::arg("on"))
         .def("times", &Program::times, nb::arg("section"))
         .def(

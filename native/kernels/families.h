@@ -14,6 +14,7 @@ OpList elementwise_ops();
 OpList norm_ops();
 OpList pool_ops();
 OpList loss_ops();
+OpList reduce_ops();
 OpList optimizer_ops();
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

@@ -50,13 +50,16 @@ struct Rows {
         return {soft ? soft + row * width : nullptr, labels ? static_cast<long>(labels[row]) : 0, 1.0f - smoothing,
                 share};
     }
+    // A negative label says so; one beyond the classes is refused before it comes here, unless it was computed.
+    FOVEA_INLINE bool ignored(long row) const { return labels && (labels[row] < 0 || labels[row] >= width); }
+
     // What the row counts in the denominator; 0 for an ignored row.
     FOVEA_INLINE float weight(long row, const Target& t) const {
-        if (labels && labels[row] < 0) return 0.0f;
+        if (ignored(row)) return 0.0f;
         if (!weights) return 1.0f;
         if (labels) return weights[labels[row]];
         float sum = 0;
-        for (long c = 0; c < width; c++) sum += t.at(c) * weights[c];
+        for (long c = 0; c < width; c++) sum += t.soft[c] * weights[c];
         return sum;
     }
 };
@@ -83,7 +86,7 @@ void softmax_cross_entropy(const OpCall& call) {
             const double lse = log_sum_exp(x, width);
             saved[row] = static_cast<float>(lse);
             const float weight = data.weight(row, t);
-            if (data.labels && data.labels[row] < 0) continue;
+            if (data.ignored(row)) continue;
             count += static_cast<double>(weight);
             for (long c = 0; c < width; c++) {
                 const float p = t.at(c) * (data.weights ? data.weights[c] : 1.0f);
@@ -115,7 +118,7 @@ void softmax_cross_entropy_backward(const OpCall& call) {
             const Target t = data.target(row);
             const float *x = logits + row * width, *weights = data.weights;
             float* to = dx + row * width;
-            const float scale = data.labels && data.labels[row] < 0 ? 0.0f : factor;
+            const float scale = data.ignored(row) ? 0.0f : factor;
             float total = 0;
             for (long c = 0; c < width; c++) total += t.at(c) * (weights ? weights[c] : 1.0f);
             for (long c = 0; c < width; c += VL) {
@@ -127,7 +130,21 @@ void softmax_cross_entropy_backward(const OpCall& call) {
     });
 }
 
+// loss, values (one per sample).  loss = mean
+void batch_mean(const OpCall& call) {
+    double sum = 0;
+    for (long i = 0; i < call.n; i++) sum += static_cast<double>(in(call, 1)[i]);
+    *out(call, 0) = static_cast<float>(sum / static_cast<double>(call.n));
+}
+
+// dvalues, grad_loss.
+void batch_mean_backward(const OpCall& call) {
+    for (long i = 0; i < call.n; i++) out(call, 0)[i] = *in(call, 1) / static_cast<float>(call.n);
+}
+
 const OpKernel list[] = {
+    {"batch_mean", 2, 0, 0, batch_mean, nullptr},
+    {"batch_mean_backward", 2, 0, 0, batch_mean_backward, nullptr},
     {"softmaxcrossentropy", 5, 4, 1, softmax_cross_entropy, row_scratch},
     {"softmaxcrossentropy_backward", 6, 4, 1, softmax_cross_entropy_backward, nullptr},
 };

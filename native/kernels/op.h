@@ -28,7 +28,7 @@ struct OpList {
 };
 
 // One list per file of kernels.
-constexpr int op_files = 5;
+constexpr int op_files = 6;
 struct OpKernels {
     OpList lists[op_files];
 };

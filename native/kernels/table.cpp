@@ -14,7 +14,7 @@ KernelTable kernel_table() {
         VL,
         conv_kernels(),
         random_kernels(),
-        {{elementwise_ops(), norm_ops(), pool_ops(), loss_ops(), optimizer_ops()}},
+        {{elementwise_ops(), norm_ops(), pool_ops(), reduce_ops(), loss_ops(), optimizer_ops()}},
     };
 }
 

@@ -128,12 +128,17 @@ void Program::execute(const Instruction& instruction, long n) {
     instruction.kernel->run({samples, operand, instruction.ints.data(), instruction.reals.data(), scratch_.data()});
 }
 
-void Program::run(const std::vector<int>& sections, long n, const std::vector<void*>& bound) {
+void Program::clear(int section) { sections_.at(static_cast<size_t>(section)).clear(); }
+
+void Program::bind(int base, void* address) {
+    if (base <= arena_base) throw std::invalid_argument("base");
+    bases_.at(static_cast<size_t>(base)) = address;
+}
+
+void Program::run(const std::vector<int>& sections, long n) {
     if (n < 1 || n > capacity_) throw std::invalid_argument("n");
-    if (bound.size() + 2 > bases_.size()) throw std::invalid_argument("bound arrays");
     for (int section : sections)
         if (section < 0 || static_cast<size_t>(section) >= sections_.size()) throw std::invalid_argument("section");
-    for (size_t i = 0; i < bound.size(); i++) bases_[2 + i] = bound[i];
     const FlushDenormals flush;
     for (int section : sections)
         for (Instruction& instruction : sections_[static_cast<size_t>(section)]) {

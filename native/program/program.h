@@ -12,7 +12,7 @@
 namespace fovea {
 
 // Where an operand lies: `offset` bytes behind a base. Base 0 holds addresses themselves (parameters), base 1 is the
-// program's own arena, the others are arrays given at each run (inputs, targets, gradients). -1: no operand.
+// program's own arena, the others are arrays bound before a run (inputs, targets, gradients). -1: no operand.
 struct Operand {
     int base;
     int64_t offset;
@@ -25,8 +25,8 @@ class Program {
 
     // Appends to a section. fixed_n: 0 for the n of the run, else the number of "samples" (1: sizes are whole sizes).
     // Throws std::invalid_argument for a kernel that does not exist or does not take these counts.
-    void add(int section, const std::string& kernel, const std::vector<Operand>& operands, const std::vector<long>& ints,
-             const std::vector<float>& reals, long fixed_n);
+    void add(int section, const std::string& kernel, const std::vector<Operand>& operands,
+             const std::vector<long>& ints, const std::vector<float>& reals, long fixed_n);
 
     // One pass of a convolution. Operands: forward and backward data: to, from, weight, bias (may be none);
     // backward weight: grad_weight, grad_bias (may be none), input, grad_output. Returns the algorithm's number.
@@ -36,8 +36,14 @@ class Program {
     // Packed copies of weights are renewed before they are next used.
     void weights_changed();
 
-    // Runs the sections in order on n samples; bound[i] is the address of base 2 + i.
-    void run(const std::vector<int>& sections, long n, const std::vector<void*>& bound);
+    // Drops the instructions of a section.
+    void clear(int section);
+
+    // Says where a base lies from now on (not the first two).
+    void bind(int base, void* address);
+
+    // Runs the sections in order on n samples.
+    void run(const std::vector<int>& sections, long n);
 
     // Nanoseconds that each instruction of a section took since timing was switched on (which resets them).
     void time(bool on);

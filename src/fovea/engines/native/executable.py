@@ -1,0 +1,122 @@
+"""Hands a lowered program to the core: operands become bases and byte offsets."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fovea.engines.native.memory import Layout, plan_memory
+from fovea.engines.native.program import Bound, Buffer, Fixed, Gradient, Instruction, Operand, Section
+from fovea.errors import EngineError
+
+__all__ = ["Executable", "core"]
+
+_ABSOLUTE, _ARENA, _GRADIENTS, _FIRST_BOUND = 0, 1, 2, 3
+_ALGORITHMS = ("naive", "tiles", "batch_tiles", "merged", "depthwise", "panels")
+_SIZES = 21  # of the ints of a convolution; one more says whether the output is clamped
+
+
+def core() -> ModuleType:
+    """The compiled module. Raises EngineError, saying how to build it, when it is missing."""
+    try:
+        return importlib.import_module("fovea.engines.native._core")
+    except ImportError as error:
+        raise EngineError(
+            "native",
+            f"expected the compiled core, got: {error}; build it with `make native`, or install fovea with pip",
+        ) from None
+
+
+class Executable:
+    """A program of the core, the arrays that it reads, and the layout of its arena."""
+
+    def __init__(self, instructions: Sequence[Instruction], capacity: int, bound: int) -> None:
+        module = core()
+        order = sorted(instructions, key=lambda one: one.section)
+        self.instructions: list[Instruction] = []
+        self.layout: Layout = plan_memory(order, capacity)
+        self.capacity = capacity
+        self._address = module.address
+        self._arrays: dict[Section, list[npt.NDArray[Any]]] = {}
+        self._bound: dict[int, npt.NDArray[Any]] = {}
+        self._program = module.Program(self.layout.arena_bytes, capacity, _FIRST_BOUND + bound, len(Section))
+        self._arena = self._program.arena()
+        for instruction in order:
+            self._add(instruction)
+
+    def replace(self, section: Section, instructions: Sequence[Instruction]) -> None:
+        """Other instructions for one section; they use no buffers of the arena."""
+        self._program.clear(int(section))
+        self._arrays.pop(section, None)
+        self.instructions = [one for one in self.instructions if one.section != section]
+        for instruction in instructions:
+            self._add(instruction)
+
+    def _add(self, one: Instruction) -> None:
+        operands = [self._operand(one.section, operand) for operand in (*one.outs, *one.ins)]
+        if one.kernel.startswith("conv_"):
+            number = self._program.add_conv(
+                int(one.section), one.kernel.removeprefix("conv_"), one.ints[:_SIZES], operands,
+                bool(one.ints[_SIZES]), *one.reals,
+            )  # fmt: skip
+            one.algorithm = _ALGORITHMS[number] if number < len(_ALGORITHMS) else str(number)
+        else:
+            self._program.add(int(one.section), one.kernel, operands, one.ints, one.reals, one.fixed_n)
+        self.instructions.append(one)
+
+    def _operand(self, section: Section, operand: Operand) -> tuple[int, int]:
+        if operand is None:
+            return -1, 0
+        if isinstance(operand, Buffer):
+            return _ARENA, self.layout.offsets[operand]
+        if isinstance(operand, Gradient):
+            return _GRADIENTS, 4 * operand.offset
+        if isinstance(operand, Bound):
+            return _FIRST_BOUND + operand.index, 0
+        self._arrays.setdefault(section, []).append(operand.array)
+        return _ABSOLUTE, self._address(operand.array)
+
+    def bind_gradients(self, array: npt.NDArray[np.float32]) -> None:
+        """Where parameter gradients are written from now on."""
+        self._program.bind(_GRADIENTS, array)
+        self._bound[-1] = array
+
+    def bind(self, index: int, array: npt.NDArray[Any]) -> None:
+        """Array number ``index`` of the run-time arrays; it is kept."""
+        self._program.bind(_FIRST_BOUND + index, array)
+        self._bound[index] = array
+
+    def run(self, sections: Sequence[Section], n: int) -> None:
+        """Run sections on n samples, without the interpreter lock."""
+        self._program.run(sections, n)
+
+    def weights_changed(self) -> None:
+        """Packed weights are renewed before they are next used."""
+        self._program.weights_changed()
+
+    def view(self, operand: Operand, shape: tuple[int, ...], n: int) -> npt.NDArray[Any]:
+        """A value as an array N,*shape (``n`` = 0: of the shape alone) that shares memory with the plan."""
+        if isinstance(operand, Bound):
+            return self._bound[operand.index]
+        if isinstance(operand, Fixed):
+            return operand.array
+        assert isinstance(operand, Buffer)
+        whole = (n, *shape) if n else shape
+        start = self.layout.offsets[operand]
+        count = int(np.prod(whole, dtype=np.int64)) * np.dtype(operand.dtype).itemsize
+        result: npt.NDArray[Any] = self._arena[start : start + count].view(operand.dtype).reshape(whole)
+        return result
+
+    def timed(self, on: bool) -> None:
+        """Switch timing of instructions on (from zero) or off."""
+        self._program.time(on)
+
+    def milliseconds(self) -> list[float]:
+        """Time that each of ``instructions`` took since timing was switched on."""
+        times = {section: iter(self._program.times(int(section))) for section in Section}
+        return [next(times[one.section]) * 1e-6 for one in self.instructions]

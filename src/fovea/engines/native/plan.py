@@ -1,0 +1,359 @@
+"""The native plan: checks arrays, binds them, and lets the core run whole sections of the program in one call."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from fovea import random
+from fovea.engines.base import Array, Outputs, Plan, PlanSpec, Step
+from fovea.engines.native.executable import Executable
+from fovea.engines.native.lower import Lowering, lower
+from fovea.engines.native.program import Fixed, Gradient, Instruction, Operand, Section
+from fovea.engines.native.update import NUMBERS, state_arrays, update_instructions, write_numbers
+from fovea.errors import DataError, EngineError, ShapeError
+from fovea.graph.graph import Ref
+from fovea.graph.store import ParameterStore
+from fovea.ops import SoftmaxCrossEntropy
+
+__all__ = ["NativePlan"]
+
+
+class NativePlan(Plan):
+    """One program for forward, loss, backward and update. Parameters are read and updated where the store holds them.
+
+    ``gradients`` are views of the plan's own memory, filled by every backward and consumed by ``update``. Backward may
+    run several times after one forward. Input arrays are not copied: leave them unchanged until backward is done.
+    """
+
+    def __init__(self, spec: PlanSpec, store: ParameterStore) -> None:
+        super().__init__(spec, store)
+        self._seeds = np.ones(len(spec.losses), np.float32)
+        lowering = lower(spec, store, [Fixed(self._seeds[i : i + 1]) for i in range(len(spec.losses))])
+        self._lowering: Lowering = lowering
+        self._sum = np.zeros(max(lowering.gradient_floats, 1), np.float32)
+        self._addend: Array | None = None
+        self._numbers = np.zeros(NUMBERS, np.float64)
+        self._trained = {path: one for path, one in spec.graph.parameters().items() if path in spec.trainable}
+        self._states: list[Any] = []
+        bound = len(spec.inputs) + len(spec.targets) + len(spec.outputs)
+        instructions = [*lowering.instructions, self._accumulate()]
+        self._program = Executable(instructions, spec.batch_size, bound)
+        self._program.bind_gradients(self._sum)
+        self._views = self._gradient_views()
+        self._written = {section: self._written_paths(section) for section in (Section.BACKWARD, Section.LOSS_BACKWARD)}
+        self._renews_buffers = any(one.kernel == "batchnorm" for one in instructions)
+        self._labels = self._label_limits()
+        self._last_section: Section | None = None
+        self._version = -1
+        self._key_seed: int | None = None
+        self._base_keys = np.zeros(0, np.uint64)
+        self._n = 0
+        self._lock = threading.Lock()
+
+    # --- parts of the program that the plan owns
+
+    def _accumulate(self) -> Instruction:
+        floats = len(self._sum)
+        return Instruction(Section.ACCUMULATE, "", "accumulate", (Fixed(self._sum),), (Gradient(0),), (floats,))
+
+    def _gradient_views(self) -> dict[str, Array]:
+        specs = self.spec.graph.parameters()
+        return {
+            path: self._sum[offset : offset + specs[path].size].reshape(specs[path].shape)
+            for path, offset in self._lowering.gradient_offsets.items()
+        }
+
+    def _written_paths(self, section: Section) -> list[str]:
+        """Parameters that a backward section reaches."""
+        by_offset = {offset: path for path, offset in self._lowering.gradient_offsets.items()}
+        outs = (out for one in self._lowering.instructions if one.section == section for out in one.outs)
+        return [by_offset[out.offset] for out in outs if isinstance(out, Gradient)]
+
+    def _label_limits(self) -> dict[int, int]:
+        """Classes by the number of the target that holds integer labels."""
+        limits = {}
+        for node in self.spec.graph.nodes.values():
+            if isinstance(node.op, SoftmaxCrossEntropy) and not node.op.soft_targets:
+                name = node.inputs[1].node
+                if name in self.spec.targets:
+                    limits[self.spec.targets.index(name)] = node.input_shapes[0][-1] or 0
+        return limits
+
+    # --- forward
+
+    def forward(self, *inputs: Array, out: Array | None = None, step: int = 0) -> Outputs:
+        """Network inputs N,... -> outputs, copies that belong to the caller."""
+        with self._alone():
+            n = self._bind_inputs(inputs, step)
+            self._run([Section.FORWARD], n)
+            self._after_forward(n)
+            return self._outputs(n, out)
+
+    def _bind_inputs(self, inputs: Sequence[Array], step: int) -> int:
+        arrays = self.check_inputs(self.spec.inputs, inputs)
+        for index, array in enumerate(arrays):
+            self._program.bind(index, array)
+        self._renew_keys(step)
+        return int(arrays[0].shape[0])
+
+    def _renew_keys(self, step: int) -> None:
+        names, keys = self._lowering.dropout_nodes, self._lowering.keys
+        if not names:
+            return
+        if self._key_seed != self.store.seed:
+            self._key_seed = self.store.seed
+            self._base_keys = np.array([random.key(self.store.seed, f"dropout:{name}") for name in names], np.uint64)
+        keys[: len(names)] = random.fold_in(self._base_keys, np.uint64(int(step) % (1 << 64)))
+
+    def _run(self, sections: list[Section], n: int) -> None:
+        if self._version != self.store.version:
+            self._version = self.store.version
+            self._program.weights_changed()
+            sections = [Section.PREPARE, *sections]
+        self._program.run(sections, n)
+
+    def _after_forward(self, n: int) -> None:
+        self._n = n
+        self.kept = {name: self._copy(self._lowering.values[Ref(name)], Ref(name), n) for name in self.spec.keep}
+        if self._renews_buffers:  # running statistics changed, but nothing that this plan packs
+            current = self._version == self.store.version
+            self.store.touch()
+            self._version = self.store.version if current else self._version
+
+    def _copy(self, operand: Operand, ref: Ref, n: int) -> Array:
+        shape = self.spec.graph.shape(ref)
+        return np.array(self._program.view(operand, shape, n), np.float32)  # type: ignore[arg-type]
+
+    def _outputs(self, n: int, out: Array | None = None) -> Outputs:
+        if out is not None:
+            return self._into(out, n)
+        outputs = tuple(self._copy(self._lowering.values[ref], ref, n) for ref in self.spec.outputs)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def _into(self, out: Array, n: int) -> Array:
+        ref = self.spec.outputs[0]
+        shape = self.spec.graph.shape(ref)
+        if len(self.spec.outputs) != 1 or out.shape != (n, *shape):
+            raise ShapeError(
+                "out", f"expected one output of shape {(n, *shape)}, got out with {out.shape}; give such an array"
+            )
+        out[...] = self._program.view(self._lowering.values[ref], shape, n)  # type: ignore[arg-type]
+        return out
+
+    # --- losses
+
+    def loss(self, targets: Array | Sequence[Array], weights: Sequence[float] | None = None) -> tuple[float, ...]:
+        """The losses of the last forward, each without its weight."""
+        with self._alone():
+            self._loss_weights(weights)
+            self._require_forward()
+            self._bind_targets(targets, self._n)
+            self._run([Section.LOSS], self._n)
+            return self._losses()
+
+    def _bind_targets(self, targets: Array | Sequence[Array], n: int) -> None:
+        arrays = self.check_inputs(self.spec.targets, self.as_list(targets))
+        if arrays and arrays[0].shape[0] != n:
+            raise ShapeError(
+                self.spec.targets[0],
+                f"expected targets for the {n} samples of the last forward, got {len(arrays[0])}; give as many",
+            )
+        for index, classes in self._labels.items():
+            largest = int(arrays[index].max())
+            if largest >= classes:
+                raise DataError("targets", f"expected classes from 0 to {classes - 1}, got {largest}; check the labels")
+        for index, array in enumerate(arrays):
+            self._program.bind(len(self.spec.inputs) + index, array)
+
+    def _loss_weights(self, weights: Sequence[float] | None) -> tuple[float, ...]:
+        if not self.spec.losses:
+            raise EngineError(
+                "plan", "expected a plan compiled with a loss; compile with loss=fovea.SoftmaxCrossEntropy(), say"
+            )
+        result = self.spec.loss_weights if weights is None else tuple(float(weight) for weight in weights)
+        if len(result) != len(self.spec.losses):
+            raise EngineError(
+                "plan", f"expected {len(self.spec.losses)} loss weights, got {len(result)}; give one per loss"
+            )
+        return result
+
+    def _losses(self) -> tuple[float, ...]:
+        values = (self._lowering.loss_values[i] for i in range(len(self.spec.losses)))
+        return tuple(float(self._program.view(value, (1,), 0)[0]) for value in values)
+
+    # --- backward
+
+    def backward(self, grad_outputs: Array | Sequence[Array | None]) -> dict[str, Array]:
+        """Gradients of ``sum(grad_outputs * outputs)``: returned for ``wrt``, added to ``gradients`` for parameters."""
+        with self._alone():
+            self._require_forward()
+            if not self.spec.training and not self.spec.wrt:
+                raise EngineError(
+                    "plan",
+                    "expected a training plan, or wrt=[...] at compile time, to run backward; compile with one of them",
+                )
+            given = self.as_list(grad_outputs)
+            if len(given) != len(self.spec.outputs):
+                raise ShapeError(
+                    "plan",
+                    f"expected {len(self.spec.outputs)} grad_outputs, got {len(given)}; give one each, None for zero",
+                )
+            for index, (ref, gradient) in enumerate(zip(self.spec.outputs, given, strict=True)):
+                self._bind_grad_output(index, ref, gradient)
+            self._run([*self._backward_sections(Section.BACKWARD)], self._n)
+            return self._after_backward(Section.BACKWARD)
+
+    def _bind_grad_output(self, index: int, ref: Ref, gradient: Array | None) -> None:
+        shape = (self._n, *self.spec.graph.shape(ref))
+        if gradient is None:
+            gradient = np.zeros(shape, np.float32)  # type: ignore[arg-type]
+        if np.shape(gradient) != shape:
+            raise ShapeError(
+                ref.node, f"expected grad_output {shape}, got {np.shape(gradient)}; it has the output's shape"
+            )
+        first = len(self.spec.inputs) + len(self.spec.targets)
+        self._program.bind(first + index, np.ascontiguousarray(gradient, np.float32))
+
+    def loss_backward(
+        self, targets: Array | Sequence[Array], weights: Sequence[float] | None = None, scale: float = 1.0
+    ) -> tuple[float, ...]:
+        """The losses, and the gradients of ``scale * sum_i weights[i] * losses[i]`` added to ``gradients``."""
+        with self._alone():
+            self._seeds[:] = [weight * scale for weight in self._loss_weights(weights)]
+            self._require_forward()
+            self._bind_targets(targets, self._n)
+            self._run([Section.LOSS, *self._backward_sections(Section.LOSS_BACKWARD)], self._n)
+            self._after_backward(Section.LOSS_BACKWARD)
+            return self._losses()
+
+    def _backward_sections(self, section: Section) -> list[Section]:
+        """Gradients are written to ``_sum``, or beside it and added when it holds some already."""
+        fresh = not self.gradients
+        if not fresh and self._addend is None:
+            self._addend = np.zeros_like(self._sum)
+        target = self._sum if fresh or self._addend is None else self._addend
+        if self._last_section not in (None, section):
+            target.fill(0.0)  # the other section may have written what this one does not reach
+        self._take_replaced()
+        self._last_section = section
+        self._program.bind_gradients(target)
+        return [section] if fresh else [section, Section.ACCUMULATE]
+
+    def _take_replaced(self) -> None:
+        """Arrays that the caller put into ``gradients`` (an average over machines, say) become the plan's own."""
+        for path, array in self.gradients.items():
+            if array is not self._views[path]:
+                self._views[path][...] = array
+
+    def _after_backward(self, section: Section) -> dict[str, Array]:
+        paths = {**dict.fromkeys(self.gradients), **dict.fromkeys(self._written[section])}
+        self.gradients = {path: self._views[path] for path in paths}
+        self.wrt_gradients = {}
+        for name, operand in self._lowering.wrt[section].items():
+            if operand is None:
+                shape = (self._n, *self.spec.graph.shape(name))
+                self.wrt_gradients[name] = np.zeros(shape, np.float32)  # type: ignore[arg-type]
+            else:
+                self.wrt_gradients[name] = self._copy(operand, Ref(name), self._n)
+        return self.wrt_gradients
+
+    def _require_forward(self) -> None:
+        if not self._n:
+            raise EngineError("plan", "expected forward before loss and backward; call plan.forward(inputs) first")
+
+    # --- update
+
+    def update(self, lr: float) -> float:
+        """Clip, optimise, average; returns the norm before clipping. A parameter without a gradient has gradient 0."""
+        with self._alone():
+            self._prepare_update(lr)
+            if not self.gradients:
+                self._sum.fill(0.0)
+            self._take_replaced()
+            self._program.bind_gradients(self._sum)
+            self._program.run([Section.UPDATE], 1)
+            return self._after_update()
+
+    def _prepare_update(self, lr: float) -> None:
+        optimizer = self.spec.optimizer
+        if optimizer is None:
+            raise EngineError(
+                "plan", "expected a plan compiled with an optimizer; compile with optimizer=fovea.SGD(), say"
+            )
+        states = state_arrays(optimizer, self._trained, self.store)
+        if len(states) != len(self._states) or any(a is not b for a, b in zip(states, self._states, strict=True)):
+            self._states = states
+            instructions = update_instructions(
+                optimizer,
+                self._trained,
+                self.store,
+                self._lowering.gradient_offsets,
+                Fixed(self._sum),
+                Fixed(self._numbers),
+            )
+            self._program.replace(Section.UPDATE, instructions)
+        write_numbers(self._numbers, optimizer, lr, self.store.updates + 1)
+
+    def _after_update(self) -> float:
+        self.gradients = {}
+        self.store.updates += 1
+        self.store.touch()
+        return float(self._numbers[4])
+
+    def train_step(
+        self,
+        inputs: Array | Sequence[Array],
+        targets: Array | Sequence[Array],
+        *,
+        lr: float,
+        step: int,
+        loss_weights: Sequence[float] | None = None,
+    ) -> Step:
+        """forward, loss, backward and update in one call of the core."""
+        with self._alone():
+            weights = self._loss_weights(loss_weights)
+            self._prepare_update(lr)
+            self._seeds[:] = weights
+            n = self._bind_inputs(self.as_list(inputs), step)
+            self._bind_targets(targets, n)
+            sections = [Section.FORWARD, Section.LOSS, *self._backward_sections(Section.LOSS_BACKWARD), Section.UPDATE]
+            self._run(sections, n)
+            self._after_forward(n)
+            self._after_backward(Section.LOSS_BACKWARD)
+            norm = self._after_update()
+            losses = self._losses()
+            total = sum(weight * loss for weight, loss in zip(weights, losses, strict=True))
+            return Step(total, losses, self._outputs(n), norm)
+
+    # --- the rest of the contract
+
+    def clone(self) -> NativePlan:
+        """A plan on the same store with buffers of its own."""
+        return NativePlan(self.spec, self.store)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """One row per instruction: section, node, kernel, algorithm, and the sizes it was resolved to."""
+        return [
+            {
+                "section": one.section.name.lower(),
+                "node": one.node,
+                "kernel": one.kernel,
+                "algorithm": one.algorithm,
+                "sizes": one.ints[:24],
+            }
+            for one in self._program.instructions
+        ]
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._lock.acquire(blocking=False):
+            raise EngineError("plan", "expected one caller at a time, got a second; give every thread its plan.clone()")
+        try:
+            yield
+        finally:
+            self._lock.release()

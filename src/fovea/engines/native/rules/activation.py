@@ -1,0 +1,51 @@
+"""Activations: one element-wise kernel forward, one backward from what determines the slope."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fovea.engines.native.rules.rule import Rule
+from fovea.ops import GELU, HardSigmoid, LeakyReLU, ReLU
+
+if TYPE_CHECKING:
+    from fovea.engines.native.lower import Lowering
+    from fovea.graph.graph import Node
+
+__all__ = ["ACTIVATIONS"]
+
+_FROM_OUTPUT = {"relu", "relu_guided", "relu_deconv", "relu6", "sigmoid", "tanh"}
+"""Kernels whose derivative follows from the output: the input may be overwritten by it."""
+
+
+def kernel_of(node: Node) -> tuple[str, tuple[float, float]]:
+    """The kernel's name and its two numbers."""
+    op = node.op
+    if isinstance(op, ReLU):
+        return "relu" if op.backward_rule == "standard" else f"relu_{op.backward_rule}", (0.0, 0.0)
+    if isinstance(op, GELU):
+        return "gelu_tanh" if op.approximate == "tanh" else "gelu", (0.0, 0.0)
+    if isinstance(op, LeakyReLU):
+        return op.kind, (op.negative_slope, 0.0)
+    if isinstance(op, HardSigmoid):
+        return op.kind, (op.alpha, op.beta)
+    return op.kind, (0.0, 0.0)
+
+
+def forward(low: Lowering, node: Node) -> None:
+    """y = f(x)."""
+    kernel, numbers = kernel_of(node)
+    x, y = low.input(node), low.output(node)
+    low.emit(kernel, [y], [x], [y.elements], numbers, inplace=(0, 0))
+
+
+def backward(low: Lowering, node: Node) -> None:
+    """dx = f'(x) dy."""
+    kernel, numbers = kernel_of(node)
+    seen = low.value(node) if kernel in _FROM_OUTPUT else low.input(node)
+    dx = low.grad_input(node)
+    low.emit(f"{kernel}_backward", [dx], [low.grad(node), seen], [dx.elements], numbers, inplace=(0, 0))
+    low.add_grad(node, 0, dx)
+
+
+_KINDS = ("relu", "relu6", "leakyrelu", "sigmoid", "tanh", "silu", "gelu", "hardsigmoid", "hardswish")
+ACTIVATIONS = {kind: Rule(forward, backward) for kind in _KINDS}

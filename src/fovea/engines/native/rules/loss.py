@@ -1,0 +1,79 @@
+"""Losses: values and targets -> one number for the batch."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from fovea.engines.native.program import Buffer, Operand
+from fovea.engines.native.rules.rule import Rule
+from fovea.graph.graph import Ref
+from fovea.ops import SoftmaxCrossEntropy
+
+if TYPE_CHECKING:
+    from fovea.engines.native.lower import Lowering
+    from fovea.graph.graph import Node
+
+__all__ = ["LOSSES"]
+
+
+def loss_output(low: Lowering, node: Node) -> Buffer:
+    """One float for the batch."""
+    result = Buffer(1, per_sample=False)
+    low.values[Ref(node.name)] = result
+    return result
+
+
+# --- softmax cross-entropy
+
+
+def softmax_ints(low: Lowering, node: Node) -> list[int]:
+    """Rows of one sample, C, whether targets are probabilities, rows of a full batch."""
+    assert isinstance(node.op, SoftmaxCrossEntropy)
+    *spatial, classes = node.input_shapes[0]
+    rows = math.prod(size or 0 for size in spatial)
+    return [rows, classes or 0, int(node.op.soft_targets), rows * low.spec.batch_size]
+
+
+def class_weights(low: Lowering, node: Node) -> Operand:
+    assert isinstance(node.op, SoftmaxCrossEntropy)
+    return None if node.op.class_weights is None else low.constant(node.op.class_weights)
+
+
+def softmax_target(low: Lowering, node: Node) -> Operand:
+    """Probabilities as float32; integers as int64, also when they were computed as floats."""
+    assert isinstance(node.op, SoftmaxCrossEntropy)
+    target = low.raw_input(node, 1)
+    if node.op.soft_targets:
+        return low.input(node, 1)
+    if target is not None and target.dtype != "int64":
+        index = low.buffer(low.size(node.inputs[1]), "int64")
+        low.emit("cast_index", [index], [low.input(node, 1)], [index.elements])
+        return index
+    return target
+
+
+def softmax_forward(low: Lowering, node: Node) -> None:
+    """The loss; log-sum-exp of every row and the sum of weights stay for backward."""
+    assert isinstance(node.op, SoftmaxCrossEntropy)
+    ints = softmax_ints(low, node)
+    saved = Buffer(ints[3] + 1, per_sample=False)
+    low.saved[node.name] = saved
+    target = softmax_target(low, node)
+    low.saved[f"{node.name} target"] = target
+    ins = [low.input(node), target, class_weights(low, node)]
+    low.emit("softmaxcrossentropy", [loss_output(low, node), saved], ins, ints, (node.op.label_smoothing,))
+
+
+def softmax_backward(low: Lowering, node: Node) -> None:
+    """dlogits = (softmax - target) / rows, scaled by the gradient of the loss."""
+    assert isinstance(node.op, SoftmaxCrossEntropy)
+    saved, target, weights = low.saved[node.name], low.saved[f"{node.name} target"], class_weights(low, node)
+    ins = [low.grad(node), saved, low.input(node), target, weights]
+    if low.needs(node):
+        dx = low.grad_input(node)
+        low.emit("softmaxcrossentropy_backward", [dx], ins, softmax_ints(low, node), (node.op.label_smoothing,))
+        low.add_grad(node, 0, dx)
+
+
+LOSSES = {"softmaxcrossentropy": Rule(softmax_forward, softmax_backward)}

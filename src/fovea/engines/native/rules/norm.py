@@ -1,0 +1,94 @@
+"""Normalisation layers."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fovea.engines.native.program import Buffer
+from fovea.engines.native.rules.rule import Rule
+from fovea.ops import BatchNorm, Normalize
+
+if TYPE_CHECKING:
+    from fovea.engines.native.lower import Lowering
+    from fovea.graph.graph import Node
+
+__all__ = ["NORMS"]
+
+
+def rows_and_channels(node: Node) -> tuple[int, int]:
+    """Positions of one sample, and channels."""
+    *spatial, channels = node.input_shapes[0]
+    return math.prod(size or 0 for size in spatial), channels or 0
+
+
+# --- batch normalisation
+
+
+def batchnorm_forward(low: Lowering, node: Node) -> None:
+    """With batch statistics in training, running ones else; mean, 1/sigma, factor and bias stay for backward."""
+    assert isinstance(node.op, BatchNorm)
+    ints = [*rows_and_channels(node), 0]
+    x, y = low.input(node), low.output(node)
+    saved = Buffer(4 * ints[1], per_sample=False)
+    low.saved[node.name] = saved
+    affine = [low.parameter(node, "weight"), low.parameter(node, "bias")]
+    running = [low.stored(node, "running_mean"), low.stored(node, "running_var")]
+    if low.spec.trains(node):
+        low.emit("batchnorm", [y, saved, *running], [x, *affine, None], ints, (node.op.eps, node.op.momentum))
+    else:
+        low.emit("batchnorm_inference", [y, saved], [x, *affine, *running, None], ints, (node.op.eps,), inplace=(0, 0))
+
+
+def batchnorm_backward(low: Lowering, node: Node) -> None:
+    """Through the batch statistics in training, a constant factor else."""
+    ints, saved, dy = [*rows_and_channels(node), 0], low.saved[node.name], low.grad(node)
+    dx = low.grad_input(node) if low.needs(node) else None
+    if low.spec.trains(node):
+        grads = [low.grad_parameter(node, "weight"), low.grad_parameter(node, "bias")]
+        low.emit("batchnorm_backward", [dx, *grads, None], [dy, low.input(node), None, saved], ints, inplace=(0, 0))
+    else:
+        low.emit("batchnorm_inference_backward", [dx, None], [dy, None, None, saved], ints, inplace=(0, 0))
+    if dx is not None:
+        low.add_grad(node, 0, dx)
+
+
+# --- the pixel half of preprocessing
+
+
+def normalize_numbers(op: Normalize, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Factor and offset for every channel: (x scale - mean) / std = x factor + offset."""
+    mean, std = (np.broadcast_to(np.asarray(v, np.float64), (channels,)) for v in (op.mean, op.std))
+    return op.scale / std, -mean / std
+
+
+def normalize_forward(low: Lowering, node: Node) -> None:
+    """y = x factor + offset, straight from uint8 pixels where the input has them."""
+    assert isinstance(node.op, Normalize)
+    rows, channels = rows_and_channels(node)
+    x = low.raw_input(node)
+    if x is None or x.dtype not in ("float32", "uint8"):
+        x = low.input(node)
+    factor, offset = (low.constant(v) for v in normalize_numbers(node.op, channels))
+    dtype = "float32" if x is None else x.dtype
+    reversed_ = int(node.op.order == "bgr")
+    low.emit(f"normalize_{dtype}", [low.output(node)], [x, factor, offset], [rows, channels, reversed_])
+
+
+def normalize_backward(low: Lowering, node: Node) -> None:
+    """dx = dy factor, in the input's order of channels."""
+    assert isinstance(node.op, Normalize)
+    rows, channels = rows_and_channels(node)
+    factor, _ = normalize_numbers(node.op, channels)
+    dx, reversed_ = low.grad_input(node), node.op.order == "bgr"
+    constants = [low.constant(factor[::-1] if reversed_ else factor), low.constant(np.zeros(channels))]
+    low.emit("normalize_float32", [dx], [low.grad(node), *constants], [rows, channels, int(reversed_)])
+    low.add_grad(node, 0, dx)
+
+
+NORMS = {
+    "batchnorm": Rule(batchnorm_forward, batchnorm_backward),
+    "normalize": Rule(normalize_forward, normalize_backward),
+}
