@@ -107,5 +107,6 @@ def _close_hashes(hashes: npt.NDArray[np.uint64]) -> Pairs:
             close = same[different == 0]
             first, second = order[close], order[close + step]
             found.append(np.minimum(first, second) * count + np.maximum(first, second))
-    pairs = np.unique(np.concatenate(found))  # several bands find the same pair
+    pairs = np.sort(np.concatenate(found))
+    pairs = pairs[np.diff(pairs, prepend=-1) != 0]  # several bands find the same pair
     return np.stack([pairs // max(1, count), pairs % max(1, count)], axis=1)

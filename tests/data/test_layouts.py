@@ -1,0 +1,402 @@
+"""Every layout of data on disk is found by itself and gives the samples and labels that were put in."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fovea.data.load as load
+from fovea.data.load import dataset
+from fovea.errors import DataError
+from tests.data import builders
+
+
+def labels_of(split) -> list[str]:
+    return [split.classes[target] for target in split.targets]
+
+
+def test_class_folders_with_splits(tmp_path: Path) -> None:
+    for name, count in (("train", 4), ("val", 2), ("test", 3)):
+        builders.class_folders(tmp_path / name, {"cat": count, "dog": count}, start=len(name) * 77)
+    data = dataset(tmp_path)
+    assert (data.kind, data.task, data.classes) == ("image", "classification", ("cat", "dog"))
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 8, "val": 4, "test": 6}
+    assert data.input_shape == (12, 12, 3)
+    assert data.validation == "its own split"
+    assert data.train.inputs.dtype == np.uint8
+    assert labels_of(data.train) == [name.split("/")[1] for name in data.train.ids]
+    red = data.train.inputs[data.train.targets == 0].mean(axis=(0, 1, 2))
+    assert red[0] > 150 > red[1], "cats are red"
+
+
+def test_class_folders_without_splits_give_a_stratified_validation(tmp_path: Path) -> None:
+    data = dataset(builders.class_folders(tmp_path, {"cat": 40, "dog": 20}))
+    assert data.test is None
+    assert data.val is not None
+    assert data.val.class_counts().tolist() == [4, 2]
+    assert data.train.class_counts().tolist() == [36, 18]
+    assert "6 of 60 training samples (10%), stratified, seed 0" in data.validation
+    assert not set(data.train.ids) & set(data.val.ids)
+    assert sorted([*data.train.indices, *data.val.indices]) == list(range(60))
+    again = dataset(tmp_path)
+    assert again.val is not None
+    assert again.val.ids == data.val.ids
+    other = dataset(tmp_path, seed=1)
+    assert other.val is not None
+    assert other.val.ids != data.val.ids
+    assert dataset(tmp_path, val_fraction=0).val is None
+
+
+def test_surrounding_folders_names_with_spaces_and_unicode(tmp_path: Path) -> None:
+    builders.class_folders(tmp_path / "my photos" / "inner", {"großer Hund": 3, "猫 cat": 3})
+    data = dataset(tmp_path, val_fraction=0)
+    assert data.classes == ("großer Hund", "猫 cat")
+    assert len(data.train) == 6
+
+
+def test_integer_class_names_are_in_numeric_order(tmp_path: Path) -> None:
+    data = dataset(builders.class_folders(tmp_path, {str(number): 2 for number in (10, 9, 2)}))
+    assert data.classes == ("2", "9", "10")
+
+
+def test_litter_and_empty_classes_are_noted(tmp_path: Path) -> None:
+    builders.class_folders(tmp_path, {"cat": 3, "dog": 3})
+    (tmp_path / "owl").mkdir()
+    (tmp_path / "cat" / ".DS_Store").write_bytes(b"x")
+    (tmp_path / "cat" / "readme.txt").write_text("x")
+    data = dataset(tmp_path)
+    assert data.classes == ("cat", "dog")
+    assert "1 files of other types are ignored" in data.notes
+    assert "class folder 'owl' is empty" in data.notes
+
+
+@pytest.mark.parametrize("name", ["all.tar", "all.tar.gz", "all.zip"])
+def test_an_archive_is_the_folder_that_it_holds(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "folder"
+    builders.class_folders(folder / "train", {"cat": 3, "dog": 3})
+    builders.class_folders(folder / "test", {"cat": 2, "dog": 2}, start=500)
+    plain = dataset(folder)
+    from_archive = dataset(builders.packed(folder, tmp_path / name))
+    assert from_archive.train.ids == plain.train.ids
+    assert np.array_equal(from_archive.train.inputs, plain.train.inputs)
+    assert from_archive.fingerprint == plain.fingerprint, "contents count, not where they lie"
+
+
+def test_a_folder_of_train_and_test_archives(tmp_path: Path) -> None:
+    builders.class_folders(tmp_path / "a" / "train", {"cat": 5, "dog": 5})
+    builders.class_folders(tmp_path / "b", {"cat": 2, "dog": 2}, start=300)
+    home = tmp_path / "home"
+    home.mkdir()
+    builders.packed(tmp_path / "a", home / "pets_train.tar.gz")
+    builders.packed(tmp_path / "b", home / "pets_test.tar")
+    np.savez(home / "extra.npz", images=np.zeros((2, 4, 4), np.uint8), labels=np.arange(2))
+    data = dataset(home)
+    assert {name: split.listed for name, split in data.splits.items()} == {"train": 9, "val": 1, "test": 4}
+    assert data.classes == ("cat", "dog")
+    assert any("extra.npz" in note for note in data.notes)
+
+
+def test_members_that_climb_out_of_an_archive_are_not_samples(tmp_path: Path) -> None:
+    import io
+    import tarfile
+
+    image = builders.encoded(builders.picture((1, 2, 3), 0))
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png", "../../a/evil.png"):
+            member = tarfile.TarInfo(name)
+            member.size = len(image)
+            archive.addfile(member, io.BytesIO(image))
+        link = tarfile.TarInfo("a/link.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "secret.png"
+        archive.addfile(link)
+    assert dataset(tmp_path / "x.tar", val_fraction=0).train.ids == ("a/1.png", "a/2.png", "b/1.png", "b/2.png")
+
+
+def test_csv_of_labels(tmp_path: Path) -> None:
+    builders.class_folders(tmp_path / "images", {"cat": 3, "dog": 3})
+    rows = [f"images/{label}/{index:03d}.png,{label},{'test' if index == 2 else 'train'}" for label in ("cat", "dog") for index in range(3)]
+    table = tmp_path / "labels.csv"
+    table.write_text("path,label,split\n" + "\n".join(rows) + "\n")
+    for path in (tmp_path, table):
+        data = dataset(path, val_fraction=0)
+        assert data.classes == ("cat", "dog")
+        assert {name: len(split) for name, split in data.splits.items()} == {"train": 4, "test": 2}
+
+
+def test_csv_of_values_is_regression(tmp_path: Path) -> None:
+    builders.class_folders(tmp_path, {"cat": 5})
+    (tmp_path / "ages.csv").write_text("file,value\n" + "".join(f"cat/{index:03d}.png,{index / 2}\n" for index in range(5)))
+    data = dataset(tmp_path / "ages.csv", val_fraction=0.2)
+    assert (data.task, data.classes, data.num_classes) == ("regression", (), 1)
+    assert data.train.targets.shape == (4, 1)
+    assert data.train.targets.dtype == np.float32
+    assert data.val is not None
+    assert sorted([*data.train.targets[:, 0], *data.val.targets[:, 0]]) == [0.0, 0.5, 1.0, 1.5, 2.0]
+
+
+def test_csv_without_header(tmp_path: Path) -> None:
+    builders.class_folders(tmp_path, {"cat": 2, "dog": 2})
+    (tmp_path / "x.csv").write_text("cat/000.png,c\ncat/001.png,c\ndog/000.png,d\ndog/001.png,d\n")
+    assert dataset(tmp_path / "x.csv", val_fraction=0).train.class_counts().tolist() == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("a,b\n1,2\n", "needs columns path,label"),
+        ("path,label\n", "has no rows"),
+        ("path,label\ncat/000.png\n", "line 2] has 1 columns, 2 are expected"),
+        ("path,label\n,cat\n", "line 2] has no path"),
+        ("path,label\ncat/000.png,\n", "line 2] has no label"),
+        ("path,value\ncat/000.png,1\ncat/001.png,nan\n", "line 3] has the value 'nan', a finite number is expected"),
+        ("path,label,split\ncat/000.png,cat,holdout\n", "has the split 'holdout'"),
+    ],
+)
+def test_bad_tables_name_the_line(tmp_path: Path, text: str, message: str) -> None:
+    builders.class_folders(tmp_path, {"cat": 2})
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(DataError) as error:
+        dataset(tmp_path / "x.csv")
+    assert message in str(error.value)
+
+
+def test_a_csv_in_another_encoding_says_so(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes("path,label\nx.png,Bär\n".encode("latin-1"))
+    with pytest.raises(DataError, match="not UTF-8"):
+        dataset(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_idx_files(tmp_path: Path, zipped: bool) -> None:
+    images, labels = builders.idx_folder(tmp_path, packed_too=zipped)
+    data = dataset(tmp_path, val_fraction=0)
+    assert data.input_shape == (6, 5, 1)
+    assert np.array_equal(data.train.inputs[..., 0], images)
+    assert np.array_equal(data.train.targets, labels)
+    assert data.test is not None
+    assert len(data.test) == 10
+    one = dataset(tmp_path / f"train-images-idx3-ubyte{'.gz' if zipped else ''}", val_fraction=0)
+    assert len(one.train) == 40
+
+
+def test_cifar_binary_and_pickles_hold_the_same(tmp_path: Path) -> None:
+    binary, pickles = tmp_path / "bin", tmp_path / "py"
+    binary.mkdir()
+    pickles.mkdir()
+    for number, name in enumerate(("data_batch_1", "data_batch_2", "test_batch")):
+        images, labels = builders.cifar_batch(15, number)
+        rows = np.concatenate([np.array(labels, np.uint8)[:, None], builders.planes(images)], axis=1)
+        (binary / f"{name}.bin").write_bytes(rows.tobytes())
+        content = {b"data": builders.planes(images), b"labels": labels, b"batch_label": b"x"}
+        (pickles / name).write_bytes(pickle.dumps(content, protocol=2 + number))
+    first, second = dataset(binary, val_fraction=0), dataset(pickles, val_fraction=0)
+    images, labels = builders.cifar_batch(15, 0)
+    for data in (first, second):
+        assert data.classes[3] == "cat"
+        assert np.array_equal(data.train.inputs[:15], images)
+        assert data.train.targets[:15].tolist() == labels
+        assert data.test is not None
+        assert len(data.test) == 15
+    assert np.array_equal(first.train.inputs, second.train.inputs)
+
+
+def test_npz_arrays(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (12, 7, 9, 3), dtype=np.uint8), np.arange(12) % 3
+    np.savez_compressed(tmp_path / "d.npz", x_train=x, y_train=y, x_test=x[:4], y_test=y[:4], class_names=["a", "b", "c"])
+    for path in (tmp_path, tmp_path / "d.npz"):
+        data = dataset(path, val_fraction=0)
+        assert data.classes == ("a", "b", "c")
+        assert data.input_shape == (7, 9, 3)
+        assert np.array_equal(data.train.inputs, x)
+        assert np.array_equal(data.train.targets, y)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "kind", "input_shape"),
+    [
+        ((6, 20), np.float32, "signal", (20, 1)),
+        ((6, 20, 2), np.float64, "signal", (20, 2)),
+        ((6, 4, 5, 6), np.float32, "volume", (4, 5, 6, 1)),
+        ((6, 3, 8, 8, 3), np.uint8, "clip", (3, 8, 8, 3)),
+        ((6, 8, 8), np.uint8, "image", (8, 8, 1)),
+    ],
+)
+def test_npz_kinds_by_shape(tmp_path: Path, shape, dtype, kind: str, input_shape) -> None:
+    values = np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
+    np.savez(tmp_path / "d.npz", images=values, labels=np.arange(6) % 2)
+    data = dataset(tmp_path / "d.npz", val_fraction=0)
+    assert data.kind == kind
+    assert data.input_shape == input_shape
+    assert data.train.inputs.shape == (6, *input_shape)
+
+
+def test_npz_of_float_images_says_what_to_do(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", images=np.zeros((4, 8, 8, 3), np.float32), labels=np.arange(4))
+    with pytest.raises(DataError, match="make them uint8, or say kind='volume'"):
+        dataset(tmp_path / "d.npz")
+
+
+def test_npz_with_objects_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", images=np.array([{"a": 1}], dtype=object), labels=np.arange(1))
+    with pytest.raises(DataError, match="not plain numbers"):
+        dataset(tmp_path / "d.npz")
+
+
+def test_npz_without_the_expected_names(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", foo=np.zeros(3))
+    with pytest.raises(DataError, match="holds foo; x_train and y_train, or images and labels, expected"):
+        dataset(tmp_path / "d.npz")
+
+
+def test_wav_folders_and_label_patterns(tmp_path: Path) -> None:
+    builders.wav_files(tmp_path / "flat")
+    pattern = "{label}_{speaker}_{take}.wav"
+    data = dataset(tmp_path / "flat", label_pattern=pattern, test_where="take<2", val_where="speaker=bob", length=240)
+    assert (data.kind, data.classes, data.input_shape) == ("signal", ("0", "1"), (240, 1))
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 8, "val": 8, "test": 8}
+    values = builders.tone(0, 2, 220)
+    assert data.train.ids[0].endswith("0_ada_2.wav")
+    assert np.abs(data.train.inputs[0, :220, 0] - values).max() <= 1 / 32768
+    assert not data.train.inputs[0, 220:].any(), "shorter signals end in zeros"
+    for label in ("0", "1"):
+        folder = tmp_path / "classes" / label
+        folder.mkdir(parents=True)
+        for path in (tmp_path / "flat").glob(f"{label}_*.wav"):
+            (folder / path.name).write_bytes(path.read_bytes())
+    assert dataset(tmp_path / "classes", length=240, val_fraction=0).train.class_counts().tolist() == [12, 12]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label_pattern": "{speaker}.wav"}, "needs a field {label}"),
+        ({"label_pattern": "{label}-{take}.wav"}, "none of 24 files fits the label pattern"),
+        ({"label_pattern": "{label}_{s}_{t}.wav", "test_where": "take<5"}, "no field 'take'; there are label, s, t"),
+        ({"label_pattern": "{label}_{s}_{t}.wav", "test_where": "s<5"}, "s is 'ada', which is not a number"),
+        ({"label_pattern": "{label}_{s}_{t}.wav", "test_where": "t ~ 5"}, "is not a rule; write 'take<5'"),
+        ({"label_pattern": "{label}_{s}_{t}.wav", "test_where": "t>99"}, "leaves no sample for test"),
+        ({"test_where": "take<5"}, "give one"),
+        ({}, "no sub-folder per class"),
+    ],
+)
+def test_bad_patterns_and_rules(tmp_path: Path, options: dict[str, str], message: str) -> None:
+    builders.wav_files(tmp_path)
+    with pytest.raises(DataError) as error:
+        dataset(tmp_path, **options)
+    assert message in str(error.value)
+
+
+def test_unequal_sampling_rates_are_refused_by_name(tmp_path: Path) -> None:
+    builders.wav_files(tmp_path / "d" / "0", takes=2)
+    builders.wav_files(tmp_path / "d" / "1", takes=2)
+    (tmp_path / "d" / "1" / "0_ada_0.wav").write_bytes(builders.wav(builders.tone(0, 0, 200), rate=16000))
+    data = dataset(tmp_path / "d", val_fraction=0)
+    with pytest.raises(DataError, match="is sampled at 16000 Hz, the others at 8000 Hz; resample it first"):
+        _ = data.train.inputs
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4])
+def test_wav_widths(width: int) -> None:
+    from fovea.data.wav import read_wav
+
+    values = np.array([-1.0, -0.5, 0.0, 0.25, 0.5])
+    read, rate = read_wav(builders.wav(values, width=width, rate=11025), "x.wav")
+    assert rate == 11025
+    assert read.dtype == np.float32
+    assert np.array_equal(read[:, 0], values)
+
+
+def test_volumes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    for label in ("left", "right"):
+        (tmp_path / label).mkdir()
+        for index in range(3):
+            np.save(tmp_path / label / f"{index}.npy", rng.normal(50, 9, (6, 7, 8 + index)).astype(np.float32))
+    data = dataset(tmp_path, val_fraction=0)
+    assert (data.kind, data.input_shape) == ("volume", (6, 7, 9, 1))
+    assert data.preprocessing.per_sample
+    assert data.train.inputs.dtype == np.float32
+    assert np.abs(data.train.inputs[1].mean()) < 1e-5, "the second volume has the size, so it keeps mean 0"
+    assert any("unequal size" in note for note in data.notes)
+    assert dataset(tmp_path, val_fraction=0, size=(4, 4, 4)).train.inputs.shape == (6, 4, 4, 4, 1)
+
+
+def test_clips_from_frames_and_from_animations(tmp_path: Path) -> None:
+    frames, gifs = tmp_path / "frames", tmp_path / "gifs"
+    for label in ("wave", "jump"):
+        (gifs / label).mkdir(parents=True)
+        for clip in range(2):
+            folder = frames / label / f"clip {clip}"
+            folder.mkdir(parents=True)
+            for number in (0, 1, 2, 10):
+                Image.fromarray(np.full((8, 10, 3), 20 * number, np.uint8)).save(folder / f"frame_{number}.png")
+            pictures = [Image.fromarray(np.full((8, 10, 3), 60 * number, np.uint8)) for number in range(4)]
+            pictures[0].save(gifs / label / f"{clip}.gif", save_all=True, append_images=pictures[1:])
+    data = dataset(frames, val_fraction=0)
+    assert (data.kind, data.input_shape) == ("clip", (4, 8, 10, 3))
+    assert data.train.inputs[0, :, 0, 0, 0].tolist() == [0, 20, 40, 200], "frames in the order of their numbers"
+    assert data.train.ids[0] == "jump/clip 0"
+    animated = dataset(gifs, length=2, val_fraction=0)
+    assert (animated.kind, animated.input_shape) == ("clip", (2, 8, 10, 1))
+    assert animated.train.inputs[0, :, 0, 0, 0].tolist() == [0, 180]
+    assert dataset(frames, kind="image", val_fraction=0).train.inputs.shape == (16, 8, 10, 3)
+
+
+def test_nothing_known(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match="no layout that is known: one sub-folder per class"):
+        dataset(tmp_path)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(DataError, match="holds no files"):
+        dataset(empty)
+    builders.class_folders(tmp_path / "flat", {"cat": 2})
+    with pytest.raises(DataError, match="no sub-folder per class"):
+        dataset(tmp_path / "flat" / "cat")
+
+
+def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOVEA_DATA", str(tmp_path))
+    builders.idx_folder(tmp_path / "fashion-mnist")
+    data = dataset("fashion-mnist")
+    assert data.classes[9] == "Ankle boot"
+    assert dataset("Fashion_MNIST").fingerprint == data.fingerprint
+    builders.wav_files(tmp_path / "fsdd")
+    assert dataset("fsdd").test is not None, "the name brings its pattern and its test rule"
+    with pytest.raises(DataError, match="did you mean .*fashion-mnist"):
+        dataset("fashon-mnist")
+    monkeypatch.delenv("FOVEA_DATA")
+    with pytest.raises(DataError, match="FOVEA_DATA is not set"):
+        dataset("no such thing")
+
+
+def test_digits_come_with_scikit_learn() -> None:
+    pytest.importorskip("sklearn")
+    data = dataset("digits")
+    assert data.input_shape == (8, 8, 1)
+    assert {name: split.listed for name, split in data.splits.items()} == {"train": 1294, "val": 144, "test": 359}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "picture"}, "'picture' is not one of image, signal, volume, clip"),
+        ({"task": "guess"}, "'guess' is not one of classification, regression"),
+        ({"val_fraction": 1.5}, "must be at least 0 and below 1"),
+        ({"max_bad": 7}, "must be a share from 0 to 1"),
+        ({"size": 0}, "must be positive integers"),
+        ({"size": (4, 4, 4)}, "one number or (height, width)"),
+        ({"length": 100}, "is for signals and clips"),
+    ],
+)
+def test_bad_options(tmp_path: Path, options: dict[str, object], message: str) -> None:
+    builders.class_folders(tmp_path, {"cat": 2, "dog": 2})
+    with pytest.raises(DataError) as error:
+        load.dataset(tmp_path, **options)  # type: ignore[arg-type]
+    assert message in str(error.value)
