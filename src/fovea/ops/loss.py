@@ -36,11 +36,10 @@ class SoftmaxCrossEntropy(_Loss):
 
     ``loss = -sum_i w_i sum_c t_ic log softmax(logits_i)_c / sum_i w_i`` with t one-hot for integers, smoothed to
     ``(1 - label_smoothing) t + label_smoothing / C`` (Szegedy et al. 2016, section 7). ``class_weights`` (C numbers):
-    integers get ``w_i = class_weights[target]`` and, smoothed or soft, every class term is weighted by its own weight
-    with
-    ``w_i`` the weight of the integer target, or ``sum_c t_ic class_weights_c`` for probabilities (PyTorch's rule, but
-    that
-    PyTorch divides by N for probabilities). A negative integer target is ignored.
+    every class term is weighted by its own weight, and ``w_i`` is the weight of the integer target, or ``sum_c t_ic
+    class_weights_c`` of the probabilities before smoothing (PyTorch's rule, but that PyTorch divides by N for
+    probabilities); without class_weights ``w_i = 1``. A negative integer target is ignored; when no target counts, the
+    loss and its gradient are 0.
     """
 
     label_smoothing: float = 0.0

@@ -1,4 +1,4 @@
-"""The rules of the optimisers: each changes one parameter and its state in place."""
+"""The rules of the optimisers, and one update of a whole store: clip, optimise, average."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from fovea.engines.reference.pair import Array
+from fovea.graph.store import ParameterStore
+from fovea.ops.base import ParamSpec
 from fovea.ops.optimizer import SGD, AdamW, Optimizer
 
-__all__ = ["adamw_rule", "average", "clip_factor", "gradient_norm", "sgd_rule", "update_parameter"]
+__all__ = ["adamw_rule", "average", "clip_factor", "gradient_norm", "sgd_rule", "update_parameter", "update_store"]
 
 
 # norm = sqrt(sum over all parameters and elements of grad^2)
@@ -64,3 +66,33 @@ def average(ema: Array, p: Array, ema_decay: float, t: int) -> None:
     """Move the average towards the parameter; early updates count more."""
     d = min(ema_decay, (1 + t) / (10 + t))
     ema[...] = d * ema + (1 - d) * p
+
+
+def update_store(
+    optimizer: Optimizer,
+    store: ParameterStore,
+    specs: Mapping[str, ParamSpec],
+    gradients: Mapping[str, Array],
+    lr: float,
+) -> float:
+    """Update the parameters of specs in place (no gradient counts as 0); returns the norm before clipping."""
+    store.ensure_slots(optimizer.slots, specs, ema=optimizer.ema_decay is not None)
+    store.updates += 1
+    norm = gradient_norm({path: gradients[path] for path in specs if path in gradients})
+    factor = clip_factor(norm, optimizer.clip_norm)
+    for path, spec in specs.items():
+        parameter = store.parameters[path]
+        gradient = gradients[path] if path in gradients else np.zeros_like(parameter)
+        update_parameter(
+            optimizer,
+            parameter,
+            gradient if factor == 1.0 else gradient * factor,
+            store.optimizer_state[path],
+            lr * optimizer.lr_scale(path),
+            optimizer.weight_decay if spec.decay else 0.0,
+            store.updates,
+        )
+        if optimizer.ema_decay is not None:
+            average(store.ema[path], parameter, optimizer.ema_decay, store.updates)
+    store.touch()
+    return norm

@@ -10,7 +10,7 @@ import numpy as np
 from fovea import random
 from fovea.engines.base import Outputs, Plan, PlanSpec, Step
 from fovea.engines.reference.ops import PAIRS
-from fovea.engines.reference.optimizer import average, clip_factor, gradient_norm, update_parameter
+from fovea.engines.reference.optimizer import update_store
 from fovea.engines.reference.pair import Array, Needs
 from fovea.errors import EngineError, ShapeError
 from fovea.graph.graph import Node, Ref
@@ -32,7 +32,7 @@ class ReferencePlan(Plan):
         self.overrides: dict[str, Array] = {}
         self.saved: dict[str, Any] = {}
         """What forward left for backward, by node."""
-        self._specs = spec.graph.parameters()
+        self._trained = {path: one for path, one in spec.graph.parameters().items() if path in spec.trainable}
         network = _ancestors(spec, [*spec.outputs, *(Ref(name) for name in (*spec.keep, *spec.wrt))])
         objective = _ancestors(spec, spec.losses)
         nodes = spec.graph.nodes.values()
@@ -243,27 +243,8 @@ class ReferencePlan(Plan):
             raise EngineError(
                 "plan", "expected a plan compiled with an optimizer; compile with optimizer=fovea.SGD(), say"
             )
-        trained = {path: spec for path, spec in self._specs.items() if path in self.spec.trainable}
-        gradients = {path: self.gradients.get(path, np.zeros(spec.shape, self.dtype)) for path, spec in trained.items()}
-        self.store.ensure_slots(optimizer.slots, trained, ema=optimizer.ema_decay is not None)
-        self.store.updates += 1
-        norm = gradient_norm(gradients)
-        factor = clip_factor(norm, optimizer.clip_norm)
-        for path, spec in trained.items():
-            parameter = self.store.parameters[path]
-            update_parameter(
-                optimizer,
-                parameter,
-                gradients[path] if factor == 1.0 else gradients[path] * factor,
-                self.store.optimizer_state[path],
-                lr * optimizer.lr_scale(path),
-                optimizer.weight_decay if spec.decay else 0.0,
-                self.store.updates,
-            )
-            if optimizer.ema_decay is not None:
-                average(self.store.ema[path], parameter, optimizer.ema_decay, self.store.updates)
+        norm = update_store(optimizer, self.store, self._trained, self.gradients, lr)
         self.gradients = {}
-        self.store.touch()
         return norm
 
     def train_step(
