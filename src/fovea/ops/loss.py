@@ -34,12 +34,11 @@ class _Loss(Op):
 class SoftmaxCrossEntropy(_Loss):
     """Cross-entropy of softmax(logits): logits N,*spatial,C; targets integers N,*spatial or probabilities N,*spatial,C.
 
-    ``loss = -sum_i w_i sum_c t_ic log softmax(logits_i)_c / sum_i w_i`` with t one-hot for integers, smoothed to
-    ``(1 - label_smoothing) t + label_smoothing / C`` (Szegedy et al. 2016, section 7). ``class_weights`` (C numbers):
-    every class term is weighted by its own weight, and ``w_i`` is the weight of the integer target, or ``sum_c t_ic
-    class_weights_c`` of the probabilities before smoothing (PyTorch's rule, but that PyTorch divides by N for
-    probabilities); without class_weights ``w_i = 1``. A negative integer target is ignored; when no target counts, the
-    loss and its gradient are 0.
+    ``loss = -sum_i sum_c a_c t_ic log softmax(logits_i)_c / sum_i w_i`` with t one-hot for integers, smoothed to
+    ``(1 - label_smoothing) t + label_smoothing / C`` (Szegedy et al. 2016, section 7), and a the ``class_weights`` (C
+    numbers), 1 when there are none. ``w_i`` is the class weight of the integer target, or ``sum_c a_c t_ic`` of the
+    probabilities before smoothing (PyTorch's rule, but that PyTorch divides by N for probabilities); without
+    class_weights ``w_i = 1``. A negative integer target is ignored; when no target counts, loss and gradient are 0.
     """
 
     label_smoothing: float = 0.0
