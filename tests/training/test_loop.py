@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.training.small_training import CLASSES, OPTIONS, bars, small_data, small_model, train_small, without_times
 
 import fovea
 from fovea import run as files
@@ -19,6 +18,7 @@ from fovea.graph.serialize import read_tensors
 from fovea.ops.optimizer import SGD
 from fovea.run import Run, runs
 from fovea.training import Constant
+from tests.training.small_training import CLASSES, OPTIONS, bars, small_data, small_model, train_small, without_times
 
 
 def test_a_run_folder_holds_everything(tmp_path: Path) -> None:

@@ -147,6 +147,11 @@ class TrainConfig:
         plain: dict[str, Any] = json.loads(json.dumps(fields))  # tuples become lists, as a file gives them back
         return plain
 
+    def recipe(self) -> dict[str, Any]:
+        """The fields that decide the numbers: a model file does not depend on workers, threads or logging."""
+        machine = ("engine", "workers", "threads", "checkpoint_every", "log_every")
+        return {name: value for name, value in self.to_dict().items() if name not in machine}
+
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> TrainConfig:
         """The record that ``to_dict`` described. Raises ConfigError for unknown names and bad values."""

@@ -255,7 +255,7 @@ class Loop:
             **model.provenance, "dataset": self.data.name, "fingerprint": self.data.fingerprint,
             "split": "val" if metrics else None, "metrics": dict(metrics),
             "epoch": self.state.best_epoch or self.state.epoch,
-            "seed": config.seed, "train": config.to_dict(), "fovea": fovea.__version__,
+            "seed": config.seed, "train": config.recipe(), "fovea": fovea.__version__,
         }  # fmt: skip
         model.save(self.folder / MODEL_FILE)
 

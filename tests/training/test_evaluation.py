@@ -1,0 +1,65 @@
+"""evaluate: the model's own preprocessing and class order, and what it keeps in a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fovea
+from fovea.data import from_arrays
+from fovea.errors import DataError, NonFiniteError
+from fovea.run import Run
+from tests.training.small_training import CLASSES, bars, small_data, small_model, train_small
+
+
+def test_a_run_keeps_its_evaluations(tmp_path: Path) -> None:
+    run, data = train_small(tmp_path, epochs=4), small_data()
+    found = fovea.evaluate(str(tmp_path), data, engine="reference")
+    assert set(found) >= {"accuracy", "top5", "loss", "per_class", "confusion", "ece", "n", "split"}
+    assert (found["n"], found["split"]) == (15, "test")
+    on_train = fovea.evaluate(run, data, "train", engine="reference")
+    assert Run(tmp_path).evaluation == {"test": found, "train": on_train}
+    assert fovea.evaluate(tmp_path / "model.safetensors", data, engine="reference")["loss"] == found["loss"]
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 4000])
+def test_the_batch_size_changes_nothing_but_rounding(batch_size: int) -> None:
+    model, data = small_model(), small_data()
+    model.preprocessing, model.classes = data.preprocessing, data.classes
+    whole = fovea.evaluate(model, data, engine="reference")
+    part = fovea.evaluate(model, data, engine="reference", batch_size=batch_size)
+    assert part["loss"] == pytest.approx(whole["loss"], rel=1e-5)
+    assert part["confusion"] == whole["confusion"]
+
+
+def test_classes_are_matched_by_name(tmp_path: Path) -> None:
+    run = train_small(tmp_path, epochs=8, ema=None)
+    inputs, places = bars(15, 200)
+    order = np.array([2, 0, 1])  # "left" is 2 here
+    swapped = from_arrays(bars(9, 0), test=(inputs, order[places]), classes=("middle", "right", "left"), val_fraction=0)
+    found = fovea.evaluate(run, swapped, engine="reference")
+    assert found["accuracy"] == fovea.evaluate(run, small_data(), engine="reference")["accuracy"] == 1.0
+    assert found["classes"] == list(CLASSES)
+
+
+def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
+    run = train_small(tmp_path, epochs=1)
+    inputs, places = bars(15, 0)
+    other = from_arrays((inputs, places), test=(inputs, places), classes=("cat", "dog", "cow"), val_fraction=0)
+    with pytest.raises(DataError, match="cat"):
+        fovea.evaluate(run, other)
+    values = from_arrays((inputs, places + 0.5), task="regression", val_fraction=0)
+    with pytest.raises(DataError, match="expected data for classification, got regression"):
+        fovea.evaluate(run, values)
+    with pytest.raises(DataError, match="no 'test' split"):
+        fovea.evaluate(run, from_arrays((inputs, places), classes=CLASSES, val_fraction=0))
+
+
+def test_broken_weights_are_said() -> None:
+    model, data = small_model(), small_data()
+    model.preprocessing, model.classes = data.preprocessing, data.classes
+    model.store.parameters["dense1.bias"][0] = np.nan
+    with pytest.raises(NonFiniteError, match="the weights are broken"):
+        fovea.evaluate(model, data, engine="reference")
