@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tests.op_sample_list import cases
 
 from fovea.graph.graph import Graph
 from fovea.ops import Input, Op, ParamSpec, Shape
+from tests.op_sample_list import cases
 
 __all__ = ["SAMPLES", "Sample", "samples_of"]
 

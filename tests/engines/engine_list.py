@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tests.op_samples import Sample
 
 from fovea.engines.base import Engine
 from fovea.engines.registry import ENGINES, available_engines
 from fovea.graph.graph import Graph
 from fovea.graph.store import ParameterStore
 from fovea.ops import Input, Reshape
+from tests.op_samples import Sample
 
 Array = npt.NDArray[Any]
 SEED, STEP = 3, 5

@@ -7,14 +7,14 @@ import functools
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tests.engines.engine_list import check_close, load, run_sample, store_for
-from tests.op_samples import SAMPLES, Sample
 
 from fovea.engines.reference import ReferenceEngine
 from fovea.engines.reference.ops import PAIRS
 from fovea.engines.registry import available_engines
 from fovea.errors import EngineError
 from fovea.ops import OPS
+from tests.engines.engine_list import check_close, load, run_sample, store_for
+from tests.op_samples import SAMPLES, Sample
 
 OTHERS = [name for name in available_engines() if name != "reference"]
 CASES = [

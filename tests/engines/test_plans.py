@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tests.engines.engine_list import load
 
 import fovea.ops as ops
 from fovea.engines.base import Engine, Plan
@@ -17,6 +16,7 @@ from fovea.errors import EngineError, FoveaError, GraphError, ShapeError
 from fovea.graph.compose import Parallel, Residual, Sequential, build
 from fovea.graph.graph import Graph, Ref
 from fovea.graph.store import ParameterStore
+from tests.engines.engine_list import load
 
 Array = npt.NDArray[Any]
 

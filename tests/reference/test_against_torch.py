@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tests.op_samples import SAMPLES, Sample
 
 import fovea.ops as ops
 from fovea.engines.reference.ops import PAIRS
 from fovea.engines.reference.optimizer import clip_factor, gradient_norm, update_parameter
 from fovea.engines.reference.pair import Needs
 from fovea.ops import window
+from tests.op_samples import SAMPLES, Sample
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed; it is the outside oracle of these tests")
 F = torch.nn.functional
 Array = npt.NDArray[Any]
 Tensor = Any
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """These tensors are small: threads would only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def first(x: Tensor) -> Tensor:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tests.op_samples import SAMPLES, Sample
 
 from fovea import random
 from fovea.engines.reference.ops import PAIRS
 from fovea.engines.reference.pair import Needs
 from fovea.ops import ReLU
+from tests.op_samples import SAMPLES, Sample
 
 Array = npt.NDArray[Any]
 STEP = 1e-6

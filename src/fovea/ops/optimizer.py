@@ -22,7 +22,8 @@ class Optimizer:
     1. ``clip_norm``: gradients are scaled by ``min(1, clip_norm / norm)``, norm = the Euclidean norm of all of them.
     2. the rule of the subclass, with ``weight_decay`` only on parameters whose spec says ``decay`` (weights, not
     biases or norms).
-    3. ``ema_decay``: ``ema = d ema + (1 - d) parameter``, ``d = min(ema_decay, (1 + t) / (10 + t))`` at update t = 1, 2, ...
+    3. ``ema_decay``: ``ema = d ema + (1 - d) parameter`` with ``d = min(ema_decay, (1 + t) / (10 + t))`` at update
+    t = 1, 2, ...
 
     ``lr_scales``: pairs (path prefix, factor): a parameter's lr is multiplied by the factor of its longest matching
     prefix.
