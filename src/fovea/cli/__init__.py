@@ -10,13 +10,14 @@ from fovea.errors import FoveaError
 
 __all__ = ["main"]
 
-USER_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # 128 + the signal's number, as shells count
+BROKEN_PIPE, USER_ERROR, INTERRUPTED = 1, 2, 130  # 130 is 128 + the signal's number, as shells count
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code.
 
-    0 done; 2 what a user can mend, said in one line on stderr; 130 interrupted; 141 the reader of a pipe went away.
+    0 done; 1 `data check` found errors, or the reader of a pipe went away; 2 what a user can mend, said in one line
+    on stderr; 130 interrupted.
     """
     from fovea.cli.app import app
 
@@ -44,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _interrupted()
         if not hasattr(error, "format_message"):
             raise  # a defect of fovea's own: the traceback is what a bug report needs
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error.ctx.get_help())  # type: ignore[attr-defined]  # Typer's errors carry their command
+            return 0
         return _fail(_usage(error))
     return code if isinstance(code, int) else 0
 

@@ -6,13 +6,14 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from fovea.errors import ConfigError
 from fovea.progress import say
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from fovea.data.dataset import Split
 
 __all__ = ["demo"]

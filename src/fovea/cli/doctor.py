@@ -11,7 +11,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
 from fovea.cli.arguments import load_model, set_threads, shape
@@ -105,6 +104,8 @@ def _best(work: Callable[[], object]) -> float:
 
 def _rate(engine: str, what: str) -> float:
     """GFLOP/s of one layer: a 3x3 convolution of 64 channels at 56x56, or a 1024 x 1024 dense layer on 256 samples."""
+    import numpy as np
+
     import fovea
 
     layer, sample, batch = (
@@ -119,6 +120,8 @@ def _rate(engine: str, what: str) -> float:
 
 
 def _matmul() -> float:
+    import numpy as np
+
     size = 1024
     matrix = np.ones((size, size), np.float32)
     out = np.empty_like(matrix)
@@ -127,6 +130,8 @@ def _matmul() -> float:
 
 def _bandwidth() -> float:
     """GB/s read plus written while every core copies its part of 128 MB: far more than any cache holds."""
+    import numpy as np
+
     cores = os.cpu_count() or 1
     source = np.ones(32 << 20, np.float32)
     target = np.empty_like(source)
@@ -189,6 +194,8 @@ def _plan(name: str, batch_size: int, given: tuple[int | None, ...] | None, engi
         raise EngineError(
             "doctor", f"expected a model with one input, got {len(model.graph.inputs)}; compile it from Python"
         )
+    import numpy as np
+
     plan = model.compile(engine, batch_size, input_shape=closed)
     values = np.zeros((batch_size, *closed), np.float32)
     seconds = _best(lambda: plan.forward(values))

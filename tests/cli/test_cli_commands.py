@@ -1,0 +1,272 @@
+"""Every command on data that is small enough to train on in a second."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fovea.cli import main
+from fovea.run import Run
+from tests import tiny_data
+
+Answer = tuple[int, str, str]
+
+
+@pytest.fixture
+def fovea(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """Runs a command line; returns exit code, stdout and stderr."""
+
+    def run(*words: object) -> Answer:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data/ and the run that was trained on it; tests do not change it."""
+    root = tmp_path_factory.mktemp("world")
+    tiny_data.images(root / "data")
+    words = ["train", root / "data", "--epochs", "2", "--batch-size", "8", "--out", root / "run", "--seed", "1"]
+    assert main([str(word) for word in words]) == 0
+    return root
+
+
+def test_train_leaves_a_run(world: Path) -> None:
+    run = Run(world / "run")
+    assert run.finished
+    assert run.report_path.exists()
+    assert run.config["train"]["epochs"] == 2
+    assert run.config["record"]["data"] == str((world / "data").resolve())
+    assert run.config["record"]["command"].startswith("fovea train ")
+    assert run.model.classes == ("green", "red")
+
+
+def test_train_says_what_it_decided_and_where_things_are(
+    fovea: Callable[..., Answer], world: Path, tmp_path: Path
+) -> None:
+    code, out, err = fovea("train", world / "data", "--epochs", 1, "--batch-size", 8, "--out", tmp_path / "run")
+    assert code == 0
+    assert "chosen by the data" in err
+    assert "stratified" in err
+    assert "epoch 1/1" in err
+    for text in ("validation: accuracy", str(tmp_path / "run"), "report.html", "fovea evaluate"):
+        assert text in out
+
+
+def test_evaluate(fovea: Callable[..., Answer], world: Path) -> None:
+    code, out, _ = fovea("evaluate", world / "run", world / "data", "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert {"accuracy", "top5", "loss", "per_class", "confusion", "ece"} <= set(result)
+    assert result["n"] == 8
+    assert result["split"] == "test"
+    assert set(result["per_class"]["red"]) == {"precision", "recall", "f1", "support"}
+    code, out, _ = fovea("evaluate", world / "run")  # the run knows its data
+    assert code == 0
+    assert "8 samples of test" in out
+    assert "precision" in out
+    assert "test accuracy" in Run(world / "run").report_path.read_text(encoding="utf-8")
+
+
+def test_evaluate_whole_folders_that_have_no_splits(fovea: Callable[..., Answer], world: Path) -> None:
+    code, out, err = fovea("evaluate", world / "run" / "model.safetensors", world / "data" / "train", "--json")
+    assert code == 0
+    assert json.loads(out)["n"] == 24
+    assert "all of its samples are used" in err
+
+
+def test_predict(fovea: Callable[..., Answer], world: Path) -> None:
+    picture = world / "data" / "test" / "red" / "0.png"
+    code, out, err = fovea("predict", world / "run", picture, "--json", "--top-k", 1)
+    (answer,) = json.loads(out)
+    assert code == 0
+    assert answer["path"] == str(picture)
+    assert answer["label"] in ("red", "green")
+    assert 0.5 <= answer["probability"] <= 1
+    assert len(answer["top"]) == 1
+    code, out, err = fovea("predict", world / "run", world / "data" / "test")
+    assert code == 0
+    assert len(out.splitlines()) == 8
+    assert err == ""
+
+
+def test_predict_goes_on_after_a_bad_file(fovea: Callable[..., Answer], world: Path, tmp_path: Path) -> None:
+    shutil.copy(world / "data" / "test" / "red" / "0.png", tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    code, out, err = fovea("predict", world / "run", tmp_path, "--json")
+    assert code == 2
+    assert [Path(answer["path"]).name for answer in json.loads(out)] == ["a.png"]
+    assert "b.png" in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("subject", ["lenet5", "run", "run/model.safetensors"])
+def test_summary(fovea: Callable[..., Answer], world: Path, subject: str) -> None:
+    name: object = subject if subject == "lenet5" else world / subject
+    code, out, _ = fovea("summary", name, "--json")
+    result = json.loads(out)
+    assert code == 0
+    wanted = {"name", "op", "output_shape", "parameters", "macs", "activation_bytes", "receptive_field", "jump"}
+    assert wanted <= set(result["layers"][0])
+    assert result["totals"]["parameters"] == sum(layer["parameters"] for layer in result["layers"])
+    code, out, _ = fovea("summary", name)
+    assert code == 0
+    assert "receptive field" in out
+
+
+def test_summary_at_another_size(fovea: Callable[..., Answer]) -> None:
+    code, out, _ = fovea("summary", "resnet18", "--input-shape", "64,64,3", "--classes", "7", "--json")
+    assert code == 0
+    assert json.loads(out)["layers"][-1]["output_shape"] == [7]
+
+
+def test_models(fovea: Callable[..., Answer]) -> None:
+    code, out, _ = fovea("models", "--json")
+    listed = {one["name"]: one for one in json.loads(out)}
+    assert code == 0
+    assert listed["lenet5"]["parameters"] == 61_706
+    assert "61,706" in fovea("models")[1]
+
+
+def test_doctor_measures_the_machine(fovea: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fovea.cli.doctor._SECONDS", 0.01)
+    code, out, _ = fovea("doctor", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["engine"] in found["engines"]
+    assert found["extras"]["demo"] is True  # the tests need scikit-learn
+    assert all(value > 0 for value in found["measured"].values())
+    assert "GFLOP/s" in fovea("doctor")[1]
+
+
+def test_doctor_shows_a_plan(fovea: Callable[..., Answer], world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fovea.cli.doctor._SECONDS", 0.01)
+    code, out, _ = fovea("doctor", world / "run", "--batch-size", 4, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["plan"]
+    assert found["images_per_second"] > 0
+    assert "conv" in fovea("doctor", world / "run")[1]
+
+
+def test_data_check(fovea: Callable[..., Answer], world: Path, tmp_path: Path) -> None:
+    code, out, _ = fovea("data", "check", world / "data", "--json")
+    assert code == 0
+    assert json.loads(out)["splits"] == {"train": 22, "val": 2, "test": 8}
+    shutil.copytree(world / "data", tmp_path / "data")
+    (tmp_path / "data" / "train" / "red" / "broken.png").write_bytes(b"no picture")
+    _, out, _ = fovea("data", "check", tmp_path / "data")
+    assert "broken.png" in out
+
+
+def test_data_get_lists_names(fovea: Callable[..., Answer]) -> None:
+    code, out, _ = fovea("data", "get")
+    assert code == 0
+    assert "digits" in out.split()
+
+
+def test_resume_a_finished_run_changes_nothing(fovea: Callable[..., Answer], world: Path) -> None:
+    before = (world / "run" / "model.safetensors").read_bytes()
+    code, _, err = fovea("train", "--resume", world / "run")
+    assert code == 0
+    assert "finished already" in err
+    assert (world / "run" / "model.safetensors").read_bytes() == before
+
+
+def test_resume_ends_with_the_same_weights(
+    fovea: Callable[..., Answer], world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted after the first epoch and resumed, from another working directory: as if nothing had happened."""
+    import fovea as package
+
+    train = package.train
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        def stop(line: dict[str, Any]) -> bool:
+            if line["event"] == "epoch":
+                raise KeyboardInterrupt
+            return False
+
+        return train(*arguments, callbacks=[stop], **options)
+
+    words = ["train", world / "data", "--epochs", 2, "--batch-size", 8, "--out", tmp_path / "run", "--seed", 1]
+    monkeypatch.setattr(package, "train", interrupted)
+    code, _, err = fovea(*words)
+    assert code == 130
+    assert f"fovea train --resume {tmp_path / 'run'}" in err
+    monkeypatch.setattr(package, "train", train)
+    monkeypatch.chdir(tmp_path)
+    code, _, _ = fovea("train", "--resume", tmp_path / "run")
+    assert code == 0
+    ours, theirs = Run(tmp_path / "run").model.parameters(), Run(world / "run").model.parameters()
+    assert all((ours[path] == theirs[path]).all() for path in theirs)
+
+
+def test_options_override_the_config_file(fovea: Callable[..., Answer], world: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text('{"epochs": 7, "batch_size": 8, "optimizer": "adamw"}', encoding="utf-8")
+    words = ("--config", tmp_path / "recipe.json", "--epochs", 1, "--model", "mlp", "--out", tmp_path / "run")
+    code, _, _ = fovea("train", world / "data", *words)
+    config = Run(tmp_path / "run").config
+    assert code == 0
+    assert config["train"]["epochs"] == 1
+    assert config["train"]["batch_size"] == 8
+    assert config["train"]["optimizer"]["kind"] == "adamw"
+    assert config["model"]["name"] == "mlp"
+
+
+def test_freeze_and_find_lr(fovea: Callable[..., Answer], world: Path, tmp_path: Path) -> None:
+    before = Run(world / "run").model.parameters()
+    words = ("--model", world / "run", "--freeze", "stage1", "--find-lr", "--epochs", 1, "--batch-size", 8)
+    code, _, err = fovea("train", world / "data", *words, "--out", tmp_path / "run")
+    run = Run(tmp_path / "run")
+    assert code == 0
+    assert "frozen" in err
+    assert run.config["record"]["find_lr"]["suggestion"] == run.config["train"]["lr"]
+    assert "learning-rate finder" in run.report_path.read_text(encoding="utf-8")
+    after = run.model.parameters()
+    assert all((after[path] == before[path]).all() for path in before if path.startswith("stage1"))
+    assert any((after[path] != before[path]).any() for path in before)
+
+
+def test_a_run_can_be_moved(fovea: Callable[..., Answer], world: Path, tmp_path: Path) -> None:
+    shutil.copytree(world / "run", tmp_path / "elsewhere")
+    code, out, _ = fovea("evaluate", tmp_path / "elsewhere", "--json")
+    assert code == 0
+    assert json.loads(out)["n"] == 8
+
+
+KINDS: dict[str, tuple[Callable[[Path], Path], tuple[str, ...], str]] = {
+    "signals": (
+        tiny_data.signals,
+        ("--label-pattern", "{label}_{take}.wav", "--test-where", "take<2", "--length", "512"),
+        "wav",
+    ),
+    "volumes": (tiny_data.volumes, (), "npy"),
+    "clips": (tiny_data.clips, (), "gif"),
+    "values": (tiny_data.values, (), "png"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_kinds_of_data(fovea: Callable[..., Answer], tmp_path: Path, kind: str) -> None:
+    make, words, suffix = KINDS[kind]
+    data = make(tmp_path / "data")
+    code, out, _ = fovea("train", data, *words, "--epochs", 1, "--batch-size", 8, "--out", tmp_path / "run")
+    assert code == 0
+    assert "validation: " in out
+    code, out, _ = fovea("evaluate", tmp_path / "run", "--json")
+    assert code == 0
+    assert ("rmse" if kind == "values" else "accuracy") in json.loads(out)
+    one = next(iter(sorted((tmp_path / "data").rglob(f"*.{suffix}"))))
+    code, out, _ = fovea("predict", tmp_path / "run", one, "--json")
+    assert code == 0
+    assert ("value" if kind == "values" else "label") in json.loads(out)[0]
