@@ -46,7 +46,9 @@ class ConvRunner {
     ConvRunner(const ConvShape& shape, ConvPass pass, int batch, bool naive)
         : plan_(naive ? kernels().conv.plan_naive(pass, shape, batch) : kernels().conv.plan(pass, shape, batch)),
           packed_(plan_.packed_floats),
-          scratch_(plan_.scratch_floats) {}
+          scratch_(plan_.scratch_floats + guard) {
+        for (size_t i = 0; i < guard; i++) scratch_.data()[plan_.scratch_floats + i] = 7;
+    }
 
     void pack(const Array& weight) {
         require(static_cast<long>(weight.size()) == plan_.shape.weight_floats(), "weight");
@@ -82,9 +84,17 @@ class ConvRunner {
                                            grad_bias.is_valid() ? grad_bias.data() : nullptr, scratch_.data());
     }
 
+    // Whether the kernels kept to the scratch that their plan asked for.
+    bool scratch_intact() const {
+        bool intact = true;
+        for (size_t i = 0; i < guard; i++) intact = intact && scratch_.data()[plan_.scratch_floats + i] == 7;
+        return intact;
+    }
+
     int algorithm() const { return static_cast<int>(plan_.algorithm); }
 
   private:
+    static constexpr size_t guard = 1 << 14;
     ConvPlan plan_;
     Buffer packed_, scratch_;
     const float* weight_ = nullptr;
@@ -116,6 +126,7 @@ void bind_conv(nb::module_& m) {
         .def("backward_weight", &ConvRunner::backward_weight, nb::arg("n"), nb::arg("input").noconvert(),
              nb::arg("grad_output").noconvert(), nb::arg("grad_weight").noconvert(),
              nb::arg("grad_bias").noconvert().none() = nb::none(), ReleaseLock())
+        .def_prop_ro("scratch_intact", &ConvRunner::scratch_intact)
         .def_prop_ro("algorithm", &ConvRunner::algorithm);
 }
 

@@ -30,20 +30,26 @@ ConvPlan plan(ConvPass pass, const ConvShape& shape, int batch) {
     const bool depthwise = shape.groups > 1 && shape.groups == shape.cin && shape.groups == shape.cout;
     if (pass == ConvPass::backward_weight) {
         const size_t bias_scratch = p.scratch_floats;
-        if (depthwise) plan_conv_depthwise(p);
-        else plan_conv_weight(p);
+        if (depthwise)
+            plan_conv_depthwise(p);
+        else
+            plan_conv_weight(p);
         p.scratch_floats = max_of(p.scratch_floats, bias_scratch);
     } else if (depthwise) {
         plan_conv_depthwise(p);
-    } else if (merging_applies(pass, shape)) plan_conv_merged(p);
-    else plan_conv_taps(p);
+    } else if (merging_applies(pass, shape))
+        plan_conv_merged(p);
+    else
+        plan_conv_taps(p);
     return p;
 }
 
 void pack(const ConvPlan& plan, const float* weight, float* packed) {
     if (plan.packed_floats == 0) return;
-    if (plan.algorithm == ConvAlgorithm::merged) pack_conv_merged(plan, weight, packed);
-    else pack_conv_taps(plan, weight, packed);
+    if (plan.algorithm == ConvAlgorithm::merged)
+        pack_conv_merged(plan, weight, packed);
+    else
+        pack_conv_taps(plan, weight, packed);
 }
 
 void run(const ConvPlan& plan, int n, const float* from, const float* weight, float* to, float*,
@@ -63,8 +69,16 @@ void run(const ConvPlan& plan, int n, const float* from, const float* weight, fl
 
 void run_backward_weight(const ConvPlan& plan, int n, const float* input, const float* grad_output, float* grad_weight,
                          float* grad_bias, float* scratch) {
-    if (plan.algorithm == ConvAlgorithm::naive) conv_naive_backward_weight(plan, n, input, grad_output, grad_weight);
-    else run_conv_weight(plan, n, input, grad_output, grad_weight, scratch);
+    switch (plan.algorithm) {
+        case ConvAlgorithm::naive:
+            conv_naive_backward_weight(plan, n, input, grad_output, grad_weight);
+            break;
+        case ConvAlgorithm::depthwise:
+            run_depthwise_weight(plan, n, input, grad_output, grad_weight, scratch);
+            break;
+        default:
+            run_conv_weight(plan, n, input, grad_output, grad_weight, scratch);
+    }
     if (grad_bias) column_sum(grad_output, n * plan.shape.out_pixels(), plan.shape.cout, grad_bias, scratch);
 }
 

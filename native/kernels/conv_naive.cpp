@@ -89,8 +89,10 @@ void conv_naive(const ConvPlan& plan, int n, const float* from, const float* wei
             const long flat = row * size[2] + column;
             const Position at = unflatten(flat % pixels, size);
             const float* image = from + flat / pixels * from_image;
-            if (forward) forward_pixel(s, at, image, weight, to + flat * channels, epilogue);
-            else backward_data_pixel(s, at, image, weight, to + flat * channels, epilogue);
+            if (forward)
+                forward_pixel(s, at, image, weight, to + flat * channels, epilogue);
+            else
+                backward_data_pixel(s, at, image, weight, to + flat * channels, epilogue);
         }
     });
 }

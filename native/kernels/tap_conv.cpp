@@ -102,8 +102,10 @@ void make_phase(ConvPass pass, const ConvShape& shape, int n, int phase, TapConv
     c.groups = shape.groups;
     c.merged = 1;
     c.tap_count = 0;
-    if (pass == ConvPass::forward) make_forward(shape, c);
-    else make_backward_data(shape, phase, c);
+    if (pass == ConvPass::forward)
+        make_forward(shape, c);
+    else
+        make_backward_data(shape, phase, c);
     c.checked = needs_check(c);
     flatten_if_pointwise(c);
 }

@@ -105,7 +105,8 @@ void pack_panels(const ConvShape& shape, bool transposed, const TapConv& c, cons
         pack_step(shape, transposed, c, l, step, group, block, weight,
                   packed + group * l.group_floats() + block * l.block_floats + step.offset);
     };
-    if (c.groups * l.group_floats() > 16384) parallel(items, body);
+    if (c.groups * l.group_floats() > 16384)
+        parallel(items, body);
     else
         for (long item = 0; item < items; item++) body(item);
 }

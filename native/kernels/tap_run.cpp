@@ -69,8 +69,10 @@ void run_range(const TapJob& job, const Range& r, const float* from, float* to) 
                           own + (block - r.block_begin) * stride);
             panels = own;
         }
-        if (job.images) walk_tiles<ImageWalk>(job, r, step, panels, stride, i == 0, i + 1 == steps, from, to);
-        else walk_tiles<PixelWalk>(job, r, step, panels, stride, i == 0, i + 1 == steps, from, to);
+        if (job.images)
+            walk_tiles<ImageWalk>(job, r, step, panels, stride, i == 0, i + 1 == steps, from, to);
+        else
+            walk_tiles<PixelWalk>(job, r, step, panels, stride, i == 0, i + 1 == steps, from, to);
     }
 }
 

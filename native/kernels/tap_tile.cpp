@@ -40,8 +40,10 @@ __attribute__((noinline)) void tile(const TileArgs& t) {
         FOVEA_UNROLL
         for (int i = 0; i < P; i++) FOVEA_UNROLL
         for (int j = 0; j < V; j++) {
-            if (full) acc[i][j] += load(t.out[i] + column + j * VL);
-            else if (i < t.pixels) acc[i][j] += load(t.out[i] + column + j * VL, mask[j]);
+            if (full)
+                acc[i][j] += load(t.out[i] + column + j * VL);
+            else if (i < t.pixels)
+                acc[i][j] += load(t.out[i] + column + j * VL, mask[j]);
         }
     }
     if (t.clamp) {

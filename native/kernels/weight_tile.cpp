@@ -48,8 +48,10 @@ __attribute__((noinline)) void weight_tile(const WeightTileArgs& a) {
     for (int i = 0; i < R; i++) FOVEA_UNROLL
     for (int j = 0; j < V; j++) {
         float* out = a.out + t * a.out_tap + i * a.out_row + j * VL;
-        if (Ragged) store(out, acc[t][i][j], mask[j]);
-        else store(out, acc[t][i][j]);
+        if (Ragged)
+            store(out, acc[t][i][j], mask[j]);
+        else
+            store(out, acc[t][i][j]);
     }
 }
 

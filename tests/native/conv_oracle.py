@@ -124,7 +124,10 @@ def run_all(case: Case, naive: bool = False, n: int | None = None) -> dict[str, 
     data_runner = core.ConvRunner(shape, core.ConvPass.backward_data, case.n, naive)
     data_runner.pack(weight)
     data_runner.run(n, grad_output, dx)
-    core.ConvRunner(shape, core.ConvPass.backward_weight, case.n, naive).backward_weight(n, x, grad_output, dw, db)
+    weight_runner = core.ConvRunner(shape, core.ConvPass.backward_weight, case.n, naive)
+    weight_runner.backward_weight(n, x, grad_output, dw, db)
+    for runner in (forward_runner, data_runner, weight_runner):
+        assert runner.scratch_intact, f"{runner.algorithm} wrote beyond its scratch"
     return {"y": y, "dx": dx, "dw": dw, "db": db}
 
 
