@@ -99,9 +99,9 @@ def wav_files(root: Path, labels: int = 2, takes: int = 6, speakers: tuple[str, 
     """Flat ``LABEL_SPEAKER_TAKE.wav``."""
     root.mkdir(parents=True, exist_ok=True)
     for label in range(labels):
-        for speaker in speakers:
+        for number, speaker in enumerate(speakers):
             for take in range(takes):
-                values = tone(label, take, 200 + 10 * take)
+                values = tone(label, take + 100 * number, 200 + 10 * take)
                 (root / f"{label}_{speaker}_{take}.wav").write_bytes(wav(values))
     return root
 

@@ -149,7 +149,7 @@ def test_too_many_bad_files_refuse(tmp_path: Path) -> None:
     assert len(dataset(tmp_path, val_fraction=0, max_bad=0.2).train) == 18
     for path in tmp_path.rglob("*.png"):
         path.write_bytes(b"broken")
-    with pytest.raises(DataError, match="none of 20 images can be read: cat/000.png"):
+    with pytest.raises(DataError, match=r"none of 20 images can be read: cat/000.png"):
         dataset(tmp_path)
 
 
@@ -179,7 +179,7 @@ def test_grey_files_stay_grey_unless_one_has_colour(tmp_path: Path) -> None:
 def test_memory_is_bounded(tmp_path: Path) -> None:
     builders.class_folders(tmp_path, {"cat": 10, "dog": 10}, size=(32, 32))
     data = dataset(tmp_path, max_memory=20_000, val_fraction=0)
-    with pytest.raises(DataError, match="20 images of 32x32x3 take 0.0 GB decoded"):
+    with pytest.raises(DataError, match=r"20 images of 32x32x3 take 0.0 GB decoded"):
         _ = data.train.inputs
     packed = builders.packed(tmp_path, tmp_path.parent / f"{tmp_path.name}.tar.gz")
     with pytest.raises(DataError, match="when unpacked in memory; unpack it to a folder first"):

@@ -118,7 +118,11 @@ def test_members_that_climb_out_of_an_archive_are_not_samples(tmp_path: Path) ->
 
 def test_csv_of_labels(tmp_path: Path) -> None:
     builders.class_folders(tmp_path / "images", {"cat": 3, "dog": 3})
-    rows = [f"images/{label}/{index:03d}.png,{label},{'test' if index == 2 else 'train'}" for label in ("cat", "dog") for index in range(3)]
+    rows = [
+        f"images/{label}/{index:03d}.png,{label},{'test' if index == 2 else 'train'}"
+        for label in ("cat", "dog")
+        for index in range(3)
+    ]
     table = tmp_path / "labels.csv"
     table.write_text("path,label,split\n" + "\n".join(rows) + "\n")
     for path in (tmp_path, table):
@@ -129,7 +133,9 @@ def test_csv_of_labels(tmp_path: Path) -> None:
 
 def test_csv_of_values_is_regression(tmp_path: Path) -> None:
     builders.class_folders(tmp_path, {"cat": 5})
-    (tmp_path / "ages.csv").write_text("file,value\n" + "".join(f"cat/{index:03d}.png,{index / 2}\n" for index in range(5)))
+    (tmp_path / "ages.csv").write_text(
+        "file,value\n" + "".join(f"cat/{index:03d}.png,{index / 2}\n" for index in range(5))
+    )
     data = dataset(tmp_path / "ages.csv", val_fraction=0.2)
     assert (data.task, data.classes, data.num_classes) == ("regression", (), 1)
     assert data.train.targets.shape == (4, 1)
@@ -208,7 +214,9 @@ def test_cifar_binary_and_pickles_hold_the_same(tmp_path: Path) -> None:
 def test_npz_arrays(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (12, 7, 9, 3), dtype=np.uint8), np.arange(12) % 3
-    np.savez_compressed(tmp_path / "d.npz", x_train=x, y_train=y, x_test=x[:4], y_test=y[:4], class_names=["a", "b", "c"])
+    np.savez_compressed(
+        tmp_path / "d.npz", x_train=x, y_train=y, x_test=x[:4], y_test=y[:4], class_names=["a", "b", "c"]
+    )
     for path in (tmp_path, tmp_path / "d.npz"):
         data = dataset(path, val_fraction=0)
         assert data.classes == ("a", "b", "c")
@@ -369,7 +377,7 @@ def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert dataset("Fashion_MNIST").fingerprint == data.fingerprint
     builders.wav_files(tmp_path / "fsdd")
     assert dataset("fsdd").test is not None, "the name brings its pattern and its test rule"
-    with pytest.raises(DataError, match="did you mean .*fashion-mnist"):
+    with pytest.raises(DataError, match=r"did you mean .*fashion-mnist"):
         dataset("fashon-mnist")
     monkeypatch.delenv("FOVEA_DATA")
     with pytest.raises(DataError, match="FOVEA_DATA is not set"):

@@ -20,7 +20,14 @@ RNG = np.random.default_rng(5)
     [
         ((40, 60), (20, 20), "shorter-side", None, (20, 30), (0, -5)),
         ((60, 40), (20, 20), "shorter-side", None, (30, 20), (-5, 0)),
-        ((480, 640), (224, 224), "shorter-side", 256, (256, 341), (-16, -58)),  # torchvision: Resize(256), CenterCrop(224)
+        (
+            (480, 640),
+            (224, 224),
+            "shorter-side",
+            256,
+            (256, 341),
+            (-16, -58),
+        ),  # torchvision: Resize(256), CenterCrop(224)
         ((40, 60), (20, 20), "stretch", None, (20, 20), (0, 0)),
         ((40, 60), (30, 30), "letterbox", None, (20, 30), (5, 0)),
         ((10, 30), (20, 20), "none", None, (10, 30), (5, -5)),

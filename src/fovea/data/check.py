@@ -103,6 +103,7 @@ def check(data: Dataset | str | os.PathLike[str], **options: Any) -> DataReport:
         data = open_dataset(data, **options)
     data = data.tolerant()
     splits = list(data.splits.values())
+    sizes_of_splits = {split.name: len(split) for split in splits}  # decodes, which finds the unreadable files
     problems = [*_corrupt(splits), *_label_problems(data), *_duplicates(data, splits)]
     sizes, size_problems = _sizes(data, splits)
     problems += size_problems
@@ -113,7 +114,7 @@ def check(data: Dataset | str | os.PathLike[str], **options: Any) -> DataReport:
     if data.task == "classification":
         counts = {split.name: dict(zip(data.classes, split.class_counts().tolist(), strict=True)) for split in splits}
     return DataReport(
-        data.name, data.kind, data.task, data.input_shape, {split.name: len(split) for split in splits}, counts, sizes,
+        data.name, data.kind, data.task, data.input_shape, sizes_of_splits, counts, sizes,
         tuple(problems),
     )  # fmt: skip
 

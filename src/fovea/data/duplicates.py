@@ -71,9 +71,11 @@ def near_pairs(images: Array) -> Pairs:
     busy = np.flatnonzero(coarse.reshape(len(images), -1).std(axis=1) > 2.0)  # nearly blank images all look the same
     pairs = busy[_close_hashes(difference_hash(images)[busy])]
     pairs = pairs[_agree(coarse, pairs, 0.97)]
+    if not len(pairs):
+        return pairs
     involved, places = np.unique(pairs, return_inverse=True)
     fine = min(32, *images.shape[1:3])
-    agree = _agree(thumbnails(images[involved], fine, fine), places.reshape(-1, 2), 0.98)
+    agree = _agree(thumbnails(images[involved], fine, fine), places.reshape(pairs.shape), 0.98)
     return pairs[agree]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -43,6 +44,7 @@ def npy_header(data: bytes, name: str) -> tuple[tuple[int, ...], np.dtype[Any], 
         KeyError,
         EOFError,
         struct.error,
+        tokenize.TokenError,
         OverflowError,
         RecursionError,
         MemoryError,

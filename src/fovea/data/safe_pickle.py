@@ -17,7 +17,8 @@ from fovea.errors import DataError
 __all__ = ["read_pickle"]
 
 _RECONSTRUCT = {"numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct"}
-_ALLOWED = _RECONSTRUCT | {"numpy ndarray", "numpy dtype", "_codecs encode"}
+_FROM_BUFFER = {"numpy.core.numeric _frombuffer", "numpy._core.numeric _frombuffer"}  # protocol 5
+_ALLOWED = _RECONSTRUCT | _FROM_BUFFER | {"numpy ndarray", "numpy dtype", "_codecs encode"}
 _DTYPES = {"u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8", "b1"}
 _LITERALS = {
     "NONE": None,
@@ -30,7 +31,7 @@ _LITERALS = {
 _VALUES = {
     "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING", "BINSTRING",
     "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE",
-    "BINUNICODE8",
+    "BINUNICODE8", "BYTEARRAY8",
 }  # fmt: skip
 _SILENT = {"PROTO", "FRAME", "STOP"}
 
@@ -109,13 +110,7 @@ def _combine(code: str, argument: Any, stack: list[Any], name: str) -> None:
         stack[-count:] = [tuple(stack[-count:])]
     elif code in ("TUPLE", "LIST", "DICT"):
         items = _pop_mark(stack)
-        stack.append(
-            tuple(items)
-            if code == "TUPLE"
-            else items
-            if code == "LIST"
-            else dict(zip(items[::2], items[1::2], strict=True))
-        )
+        stack.append(items if code == "LIST" else _pairs(items) if code == "DICT" else tuple(items))
     elif code == "APPEND":
         value = stack.pop()
         _list(stack[-1]).append(value)
@@ -127,7 +122,7 @@ def _combine(code: str, argument: Any, stack: list[Any], name: str) -> None:
         _dict(stack[-1])[key] = value
     elif code == "SETITEMS":
         items = _pop_mark(stack)
-        _dict(stack[-1]).update(zip(items[::2], items[1::2], strict=True))
+        _dict(stack[-1]).update(_pairs(items))
     elif code in ("GLOBAL", "STACK_GLOBAL"):
         text = f"{stack.pop(-2)} {stack.pop()}" if code == "STACK_GLOBAL" else str(argument)
         if text not in _ALLOWED:
@@ -158,6 +153,10 @@ def _pop_mark(stack: list[Any]) -> list[Any]:
     raise ValueError("a mark is missing")
 
 
+def _pairs(items: list[Any]) -> dict[Any, Any]:
+    return dict(zip(items[::2], items[1::2], strict=True))
+
+
 def _list(value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise TypeError("append to something that is not a list")
@@ -175,6 +174,11 @@ def _reduce(function: Any, arguments: Any) -> Any:
         raise TypeError("a call of something that is not a name")
     if function.text in _RECONSTRUCT:
         return _Array()
+    if function.text in _FROM_BUFFER:
+        raw, dtype, shape, order = arguments
+        array = _Array()
+        _build(array, (1, shape, dtype, order == "F", raw))
+        return array
     if function.text == "numpy dtype":
         if arguments[0] not in _DTYPES:
             raise ValueError(f"arrays of dtype {arguments[0]!r} are not read")
@@ -193,7 +197,7 @@ def _build(target: Any, state: Any) -> None:
         target.order = state[1] if state[1] in ("<", ">", "|") else "|"
     elif isinstance(target, _Array):
         _, shape, dtype, fortran, raw = state
-        raw = raw.encode("latin-1") if isinstance(raw, str) else raw
+        raw = raw.encode("latin-1") if isinstance(raw, str) else bytes(raw) if isinstance(raw, bytearray) else raw
         if not isinstance(dtype, _Dtype) or not isinstance(raw, bytes) or not isinstance(shape, tuple):
             raise TypeError("an array without plain numbers")
         if not all(isinstance(side, int) and side >= 0 for side in shape):

@@ -115,7 +115,7 @@ class Augment:
             if name not in STEPS:
                 raise ConfigError("augment", f"{name!r} is not one of standard, none, {', '.join(STEPS)}")
             if kind not in STEPS[name].kinds:
-                raise ConfigError("augment", f"{name!r} is for {' and '.join(STEPS[name].kinds)}s; these are {kind}s")
+                raise ConfigError("augment", f"{name!r} is for {'s and '.join(STEPS[name].kinds)}s; these are {kind}s")
             steps.append(STEPS[name]())
         return cls(tuple(steps))
 

@@ -41,8 +41,8 @@ class ColorJitter(Step):
         bright, contrast, saturation = (factors[:, index].reshape(-1, 1, 1, 1) for index in range(3))
         grey = luma(inputs)[..., None] if inputs.shape[3] == 3 else inputs
         # the mean is an integer sum: exact, however the batch is cut
-        total = grey.reshape(len(inputs), -1).sum(axis=1, dtype=np.int64)
-        mean = (total / max(1, grey[0].size if len(grey) else 1)).astype(np.float32).reshape(-1, 1, 1, 1) * bright
+        total = grey.sum(axis=(1, 2, 3), dtype=np.int64)
+        mean = (total / (inputs.shape[1] * inputs.shape[2])).astype(np.float32).reshape(-1, 1, 1, 1) * bright
         values = (inputs.astype(np.float32) * bright - mean) * contrast + mean
         if inputs.shape[3] == 3:
             shade = (grey.astype(np.float32) * bright - mean) * contrast + mean
