@@ -59,8 +59,8 @@ def test_same_is_ceil_of_size_over_stride(
 def test_every_small_window_against_counting() -> None:
     """A window fits when its last tap lies inside the padded input.
 
-    With ceil_mode one more may stick out, but it must begin in the input or its leading padding. (Pools, which alone have
-    ceil_mode, refuse padding as large as their window.)
+    With ceil_mode one more may stick out, but it must begin in the input or its leading padding. (Only pools have
+    ceil_mode, and they refuse padding as large as their window.)
     """
     for size in range(1, 9):
         for kernel, stride, dilation in [(k, s, d) for k in (1, 2, 3) for s in (1, 2, 3) for d in (1, 2)]:

@@ -88,6 +88,9 @@ def _attach_graph(graph: Graph, loss: Graph) -> Objective:
             f"expected a loss graph with {count} or more inputs and scalar outputs, got {loss!r}; end it with "
             "a loss op",
         )
+    if loss.parameters():
+        learned = ", ".join(list(loss.parameters())[:3])
+        raise GraphError("loss", f"expected a loss graph without parameters, got {learned}; learn them in the network")
     renamed: dict[str, Ref] = {}
     entries: list[tuple[str, Op, tuple[Ref, ...]]] = [
         (node.name, node.op, node.inputs) for node in graph.nodes.values()

@@ -15,6 +15,7 @@ from fovea.engines.reference.pair import Array, Needs
 from fovea.errors import EngineError, ShapeError
 from fovea.graph.graph import Node, Ref
 from fovea.graph.store import ParameterStore
+from fovea.ops.base import ParamSpec
 
 __all__ = ["ReferencePlan"]
 
@@ -40,7 +41,8 @@ class ReferencePlan(Plan):
         self._objective = [node for node in nodes if node.name in objective - network]
         self._backward_nodes = {name: needs for name in network | objective if (needs := self._needs(name)).any}
         self._last_readers = self._find_last_readers()
-        self._values: dict[Ref, Array] = {}
+        self.values: dict[Ref, Array] = {}
+        """Activations that somebody will still read."""
         self._n = 0
         self._step = 0
 
@@ -70,14 +72,14 @@ class ReferencePlan(Plan):
         arrays = self.check_inputs(self.spec.inputs, inputs)
         self.saved, self.kept = {}, {}
         self._n, self._step = arrays[0].shape[0], step
-        self._values = {Ref(name): array for name, array in zip(self.spec.inputs, arrays, strict=True)}
+        self.values = {Ref(name): array for name, array in zip(self.spec.inputs, arrays, strict=True)}
         for node in self._network:
             self._run(node)
             if node.name in self.spec.keep:
-                self.kept[node.name] = self._values[Ref(node.name)].copy()
+                self.kept[node.name] = self.values[Ref(node.name)].copy()
             for ref in self._last_readers.get(node.name, ()):
-                self._values.pop(ref, None)
-        outputs = tuple(self._values[ref].copy() for ref in self.spec.outputs)
+                self.values.pop(ref, None)
+        outputs = tuple(self.values[ref].copy() for ref in self.spec.outputs)
         if out is not None:
             return self._into(out, outputs)
         return outputs[0] if len(outputs) == 1 else outputs
@@ -98,9 +100,9 @@ class ReferencePlan(Plan):
         training = self.spec.trains(node)
         outputs, saved, new_buffers = PAIRS[node.op.kind].forward(
             node.op,
-            tuple(self._values[ref] for ref in node.inputs),
+            tuple(self.values[ref] for ref in node.inputs),
             {_local(path): self._parameter(path) for path in node.parameters},
-            {_local(path): self._cast(self.store.buffers[path]) for path in node.buffers},
+            {_local(path): self._buffer(path, spec) for path, spec in node.buffers.items()},
             training=training,
             key=random.key(self.store.seed, f"dropout:{node.name}", self._step)
             if training and node.op.has_randomness
@@ -109,7 +111,7 @@ class ReferencePlan(Plan):
         if not node.inputs:  # a constant is the same for every sample
             outputs = tuple(np.broadcast_to(value, (self._n, *value.shape[1:])) for value in outputs)
         for index, value in enumerate(outputs):
-            self._values[Ref(node.name, index)] = value
+            self.values[Ref(node.name, index)] = value
         if node.name in self._backward_nodes:
             self.saved[node.name] = saved
         for name, value in new_buffers.items():
@@ -119,6 +121,10 @@ class ReferencePlan(Plan):
 
     def _parameter(self, path: str) -> Array:
         return self.overrides[path] if path in self.overrides else self._cast(self.store.parameters[path])
+
+    def _buffer(self, path: str, spec: ParamSpec) -> Array:
+        """A constant of a loss graph is no part of the model's store: it has the value that it was declared with."""
+        return self._cast(self.store.buffers[path] if path in self.store.buffers else np.full(spec.shape, spec.value))
 
     def _cast(self, array: Array) -> Array:
         return array.astype(self.dtype, copy=False)
@@ -139,10 +145,10 @@ class ReferencePlan(Plan):
                 self.spec.targets[0],
                 f"expected targets for the {self._n} samples of the last forward, got {len(arrays[0])}; give as many",
             )
-        self._values |= {Ref(name): array for name, array in zip(self.spec.targets, arrays, strict=True)}
+        self.values |= {Ref(name): array for name, array in zip(self.spec.targets, arrays, strict=True)}
         for node in self._objective:
             self._run(node)
-        return tuple(float(np.mean(self._values[ref])) for ref in self.spec.losses)
+        return tuple(float(np.mean(self.values[ref])) for ref in self.spec.losses)
 
     def _loss_weights(self, weights: Sequence[float] | None) -> tuple[float, ...]:
         if not self.spec.losses:
@@ -176,7 +182,7 @@ class ReferencePlan(Plan):
         for ref, gradient in zip(self.spec.outputs, given, strict=True):
             if gradient is None:
                 continue
-            shape = self._values[ref].shape
+            shape = self.values[ref].shape
             if np.shape(gradient) != shape:
                 raise ShapeError(
                     ref.node, f"expected grad_output {shape}, got {np.shape(gradient)}; it has the output's shape"
@@ -191,7 +197,7 @@ class ReferencePlan(Plan):
         losses = self.loss(targets, weights)
         gradients: dict[Ref, Array] = {}
         for ref, weight in zip(self.spec.losses, self._loss_weights(weights), strict=True):
-            value = self._values[ref]  # a scalar; a loss graph may also give one number per sample, whose mean counts
+            value = self.values[ref]  # a scalar; a loss graph may also give one number per sample, whose mean counts
             _add(gradients, ref, np.full(value.shape, weight * scale / value.size, self.dtype))
         self._walk_back(gradients)
         return losses
@@ -260,7 +266,7 @@ class ReferencePlan(Plan):
         outputs = self.forward(*self.as_list(inputs), step=step)
         losses = self.loss_backward(targets, loss_weights)
         norm = self.update(lr)
-        self.saved, self._values, self._n = {}, {}, 0
+        self.saved, self.values, self._n = {}, {}, 0
         total = sum(weight * loss for weight, loss in zip(self._loss_weights(loss_weights), losses, strict=True))
         return Step(total, losses, outputs, norm)
 
