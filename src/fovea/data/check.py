@@ -58,6 +58,7 @@ class DataReport:
 
     @property
     def ok(self) -> bool:
+        """Whether nothing was found that makes results wrong."""
         return not any(problem.severity == "error" for problem in self.problems)
 
     def to_dict(self) -> dict[str, Any]:

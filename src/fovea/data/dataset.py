@@ -174,6 +174,10 @@ class Split:
         split._loaded = Loaded(self.inputs[chosen], np.arange(len(chosen), dtype=np.int64), {})
         return split
 
+    def adopt(self, other: Split) -> None:
+        """Take over what ``other``, a split of the same samples, has decoded."""
+        self._loaded = other._loaded
+
     @property
     def _good_rows(self) -> Rows:
         return self._rows[self._load().good]
@@ -250,14 +254,17 @@ class Dataset:
 
     @property
     def train(self) -> Split:
+        """What a model learns from. Raises DataError when there is none."""
         return self.split("train")
 
     @property
     def val(self) -> Split | None:
+        """What choices are made on: checkpoints, early stopping, temperature."""
         return self.splits.get("val")
 
     @property
     def test(self) -> Split | None:
+        """What the result is measured on, once."""
         return self.splits.get("test")
 
     @property
@@ -304,10 +311,7 @@ class Dataset:
             raise DataError(self.name, f"holds {self.kind}s, the preprocessing is for {preprocessing.kind}s")
         if preprocessing.size is None:
             preprocessing = replace(preprocessing, size=self._spatial.size, resize_to=None)
-        other = Dataset(
-            self.name, self.source, self.task, self.classes, self._parts, self._rows, preprocessing, self._limits,
-            self.validation, self.notes, fixed=preprocessing,
-        )  # fmt: skip
+        other = self._changed(spatial=preprocessing, fixed=preprocessing)
         if other._spatial == self._spatial:
             other.splits = self.splits  # decoded once
         return other
@@ -325,17 +329,30 @@ class Dataset:
             raise DataError(self.name, f"has classes {', '.join(map(repr, unknown[:5]))} that are not among {known}")
         renumber = np.array([list(classes).index(name) for name in self.classes], np.int64)
         parts = {name: replace(part, targets=renumber[part.targets]) for name, part in self._parts.items()}
-        return Dataset(
-            self.name, self.source, self.task, tuple(classes), parts, self._rows, self._fixed or self._spatial,
-            self._limits, self.validation, self.notes, fixed=self._fixed,
-        )  # fmt: skip
+        other = self._changed(classes=tuple(classes), parts=parts)
+        for name, split in other.splits.items():
+            split.adopt(self.splits[name])
+        return other
 
     def tolerant(self) -> Dataset:
         """The same samples, with any share of unreadable ones: for looking at what is wrong."""
-        return Dataset(
-            self.name, self.source, self.task, self.classes, self._parts, self._rows, self._fixed or self._spatial,
-            replace(self._limits, max_bad=1.0), self.validation, self.notes, fixed=self._fixed,
-        )  # fmt: skip
+        return self._changed(limits=replace(self._limits, max_bad=1.0))
+
+    def _changed(self, **changes: Any) -> Dataset:
+        same = {
+            "name": self.name,
+            "source": self.source,
+            "task": self.task,
+            "classes": self.classes,
+            "parts": self._parts,
+            "rows": self._rows,
+            "spatial": self._spatial,
+            "limits": self._limits,
+            "validation": self.validation,
+            "notes": self.notes,
+            "fixed": self._fixed,
+        }
+        return Dataset(**{**same, **changes})
 
     def summary(self) -> dict[str, Any]:
         """What a run records: names, sizes, how validation was made. Decodes nothing."""

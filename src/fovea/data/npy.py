@@ -96,6 +96,7 @@ class NpzFile:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Names of the arrays."""
         return tuple(self._members)
 
     def header(self, key: str) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -183,6 +183,7 @@ class ArraySource(Source):
 
     @property
     def values(self) -> Array:
+        """The whole array, read on first use."""
         if self._values is None:
             self._values = self._read()
             if self._values.shape != self._shape:
@@ -195,6 +196,7 @@ class ArraySource(Source):
 
     @property
     def channels(self) -> int:
+        """Channels of a sample."""
         return self._shape[-1]
 
     def raw(self, row: int, channels: int) -> Array:

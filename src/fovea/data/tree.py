@@ -24,6 +24,7 @@ _JUNK = {"__MACOSX", "Thumbs.db", "desktop.ini"}
 
 
 def is_archive(name: str) -> bool:
+    """Whether a file name ends like an archive that can be read."""
     return name.lower().endswith(ARCHIVES)
 
 
@@ -49,6 +50,7 @@ class Tree:
 
     @property
     def paths(self) -> tuple[str, ...]:
+        """Every path, sorted."""
         return tuple(self.sizes)
 
     def __iter__(self) -> Iterator[str]:

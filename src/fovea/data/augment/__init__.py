@@ -79,6 +79,7 @@ class Augment:
 
     @property
     def names(self) -> str:
+        """The steps' names, joined by commas."""
         return ",".join(step.name for step in self.steps) or "none"
 
     @classmethod

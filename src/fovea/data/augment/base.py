@@ -29,6 +29,7 @@ class Step:
 
 
 def option_error(step: str, message: str) -> ConfigError:
+    """The error of a wrong option of a step."""
     return ConfigError(f"augment {step}", message)
 
 

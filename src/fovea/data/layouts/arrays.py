@@ -28,6 +28,7 @@ _AXES = {"image": 2, "signal": 1, "volume": 3, "clip": 3}
 
 
 def find(tree: Tree, options: Options) -> Found | None:
+    """The splits of ``.npz`` files, or None."""
     paths = [path for path in tree if path.lower().endswith(".npz") and "/" not in path]
     found: dict[str, tuple[NpzFile, str, str]] = {}
     for path in paths:

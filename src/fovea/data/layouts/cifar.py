@@ -25,6 +25,7 @@ Images = npt.NDArray[np.uint8]
 
 
 def find(tree: Tree, options: Options) -> Found | None:
+    """The batches of CIFAR-10 or CIFAR-100, or None."""
     names = {path.rsplit("/", 1)[-1]: path for path in tree}
     batches = sorted(name for name in names if name.startswith("data_batch_"))
     if batches:

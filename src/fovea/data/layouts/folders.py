@@ -23,6 +23,7 @@ _PROBES = 16
 
 
 def find(tree: Tree, options: Options) -> Found | None:
+    """Sub-folders of classes, or None when there is no file of a known type."""
     files, ignored = wanted_files(tree, options)
     if not files:
         return None

@@ -31,6 +31,7 @@ _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: "
 
 
 def find(tree: Tree, options: Options) -> Found | None:
+    """Pairs of images and labels, or None."""
     files: dict[tuple[str, str], str] = {}
     for path in tree:
         match = _NAME.fullmatch(path.rsplit("/", 1)[-1])

@@ -13,6 +13,7 @@ __all__ = ["find"]
 
 
 def find(tree: Tree, options: Options) -> Found | None:
+    """Files whose names fit the pattern, or None when none was given."""
     if options.label_pattern is None:
         if options.test_where or options.val_where:
             raise DataError("split rule", "test_where and val_where compare fields of label_pattern; give one")

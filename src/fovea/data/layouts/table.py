@@ -28,6 +28,7 @@ Row = tuple[str, str, str, int]  # path, label, split, line
 
 
 def find(tree: Tree, options: Options) -> Found | None:
+    """The rows of the tables at the top, or None."""
     tables = [path for path in tree if path.lower().endswith(".csv") and "/" not in path]
     if not tables:
         return None
