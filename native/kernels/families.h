@@ -15,6 +15,11 @@ OpList norm_ops();
 OpList pool_ops();
 OpList loss_ops();
 OpList reduce_ops();
+OpList shape_ops();
+OpList binary_ops();
+OpList rownorm_ops();
+OpList softmax_ops();
+OpList lossvalue_ops();
 OpList optimizer_ops();
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

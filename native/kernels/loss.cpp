@@ -11,14 +11,19 @@ constexpr long row_grain = 64;
 FOVEA_INLINE double* doubles(const OpCall& call) { return reinterpret_cast<double*>(call.scratch); }
 size_t row_scratch(const OpCall& call) { return static_cast<size_t>(4 * ceil_div(call.n * call.ints[0], row_grain)); }
 
-// log(sum(exp(x))) of one row.
-double log_sum_exp(const float* x, long width) {
+// log(sum(exp(x))) of one row, as its maximum and the rest: their sum would round away digits of the rest.
+struct LogSum {
+    float largest, rest;
+
+    FOVEA_INLINE float minus(float x) const { return (largest - x) + rest; }
+};
+
+LogSum log_sum_exp(const float* x, long width) {
     float largest = x[0];
     for (long c = 1; c < width; c++) largest = x[c] > largest || x[c] != x[c] ? x[c] : largest;
     Vec sum = {};
     for (long c = 0; c < width; c += VL) {
-        const Mask mask = first_lanes(width - c);
-        const Vec e = vexp(load(x + c, mask) - largest);
+        const Vec e = vexp(load(x + c, first_lanes(width - c)) - largest);
         const long lanes = width - c;
         if (lanes >= VL) {
             sum += e;
@@ -26,7 +31,7 @@ double log_sum_exp(const float* x, long width) {
             for (long i = 0; i < lanes; i++) sum[i] += e[i];
         }
     }
-    return static_cast<double>(largest) + __builtin_log(static_cast<double>(sum_lanes(sum)));
+    return {largest, static_cast<float>(__builtin_log(static_cast<double>(sum_lanes(sum))))};
 }
 
 // Target probability of class c in one row, smoothed. Integer targets are `label`, probabilities are in `soft`.
@@ -70,27 +75,28 @@ FOVEA_INLINE Rows rows_of(const OpCall& call, const void* target, const float* w
             soft ? static_cast<const float*>(target) : nullptr, weights, call.reals[0]};
 }
 
-// loss, saved (log-sum-exp of every row, then the sum of weights), logits, target, class weights (may be null);
-// ints: rows of one sample, C, whether targets are probabilities, capacity in rows; reals: label_smoothing.
+// loss, saved (LogSum of every row, then the sum of weights and the loss), logits, target, class weights (may be
+// null); ints: rows of one sample, C, whether targets are probabilities, capacity in rows; reals: label_smoothing.
 void softmax_cross_entropy(const OpCall& call) {
     float *loss = out(call, 0), *saved = out(call, 1);
     const float* logits = in(call, 2);
     const Rows data = rows_of(call, call.operand[3], in(call, 4));
     const long rows = call.n * call.ints[0], width = data.width, pieces = ceil_div(rows, row_grain);
     double* parts = doubles(call);
+    LogSum* rows_saved = reinterpret_cast<LogSum*>(saved);
     over_range(rows, row_grain, [=](long begin, long end) {
         double sum = 0, count = 0;
         for (long row = begin; row < end; row++) {
             const Target t = data.target(row);
             const float* x = logits + row * width;
-            const double lse = log_sum_exp(x, width);
-            saved[row] = static_cast<float>(lse);
+            const LogSum lse = log_sum_exp(x, width);
+            rows_saved[row] = lse;
             const float weight = data.weight(row, t);
             if (data.ignored(row)) continue;
             count += static_cast<double>(weight);
             for (long c = 0; c < width; c++) {
                 const float p = t.at(c) * (data.weights ? data.weights[c] : 1.0f);
-                if (p != 0.0f) sum += static_cast<double>(p) * (lse - static_cast<double>(x[c]));
+                if (p != 0.0f) sum += static_cast<double>(p) * static_cast<double>(lse.minus(x[c]));
             }
         }
         parts[begin / row_grain * 2] = sum;
@@ -101,29 +107,45 @@ void softmax_cross_entropy(const OpCall& call) {
         sum += parts[piece * 2];
         count += parts[piece * 2 + 1];
     }
-    saved[call.ints[3]] = static_cast<float>(count);
     *loss = static_cast<float>(count > 0 ? sum / count : 0.0);
+    saved[2 * call.ints[3]] = static_cast<float>(count);
+    saved[2 * call.ints[3] + 1] = *loss;
 }
 
-// dlogits, grad_loss (one float), saved, logits, target, class weights; ints and reals as above.
-// With u_c = t'_c w_c:  dlogits_c = (softmax_c sum(u) - u_c) / sum of weights.
+// Gradient of one row's soft targets: (-(1 - s) w_c log p_c - loss w_c) / sum of weights; the last term only with
+// weights.
+void grad_targets(const Rows& data, const float* x, LogSum lse, float loss, float factor, float* to) {
+    for (long c = 0; c < data.width; c++) {
+        const float weight = data.weights ? data.weights[c] : 1.0f;
+        const float through_weight = data.weights ? loss * weight : 0.0f;
+        to[c] = factor * ((1.0f - data.smoothing) * weight * lse.minus(x[c]) - through_weight);
+    }
+}
+
+// dlogits, dtargets (each may be null), grad_loss (one float), saved, logits, target, class weights; ints and reals as
+// above. With u_c = t'_c w_c:  dlogits_c = (softmax_c sum(u) - u_c) / sum of weights.
 void softmax_cross_entropy_backward(const OpCall& call) {
-    float* dx = out(call, 0);
-    const float *saved = in(call, 2), *logits = in(call, 3);
-    const Rows data = rows_of(call, call.operand[4], in(call, 5));
-    const float count = saved[call.ints[3]], factor = count > 0 ? *in(call, 1) / count : 0.0f;
+    float *dx = out(call, 0), *dt = out(call, 1);
+    const float *saved = in(call, 3), *logits = in(call, 4);
+    const Rows data = rows_of(call, call.operand[5], in(call, 6));
+    const float count = saved[2 * call.ints[3]], loss = saved[2 * call.ints[3] + 1];
+    const float factor = count > 0 ? *in(call, 2) / count : 0.0f;
+    const LogSum* rows_saved = reinterpret_cast<const LogSum*>(saved);
     const long width = data.width;
     over_range(call.n * call.ints[0], row_grain, [=](long begin, long end) {
         for (long row = begin; row < end; row++) {
             const Target t = data.target(row);
             const float *x = logits + row * width, *weights = data.weights;
+            if (dt) grad_targets(data, x, rows_saved[row], loss, factor, dt + row * width);
+            if (!dx) continue;
+            const LogSum lse = rows_saved[row];
             float* to = dx + row * width;
             const float scale = data.ignored(row) ? 0.0f : factor;
             float total = 0;
             for (long c = 0; c < width; c++) total += t.at(c) * (weights ? weights[c] : 1.0f);
             for (long c = 0; c < width; c += VL) {
                 const Mask mask = first_lanes(width - c);
-                store(to + c, vexp(load(x + c, mask) - saved[row]) * (total * scale), mask);
+                store(to + c, vexp((load(x + c, mask) - lse.largest) - lse.rest) * (total * scale), mask);
             }
             for (long c = 0; c < width; c++) to[c] -= t.at(c) * (weights ? weights[c] : 1.0f) * scale;
         }
@@ -146,7 +168,7 @@ const OpKernel list[] = {
     {"batch_mean", 2, 0, 0, batch_mean, nullptr},
     {"batch_mean_backward", 2, 0, 0, batch_mean_backward, nullptr},
     {"softmaxcrossentropy", 5, 4, 1, softmax_cross_entropy, row_scratch},
-    {"softmaxcrossentropy_backward", 6, 4, 1, softmax_cross_entropy_backward, nullptr},
+    {"softmaxcrossentropy_backward", 7, 4, 1, softmax_cross_entropy_backward, nullptr},
 };
 
 }  // namespace

@@ -28,7 +28,7 @@ struct OpList {
 };
 
 // One list per file of kernels.
-constexpr int op_files = 6;
+constexpr int op_files = 11;
 struct OpKernels {
     OpList lists[op_files];
 };

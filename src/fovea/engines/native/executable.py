@@ -102,7 +102,7 @@ class Executable:
     def view(self, operand: Operand, shape: tuple[int, ...], n: int) -> npt.NDArray[Any]:
         """A value as an array N,*shape (``n`` = 0: of the shape alone) that shares memory with the plan."""
         if isinstance(operand, Bound):
-            return self._bound[operand.index]
+            return self._bound[operand.index].reshape((n, *shape) if n else shape)
         if isinstance(operand, Fixed):
             return operand.array
         assert isinstance(operand, Buffer)

@@ -4,10 +4,11 @@ from fovea.engines.native.rules.activation import ACTIVATIONS
 from fovea.engines.native.rules.join import JOINS
 from fovea.engines.native.rules.loss import LOSSES
 from fovea.engines.native.rules.norm import NORMS
+from fovea.engines.native.rules.reduce import REDUCTIONS
 from fovea.engines.native.rules.reshape import RESHAPES
 from fovea.engines.native.rules.rule import Rule
 from fovea.engines.native.rules.window import WINDOWS
 
 __all__ = ["RULES"]
 
-RULES: dict[str, Rule] = {**ACTIVATIONS, **WINDOWS, **NORMS, **JOINS, **RESHAPES, **LOSSES}
+RULES: dict[str, Rule] = {**ACTIVATIONS, **WINDOWS, **NORMS, **JOINS, **REDUCTIONS, **RESHAPES, **LOSSES}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fovea.engines.native.program import Buffer, Operand
 from fovea.engines.native.rules.rule import Rule
 from fovea.graph.graph import Ref
-from fovea.ops import SoftmaxCrossEntropy
+from fovea.ops import FocalLoss, SmoothL1, SoftmaxCrossEntropy
 
 if TYPE_CHECKING:
     from fovea.engines.native.lower import Lowering
@@ -57,7 +57,7 @@ def softmax_forward(low: Lowering, node: Node) -> None:
     """The loss; log-sum-exp of every row and the sum of weights stay for backward."""
     assert isinstance(node.op, SoftmaxCrossEntropy)
     ints = softmax_ints(low, node)
-    saved = Buffer(ints[3] + 1, per_sample=False)
+    saved = Buffer(2 * ints[3] + 2, per_sample=False)
     low.saved[node.name] = saved
     target = softmax_target(low, node)
     low.saved[f"{node.name} target"] = target
@@ -69,11 +69,49 @@ def softmax_backward(low: Lowering, node: Node) -> None:
     """dlogits = (softmax - target) / rows, scaled by the gradient of the loss."""
     assert isinstance(node.op, SoftmaxCrossEntropy)
     saved, target, weights = low.saved[node.name], low.saved[f"{node.name} target"], class_weights(low, node)
+    dx = low.grad_input(node) if low.needs(node) else None
+    soft = node.op.soft_targets and low.needs(node, 1)
+    dt = low.grad_input(node, 1) if soft else None
     ins = [low.grad(node), saved, low.input(node), target, weights]
-    if low.needs(node):
-        dx = low.grad_input(node)
-        low.emit("softmaxcrossentropy_backward", [dx], ins, softmax_ints(low, node), (node.op.label_smoothing,))
+    low.emit("softmaxcrossentropy_backward", [dx, dt], ins, softmax_ints(low, node), (node.op.label_smoothing,))
+    hand_on(low, node, dx, dt)
+
+
+def hand_on(low: Lowering, node: Node, dx: Operand, dt: Operand) -> None:
+    """The gradients of values and targets, where they are wanted."""
+    if dx is not None:
         low.add_grad(node, 0, dx)
+    if dt is not None:
+        low.add_grad(node, 1, dt)
 
 
-LOSSES = {"softmaxcrossentropy": Rule(softmax_forward, softmax_backward)}
+# --- element by element
+
+
+def value_numbers(low: Lowering, node: Node) -> tuple[list[int], tuple[float, float]]:
+    """Floats of one sample and whether the mean is over samples; the op's numbers."""
+    size = low.size(node.inputs[0])
+    if isinstance(node.op, FocalLoss):
+        return [size, 1], (node.op.gamma, node.op.alpha)
+    return [size, 0], (node.op.beta if isinstance(node.op, SmoothL1) else 0.0, 0.0)
+
+
+def value_forward(low: Lowering, node: Node) -> None:
+    """Mean of the losses of all elements (focal: their sum over the samples)."""
+    low.emit(node.op.kind, [loss_output(low, node)], [low.input(node), low.input(node, 1)], *value_numbers(low, node))
+
+
+def value_backward(low: Lowering, node: Node) -> None:
+    """Gradients of values and, where wanted, targets."""
+    dx = low.grad_input(node) if low.needs(node) else None
+    dt = low.grad_input(node, 1) if low.needs(node, 1) else None
+    ins = [low.grad(node), low.input(node), low.input(node, 1)]
+    low.emit(f"{node.op.kind}_backward", [dx, dt], ins, *value_numbers(low, node))
+    hand_on(low, node, dx, dt)
+
+
+_BY_VALUE = ("binarycrossentropy", "focalloss", "meansquarederror", "smoothl1")
+LOSSES = {
+    "softmaxcrossentropy": Rule(softmax_forward, softmax_backward),
+    **dict.fromkeys(_BY_VALUE, Rule(value_forward, value_backward)),
+}

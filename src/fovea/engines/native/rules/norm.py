@@ -9,7 +9,7 @@ import numpy as np
 
 from fovea.engines.native.program import Buffer
 from fovea.engines.native.rules.rule import Rule
-from fovea.ops import BatchNorm, Normalize
+from fovea.ops import LRN, BatchNorm, GroupNorm, LayerNorm, Normalize
 
 if TYPE_CHECKING:
     from fovea.engines.native.lower import Lowering
@@ -88,7 +88,78 @@ def normalize_backward(low: Lowering, node: Node) -> None:
     low.add_grad(node, 0, dx)
 
 
+# --- within a sample
+
+
+def units(node: Node) -> list[int]:
+    """Units of one sample (its positions, or the whole), then positions, channels and groups of each."""
+    rows, channels = rows_and_channels(node)
+    return [1, rows, channels, node.op.groups] if isinstance(node.op, GroupNorm) else [rows, 1, channels, 1]
+
+
+def groupnorm_forward(low: Lowering, node: Node) -> None:
+    """Mean and 1/sigma of every group stay for backward."""
+    assert isinstance(node.op, (GroupNorm, LayerNorm))
+    ints = units(node)
+    saved = low.buffer(2 * ints[0] * ints[3])
+    low.saved[node.name] = saved
+    ins = [low.input(node), low.parameter(node, "weight"), low.parameter(node, "bias")]
+    low.emit("groupnorm", [low.output(node), saved], ins, ints, (node.op.eps,))
+
+
+def groupnorm_backward(low: Lowering, node: Node) -> None:
+    """Parameters first: they are sums over everything; then the input."""
+    ints, saved, dy, x = units(node), low.saved[node.name], low.grad(node), low.input(node)
+    grads = [low.grad_parameter(node, "weight"), low.grad_parameter(node, "bias")]
+    if any(grads):
+        low.emit("groupnorm_parameters", grads, [dy, x, saved], ints)
+    if low.needs(node):
+        dx = low.grad_input(node)
+        low.emit("groupnorm_backward", [dx], [dy, x, low.parameter(node, "weight"), saved], ints)
+        low.add_grad(node, 0, dx)
+
+
+def lrn_numbers(node: Node) -> tuple[list[int], list[float]]:
+    assert isinstance(node.op, LRN)
+    return [*rows_and_channels(node), node.op.size], [node.op.alpha / node.op.size, node.op.beta, node.op.k]
+
+
+def lrn_forward(low: Lowering, node: Node) -> None:
+    """y = x (k + alpha / size sum x^2)^-beta."""
+    low.emit("lrn", [low.output(node)], [low.input(node)], *lrn_numbers(node))
+
+
+def lrn_backward(low: Lowering, node: Node) -> None:
+    """Every channel is in the windows of its neighbours."""
+    dx = low.grad_input(node)
+    low.emit("lrn_backward", [dx], [low.grad(node), low.input(node)], *lrn_numbers(node))
+    low.add_grad(node, 0, dx)
+
+
+# --- one weight per channel
+
+
+def channel_forward(low: Lowering, node: Node) -> None:
+    """PReLU and LayerScale."""
+    ins = [low.input(node), low.parameter(node, "weight")]
+    low.emit(node.op.kind, [low.output(node)], ins, rows_and_channels(node))
+
+
+def channel_backward(low: Lowering, node: Node) -> None:
+    """The input's gradient and the weight's in one pass."""
+    dx = low.grad_input(node) if low.needs(node) else None
+    ins = [low.grad(node), low.input(node), low.parameter(node, "weight")]
+    low.emit(f"{node.op.kind}_backward", [dx, low.grad_parameter(node, "weight")], ins, rows_and_channels(node))
+    if dx is not None:
+        low.add_grad(node, 0, dx)
+
+
 NORMS = {
+    "layernorm": Rule(groupnorm_forward, groupnorm_backward),
+    "groupnorm": Rule(groupnorm_forward, groupnorm_backward),
+    "lrn": Rule(lrn_forward, lrn_backward),
+    "prelu": Rule(channel_forward, channel_backward),
+    "layerscale": Rule(channel_forward, channel_backward),
     "batchnorm": Rule(batchnorm_forward, batchnorm_backward),
     "normalize": Rule(normalize_forward, normalize_backward),
 }
