@@ -62,6 +62,19 @@ def test_integer_class_names_are_in_numeric_order(tmp_path: Path) -> None:
     assert data.classes == ("2", "9", "10")
 
 
+def test_linked_folders_are_followed_and_circles_are_not(tmp_path: Path) -> None:
+    builders.class_folders(tmp_path / "elsewhere", {"cat": 3})
+    home = builders.class_folders(tmp_path / "home", {"dog": 3})
+    (home / "cat").symlink_to(tmp_path / "elsewhere" / "cat")
+    (home / "dog" / "round").symlink_to(home)
+    (home / "hound").symlink_to(home / "dog")
+    (home / "dog" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    data = dataset(home, val_fraction=0, max_bad=0.2)
+    assert data.classes == ("cat", "dog", "hound")
+    assert len(data.train) == 9
+    assert [item.path for item in data.quarantined] == ["dog/gone.png", "hound/gone.png"]
+
+
 def test_litter_and_empty_classes_are_noted(tmp_path: Path) -> None:
     builders.class_folders(tmp_path, {"cat": 3, "dog": 3})
     (tmp_path / "owl").mkdir()
@@ -149,6 +162,17 @@ def test_csv_without_header(tmp_path: Path) -> None:
     assert dataset(tmp_path / "x.csv", val_fraction=0).train.class_counts().tolist() == [2, 2]
 
 
+def test_csv_of_files_without_suffix_and_of_missing_ones(tmp_path: Path) -> None:
+    for index in range(30):
+        (tmp_path / f"{index}").write_bytes(builders.encoded(builders.picture((9, 9, 9), index)))
+    (tmp_path / "x.csv").write_text("path,label\n" + "".join(f"{index},{index % 2}\n" for index in range(31)))
+    data = dataset(tmp_path / "x.csv", val_fraction=0)
+    assert (data.kind, len(data.train)) == ("image", 30)
+    assert [(item.path, item.reason) for item in data.quarantined] == [
+        ("30", "cannot be read: No such file or directory")
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -187,6 +211,19 @@ def test_idx_files(tmp_path: Path, zipped: bool) -> None:
     assert len(data.test) == 10
     one = dataset(tmp_path / f"train-images-idx3-ubyte{'.gz' if zipped else ''}", val_fraction=0)
     assert len(one.train) == 40
+
+
+def test_several_idx_sets_in_one_folder(tmp_path: Path) -> None:
+    builders.idx_folder(tmp_path, packed_too=False)
+    for path in list(tmp_path.iterdir()):
+        for prefix in ("emnist-letters", "emnist-digits"):
+            (tmp_path / f"{prefix}-{path.name}").write_bytes(path.read_bytes())
+        path.unlink()
+    with pytest.raises(DataError, match=r"several IDX sets \(emnist-digits, emnist-letters\)"):
+        dataset(tmp_path)
+    data = dataset(tmp_path / "emnist-letters-train-images-idx3-ubyte")
+    assert data.train.ids[0].startswith("emnist-letters-train-images")
+    assert data.test is not None
 
 
 def test_cifar_binary_and_pickles_hold_the_same(tmp_path: Path) -> None:

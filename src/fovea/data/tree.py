@@ -74,8 +74,9 @@ class FolderTree(Tree):
             return
         sizes: dict[str, int] = {}
         empty: list[str] = []
-        for folder, folders, files in os.walk(root):
-            folders[:] = sorted(name for name in folders if not _hidden(name))
+        above = {str(root): frozenset({os.path.realpath(root)})}
+        for folder, folders, files in os.walk(root, followlinks=True):
+            folders[:] = sorted(name for name in folders if not _hidden(name) and _is_no_circle(folder, name, above))
             inside = os.path.relpath(folder, root).replace(os.sep, "/")
             prefix = "" if inside == "." else inside + "/"
             kept = [name for name in files if not _hidden(name)]
@@ -203,6 +204,14 @@ def open_tree(path: Path, max_memory: int | None = None) -> Tree:
     if path.is_dir():
         return FolderTree(path)
     return ArchiveTree(path, max_memory)
+
+
+def _is_no_circle(folder: str, name: str, above: dict[str, frozenset[str]]) -> bool:
+    """Linked folders are followed, unless they lead back to a folder that they lie in (``above``: those of each)."""
+    path = os.path.join(folder, name)
+    real = os.path.realpath(path)
+    above[path] = above[folder] | {real}
+    return real not in above[folder]
 
 
 def _inside(name: str) -> str | None:

@@ -6,6 +6,7 @@ and a fine one (CIFAR-100) before it (Krizhevsky 2009).
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ Images = npt.NDArray[np.uint8]
 def find(tree: Tree, options: Options) -> Found | None:
     """The batches of CIFAR-10 or CIFAR-100, or None."""
     names = {path.rsplit("/", 1)[-1]: path for path in tree}
-    batches = sorted(name for name in names if name.startswith("data_batch_"))
+    batches = sorted(name for name in names if re.fullmatch(r"data_batch_\d+(\.bin)?", name))
     if batches:
         return _found(
             tree, {"train": [names[name] for name in batches], "test": _have(names, "test_batch", "test_batch.bin")}, 10

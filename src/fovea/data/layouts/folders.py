@@ -68,7 +68,7 @@ def kind_of_files(tree: Tree, files: list[str], asked: str | None) -> str:
     """image, signal, volume or clip: by the suffix, and for arrays and animations by the first readable header."""
     if asked is not None:
         return asked
-    group = _type(files[0])
+    group = _type(files[0]) or "image"  # a table may name files without a suffix
     if group == "signal":
         return "signal"
     animations = [path for path in files if path.lower().endswith(".gif")]

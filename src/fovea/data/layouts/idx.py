@@ -32,11 +32,20 @@ _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: "
 
 def find(tree: Tree, options: Options) -> Found | None:
     """Pairs of images and labels, or None."""
-    files: dict[tuple[str, str], str] = {}
+    sets: dict[str, dict[tuple[str, str], str]] = {}
     for path in tree:
         match = _NAME.fullmatch(path.rsplit("/", 1)[-1])
         if match:
+            files = sets.setdefault(match["prefix"] or "", {})
             files.setdefault((SPLIT_WORDS[match["split"].lower()], match["what"].lower()), path)
+    named = _NAME.fullmatch(options.explicit) if options.explicit else None
+    if named:
+        sets = {prefix: files for prefix, files in sets.items() if prefix == (named["prefix"] or "")}
+    if len(sets) > 1:
+        raise DataError(
+            tree.name, f"holds several IDX sets ({', '.join(sorted(sets))}); name a file of the one you want"
+        )
+    files = next(iter(sets.values()), {})
     if not any(what == "images" for _, what in files):
         return None
     parts = {}
