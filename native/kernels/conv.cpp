@@ -37,7 +37,7 @@ ConvPlan plan(ConvPass pass, const ConvShape& shape, int batch) {
         p.scratch_floats = max_of(p.scratch_floats, bias_scratch);
     } else if (depthwise) {
         plan_conv_depthwise(p);
-    } else if (merging_applies(pass, shape))
+    } else if (merging_applies(pass, shape, batch))
         plan_conv_merged(p);
     else
         plan_conv_taps(p);

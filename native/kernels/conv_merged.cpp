@@ -1,5 +1,6 @@
 #include "kernels/conv_merged.h"
 
+#include "kernels/conv_taps.h"
 #include "kernels/padded.h"
 #include "kernels/tap_run.h"
 #include "runtime/memory.h"
@@ -58,10 +59,13 @@ bool unpadded(const ConvShape& s) {
 
 }  // namespace
 
-bool merging_applies(ConvPass pass, const ConvShape& s) {
+bool merging_applies(ConvPass pass, const ConvShape& s, int batch) {
     if (s.groups != 1 || s.kernel[2] == 1 || s.dilation[2] != 1) return false;
-    if (pass == ConvPass::forward) return s.cin <= few_channels;
-    return s.cout <= few_channels && s.stride[0] * s.stride[1] * s.stride[2] == 1;
+    if ((pass == ConvPass::forward ? s.cin : s.cout) > few_channels) return false;
+    if (pass == ConvPass::backward_data && s.stride[0] * s.stride[1] * s.stride[2] != 1) return false;
+    TapConv c;  // where much is padding, skipping it saves more
+    make_phase(pass, s, batch, 0, c);
+    return image_tile_cost(c) > 0.8;
 }
 
 void plan_conv_merged(ConvPlan& plan) {

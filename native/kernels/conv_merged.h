@@ -5,7 +5,7 @@
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
 
-bool merging_applies(ConvPass pass, const ConvShape& shape);
+bool merging_applies(ConvPass pass, const ConvShape& shape, int batch);
 void plan_conv_merged(ConvPlan& plan);
 void pack_conv_merged(const ConvPlan& plan, const float* weight, float* packed);
 void run_conv_merged(const ConvPlan& plan, int n, const float* from, const float* weight, float* to,

@@ -15,15 +15,6 @@ bool packs_itself(const TapConv& c) {
     return c.tap_count == 1 && !c.checked && c.images == 1 && rows > few_rows && rows <= many_rows;
 }
 
-// Whether tiles of images beat tiles of pixels: they skip the padding, but the last tile of a batch may be partly
-// empty.
-bool images_pay(const TapConv& c) {
-    if (!c.checked || c.positions[2] > 64) return false;
-    const Tile tile = choose_tile(c.columns, 2, true);
-    const double filled = static_cast<double>(c.images) / static_cast<double>(round_up(c.images, tile.pixels));
-    return valid_share(c) / filled < 1;
-}
-
 // What outputs become that no tap reaches: the epilogue of 0.
 void fill_untouched(const TapConv& c, float* to, const Epilogue& e) {
     parallel(static_cast<long>(c.images) * c.positions[0] * c.positions[1], [&](long row) {
@@ -43,13 +34,19 @@ void fill_untouched(const TapConv& c, float* to, const Epilogue& e) {
 
 }  // namespace
 
+double image_tile_cost(const TapConv& c) {
+    if (!c.checked || c.positions[2] > 64) return 2;
+    const Tile tile = choose_tile(c.columns, 2, true);
+    return valid_share(c) * static_cast<double>(round_up(c.images, tile.pixels)) / c.images;
+}
+
 void plan_conv_taps(ConvPlan& plan) {
     TapConv c;
     plan.packed_floats = plan.scratch_floats = 0;
     for (int phase = 0; phase < phase_count(plan.pass, plan.shape); phase++) {
         make_phase(plan.pass, plan.shape, plan.batch, phase, c);
         if (phase == 0) {
-            const bool images = images_pay(c);
+            const bool images = image_tile_cost(c) < 1;
             const Tile tile = choose_tile(c.columns, c.images * c.position_count(), images);
             plan.algorithm = images ? ConvAlgorithm::batch_tiles : ConvAlgorithm::tiles;
             plan.tile_pixels = tile.pixels;

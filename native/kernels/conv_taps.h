@@ -5,6 +5,9 @@
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
 
+// Work of tiles of images, which skip the padding, relative to tiles of pixels; above 1 where they are of no use.
+double image_tile_cost(const TapConv& c);
+
 // Completes a plan whose shape, pass and batch are set.
 void plan_conv_taps(ConvPlan& plan);
 void pack_conv_taps(const ConvPlan& plan, const float* weight, float* packed);
