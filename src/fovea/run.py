@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from functools import cached_property
 from pathlib import Path
@@ -81,8 +82,9 @@ class Run:
             ) from None
 
     def history(self, metric: str, event: str = "epoch") -> list[float]:
-        """The values of one metric in order: per epoch, or with ``event="step"`` per logged step."""
-        return [line[metric] for line in self.log if line.get("event") == event and metric in line]
+        """The values of one metric in order, nan where it was not finite: per epoch, or per logged ``event="step"``."""
+        values = [line[metric] for line in self.log if line.get("event") == event and metric in line]
+        return [math.nan if value is None else value for value in values]
 
     @property
     def finished(self) -> bool:

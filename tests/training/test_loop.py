@@ -13,11 +13,15 @@ import fovea
 from fovea import run as files
 from fovea.data import from_arrays
 from fovea.data.loader import Loader
+from fovea.engines.registry import get_engine
 from fovea.errors import ConfigError, ShapeError
 from fovea.graph.serialize import read_tensors
 from fovea.ops.optimizer import SGD
 from fovea.run import Run, runs
-from fovea.training import Constant
+from fovea.training import Constant, TrainConfig
+from fovea.training.loop import Loop
+from fovea.training.prepare import recipe_for
+from fovea.training.recorder import Log
 from tests.training.small_training import CLASSES, OPTIONS, bars, small_data, small_model, train_small, without_times
 
 
@@ -148,6 +152,25 @@ def test_patience_stops_and_the_best_epoch_stays(tmp_path: Path) -> None:
     assert [line["best"] for line in run.log if line["event"] == "epoch"][-2:] == [False, False]
 
 
+def test_a_validation_that_is_not_finite_is_never_the_best(tmp_path: Path) -> None:
+    """By accuracy, between equal ones by loss; and log lines stay JSON that every reader takes."""
+    config = TrainConfig(batch_size=4, lr=0.1)
+    loop = Loop(small_model(), small_data(), config, tmp_path, get_engine("reference"))
+    assert not loop._is_better({"accuracy": 1.0, "loss": float("nan")})
+    assert loop.state.best is None
+    assert loop._is_better({"accuracy": 0.5, "loss": 1.0})
+    assert not loop._is_better({"accuracy": 0.5, "loss": 1.0})
+    assert loop._is_better({"accuracy": 0.5, "loss": 0.5})
+    assert not loop._is_better({"accuracy": 0.4, "loss": 0.1})
+    assert (loop.state.best, loop.state.waited) == (0.5, 1)
+    log = Log(tmp_path)
+    log.write("epoch", epoch=1, val_loss=float("nan"))
+    log.close()
+    (tmp_path / files.CONFIG_FILE).write_text("{}")
+    assert "NaN" not in (tmp_path / files.LOG_FILE).read_text()
+    assert np.isnan(Run(tmp_path).history("val_loss")).all()
+
+
 def test_a_callback_ends_training_with_the_epoch(tmp_path: Path) -> None:
     run = train_small(tmp_path, callbacks=[lambda line: line["event"] == "epoch" and line["epoch"] == 2])
     assert run.metrics is not None
@@ -155,9 +178,6 @@ def test_a_callback_ends_training_with_the_epoch(tmp_path: Path) -> None:
 
 
 def test_balanced_weights_make_classes_weigh_the_same(tmp_path: Path) -> None:
-    from fovea.training.config import TrainConfig
-    from fovea.training.prepare import recipe_for
-
     inputs, _ = bars(12, 0)
     targets = np.array([0] * 8 + [1] * 3 + [2])
     data = from_arrays((inputs, targets), classes=CLASSES, val_fraction=0)

@@ -17,6 +17,8 @@ from fovea.data.mix import CutMix
 from fovea.errors import ConfigError
 from fovea.ops.optimizer import SGD, AdamW
 from fovea.training import Cosine, OneCycle, TrainConfig, read_options
+from fovea.training.prepare import resolved
+from tests.training.small_training import small_model
 
 
 def test_words_become_records() -> None:
@@ -81,7 +83,7 @@ def test_train_takes_every_option_with_the_same_default() -> None:
         ({"augment": 7}, "augment"),
         ({"ema": 1.0}, "ema"),
         ({"clip_norm": 0}, "clip_norm"),
-        ({"accumulate": 200}, r"\[accumulate\] expected at most batch_size=128"),
+        ({"accumulate": 200, "batch_size": 128}, r"\[accumulate\] expected at most batch_size=128"),
         ({"patience": 0}, "patience"),
         ({"precision": "fp8"}, "precision"),
         ({"engine": 5}, "engine"),
@@ -95,6 +97,29 @@ def test_bad_options_are_refused_in_one_line(options: dict[str, Any], text: str)
     with pytest.raises(ConfigError, match=text) as caught:
         TrainConfig.from_dict(options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("samples", "options", "batch_size", "lr"),
+    [
+        (60_000, {}, 128, 0.1),
+        (1294, {}, 32, 0.025),
+        (45, {}, 16, 0.0125),
+        (2000, {"optimizer": "adamw"}, 64, 3e-3 / 2**0.5),
+        (100, {"batch_size": 256}, 256, 0.2),
+        (100, {"lr": 0.7}, 16, 0.7),
+    ],
+)
+def test_what_is_left_out_goes_by_the_data(samples: int, options: dict[str, Any], batch_size: int, lr: float) -> None:
+    found = resolved(TrainConfig(**options), small_model(), samples)
+    assert (found.batch_size, found.lr) == (batch_size, pytest.approx(lr))
+
+
+def test_networks_without_normalisation_start_lower() -> None:
+    model = fovea.Model(fovea.Sequential(fovea.Flatten(), fovea.Dense(3)), (6, 6, 1))
+    assert resolved(TrainConfig(), model, 60_000).lr == 0.02
+    with pytest.raises(ConfigError, match="expected at most batch_size=16 pieces"):
+        resolved(TrainConfig(accumulate=20), model, 45)
 
 
 def test_options_come_from_a_json_file(tmp_path: Path) -> None:

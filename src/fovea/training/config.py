@@ -31,12 +31,12 @@ class TrainConfig:
     """The options of ``fovea.train``, checked, in canonical form.
 
     Words become records: ``optimizer`` an Optimizer (weight_decay, clip_norm and ema go into it), ``schedule`` a
-    Schedule (warmup_epochs goes into it), ``augment`` a text or a dict, ``mix`` None or a dict. ``lr`` None is resolved
-    when the network is known. Raises ConfigError in one line.
+    Schedule (warmup_epochs goes into it), ``augment`` a text or a dict, ``mix`` None or a dict. ``batch_size`` and
+    ``lr`` None are resolved when data and network are known. Raises ConfigError in one line.
     """
 
     epochs: int = 10
-    batch_size: int = 128
+    batch_size: int | None = None
     lr: float | None = None
     optimizer: Any = "sgd"
     schedule: Any = "onecycle"
@@ -60,10 +60,10 @@ class TrainConfig:
     log_every: int = 50
 
     def __post_init__(self) -> None:
-        for name, low in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("workers", 0), ("log_every", 1)):
+        for name, low in (("epochs", 1), ("accumulate", 1), ("workers", 0), ("log_every", 1)):
             self._integer(name, low)
         self._integer("seed", 0, 2**63)
-        for name in ("patience", "threads", "checkpoint_every"):
+        for name in ("batch_size", "patience", "threads", "checkpoint_every"):
             if getattr(self, name) is not None:
                 self._integer(name, 1)
         self._number("lr", 0.0, 1e6, above=True)
@@ -71,7 +71,7 @@ class TrainConfig:
         self._number("weight_decay", 0.0, 1e6)
         self._number("clip_norm", 0.0, 1e12, above=True)
         self._number("ema", 0.0, 0.9999999)
-        if self.accumulate > self.batch_size:
+        if self.batch_size is not None and self.accumulate > self.batch_size:
             raise ConfigError(
                 "accumulate", f"expected at most batch_size={self.batch_size} pieces, got {self.accumulate}; lower it"
             )

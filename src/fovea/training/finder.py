@@ -5,7 +5,6 @@ Source: Smith 2017, "Cyclical learning rates for training neural networks", sect
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from fovea.engines.registry import get_engine
 from fovea.errors import ConfigError
 from fovea.model import Model
 from fovea.training.config import TrainConfig
-from fovea.training.prepare import Recipe, fit_model, open_data, recipe_for
+from fovea.training.prepare import Recipe, fit_model, open_data, recipe_for, resolved
 
 __all__ = ["LRFinding", "find_lr"]
 
@@ -70,7 +69,7 @@ def find_lr(
     before = (model.task, model.classes, model.preprocessing)
     try:
         ready = fit_model(model, open_data(data))
-        config = dataclasses.replace(config, batch_size=min(config.batch_size, len(ready.train)), accumulate=1)
+        config = resolved(config, model, len(ready.train))
         return _range_test(model, ready, config, get_engine(engine or config.engine), low, high, steps)
     finally:
         model.task, model.classes, model.preprocessing = before
@@ -82,17 +81,17 @@ def find_lr(
 def _range_test(
     model: Model, data: Dataset, config: TrainConfig, engine: Engine, low: float, high: float, steps: int
 ) -> LRFinding:
-    recipe = recipe_for(config, model, data)
+    recipe, batch_size = recipe_for(config, model, data), config.batch_size or 1
     model.store.optimizer_state, model.store.ema, model.store.updates = {}, {}, 0
     plan = model.compile(
-        engine, config.batch_size, pixels=True, training=True, input_shape=data.train.inputs.shape[1:],
+        engine, min(batch_size, len(data.train)), pixels=True, training=True, input_shape=data.train.inputs.shape[1:],
         loss=recipe.loss, optimizer=config.optimizer, precision=config.precision, trainable=config.trainable,
     )  # fmt: skip
     lrs: list[float] = []
     losses: list[float] = []
     smoothed: list[float] = []
     average = 0.0
-    batches = _batches(data, config, recipe)
+    batches = _batches(data, config, recipe, batch_size)
     with progress.bar(steps, "learning rates", unit="steps") as bar, np.errstate(all="ignore"):
         for step in range(steps):
             batch = next(batches)
@@ -113,12 +112,12 @@ def _range_test(
     return LRFinding(tuple(lrs), tuple(losses), tuple(smoothed), lrs[int(np.argmin(smoothed))] / 10)
 
 
-def _batches(data: Dataset, config: TrainConfig, recipe: Recipe) -> Iterator[Batch]:
+def _batches(data: Dataset, config: TrainConfig, recipe: Recipe, batch_size: int) -> Iterator[Batch]:
     """Epoch after epoch."""
     epoch = 0
     while True:
         yield from Loader(
-            data.train, config.batch_size, seed=config.seed, epoch=epoch, augment=recipe.augment, mix=recipe.mix,
-            workers=config.workers, drop_last=True,
+            data.train, batch_size, seed=config.seed, epoch=epoch, augment=recipe.augment, mix=recipe.mix,
+            workers=config.workers, drop_last=len(data.train) >= batch_size,
         )  # fmt: skip
         epoch += 1

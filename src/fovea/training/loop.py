@@ -44,6 +44,7 @@ class Loop:
         self.averaged = Averaged(config.ema)
         self.recipe: Recipe = recipe_for(config, model, data)
         self._identity = {"data": data_identity(data), "graph": graph_digest(model.graph), "train": config.to_dict()}
+        self.batch_size = config.batch_size or 1  # resolved before the loop
         self._stop = False
         self._log: Log | None = None
         self.options: dict[str, Any] = {"precision": config.precision}
@@ -67,7 +68,7 @@ class Loop:
         self._log = Log(self.folder, int(metadata["log_bytes"]))
 
     def _compile(self) -> None:
-        pieces = -(-self.config.batch_size // self.config.accumulate)
+        pieces = -(-self.batch_size // self.config.accumulate)
         shape = self.data.train.inputs.shape[1:]
         self.plan = self.model.compile(
             self.engine, min(pieces, len(self.data.train)), pixels=True, training=True, input_shape=shape,
@@ -86,7 +87,7 @@ class Loop:
         epochs = self.config.epochs
         while self.state.epoch < epochs and not self.state.stopped:
             loader = self._loader()
-            left = max(0, len(loader) - self.state.position) * min(self.config.batch_size, len(self.data.train))
+            left = max(0, len(loader) - self.state.position) * min(self.batch_size, len(self.data.train))
             name = f"epoch {self.state.epoch + 1}/{epochs}"
             with progress.bar(left, name, bars_to_come=epochs - self.state.epoch - 1) as bar:
                 self._steps(loader, bar)
@@ -97,17 +98,17 @@ class Loop:
     def _loader(self) -> Loader:
         config, split = self.config, self.data.train
         return Loader(
-            split, config.batch_size, seed=config.seed, epoch=self.state.epoch, augment=self.recipe.augment,
+            split, self.batch_size, seed=config.seed, epoch=self.state.epoch, augment=self.recipe.augment,
             mix=self.recipe.mix, workers=config.workers, start=self.state.position,
             # a remainder of few samples would give noisy batch statistics; other epochs draw other remainders
-            drop_last=len(split) >= config.batch_size,
+            drop_last=len(split) >= self.batch_size,
         )  # fmt: skip
 
     def _steps(self, loader: Loader, bar: progress.Bar) -> None:
         state, total = self.state, len(loader) * self.config.epochs
         begin, waited = time.perf_counter(), 0.0
         for batch in loader:
-            lr = self.lr(total)
+            lr = self.lr(state.step, total)
             loss, grad_norm, metric = self._step(batch, lr)
             now = time.perf_counter()
             wait, waited = loader.wait_seconds - waited, loader.wait_seconds
@@ -123,10 +124,10 @@ class Loop:
             if every and state.step % every == 0 and state.position < len(loader):
                 self._save(LAST_FILE)
 
-    def lr(self, total: int) -> float:
-        """The learning rate of the next step."""
+    def lr(self, step: int, total: int) -> float:
+        """The learning rate of a step."""
         assert self.config.lr is not None  # resolved before the loop
-        return self.config.lr * float(self.config.schedule.factor(self.state.step, total))
+        return self.config.lr * float(self.config.schedule.factor(step, total))
 
     def _step(self, batch: Batch, lr: float) -> tuple[float, float, float | None]:
         """One update from one batch, in pieces whose gradients add up to those of the whole. Loss, norm, metric."""
@@ -172,7 +173,7 @@ class Loop:
     def _end_epoch(self, steps: int) -> dict[str, Any]:
         """Evaluate, remember the best, log, and write checkpoints: the best before the last, which says it is there."""
         state, sums = self.state, self.state.sums
-        lr = self.lr(steps * self.config.epochs)
+        lr = self.lr(state.step - 1, steps * self.config.epochs)
         state.epoch, state.position = state.epoch + 1, 0
         metrics = self._validate()
         better = self._is_better(metrics)
@@ -211,6 +212,9 @@ class Loop:
             return False
         state, (name, higher) = self.state, self.model.task.primary
         value, loss = metrics[name], metrics["loss"]
+        if not (math.isfinite(value) and math.isfinite(loss)):
+            state.waited += 1
+            return False
         sign = 1.0 if higher else -1.0
         better = (
             state.best is None

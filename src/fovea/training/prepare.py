@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -138,19 +139,21 @@ def _mix(config: TrainConfig, data: Dataset) -> MixUp | CutMix | None:
         raise ConfigError("mix", f"expected alpha alone, got: {error}; give for example mix='mixup'") from None
 
 
-def resolved(config: TrainConfig, model: Model) -> TrainConfig:
-    """The config with a learning rate, and with what the model itself has frozen.
+def resolved(config: TrainConfig, model: Model, samples: int) -> TrainConfig:
+    """The config with a batch size, a learning rate, and what the model itself has frozen.
 
-    The default lr goes by the optimiser and by whether the network normalises: one-cycle SGD takes 0.1 with
-    normalisation layers, which keep activations in range at high rates, and 0.02 without.
+    Batch size: the largest power of two from 16 to 128 that leaves 30 updates an epoch. Learning rate: by whether the
+    network normalises (which keeps activations in range at high rates), in proportion to the batch for SGD (Goyal et
+    al. 2017, "Accurate, large minibatch SGD", section 2.1), to its square root for AdamW.
     """
-    changes: dict[str, Any] = {}
+    batch = config.batch_size or min(128, max(16, 1 << int(math.log2(max(1, samples // 30)))))
+    changes: dict[str, Any] = {"batch_size": batch}
     if config.lr is None:
         normalises = any(node.op.kind in _NORMS for node in model.graph.nodes.values())
         if isinstance(config.optimizer, AdamW):
-            changes["lr"] = 3e-3 if normalises else 1e-3
+            changes["lr"] = (3e-3 if normalises else 1e-3) * math.sqrt(batch / 128)
         else:
-            changes["lr"] = 0.1 if normalises else 0.02
+            changes["lr"] = (0.1 if normalises else 0.02) * batch / 128
     if config.trainable is None and len(model.trainable) < len(model.store.parameters):
         changes["trainable"] = tuple(model.trainable)
     return dataclasses.replace(config, **changes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -67,7 +68,9 @@ class Log:
 
     def write(self, event: str, **values: Any) -> dict[str, Any]:
         """Append one line and return it."""
-        line = {"event": event, **values}
+        # JSON has no infinity and no nan
+        broken = {name for name, value in values.items() if isinstance(value, float) and not math.isfinite(value)}
+        line = {"event": event, **{name: None if name in broken else value for name, value in values.items()}}
         try:
             self._file.write(json.dumps(line).encode() + b"\n")
             self._file.flush()

@@ -36,7 +36,7 @@ def train(
     *,
     config: TrainConfig | None = None,
     epochs: int = 10,
-    batch_size: int = 128,
+    batch_size: int | None = None,
     lr: float | None = None,
     optimizer: str | Optimizer = "sgd",
     schedule: str | Schedule = "onecycle",
@@ -69,10 +69,10 @@ def train(
     early (``patience`` epochs without improvement) and fits the temperature; the test split is never touched.
     ``config`` takes the place of the options from ``epochs`` to ``log_every``.
 
-    * ``batch_size`` samples make one update; ``accumulate`` computes them in that many pieces (less memory; batch
-      statistics are then those of a piece).
-    * ``lr`` None goes by optimiser and network. ``optimizer``: "sgd" (Nesterov momentum 0.9), "adamw", an Optimizer.
-      ``schedule``: "onecycle", "cosine", "step", "constant" or a Schedule; ``warmup_epochs`` sets its warm-up.
+    * ``batch_size`` samples make one update (None: 128, or less for small data, so that an epoch has some 30 updates);
+      ``accumulate`` computes them in that many pieces (less memory; batch statistics are then those of a piece).
+    * ``lr`` None goes by optimiser, network and batch size. ``optimizer``: "sgd" (Nesterov momentum 0.9), "adamw", an
+      Optimizer. ``schedule``: "onecycle", "cosine", "step", "constant", a Schedule; ``warmup_epochs`` sets its warm-up.
     * ``class_weights``: "balanced" (each class weighs the same in total) or one number a class. ``augment``:
       "standard", "none", names joined by commas, or an Augment. ``mix``: "mixup", "cutmix", MixUp(...) or CutMix(...).
     * ``ema``: decay of averaged weights, which are then evaluated and kept. ``trainable``: paths or patterns; all else
@@ -90,10 +90,10 @@ def train(
     if config is None:
         arguments["engine"] = engine.name if isinstance(engine, Engine) else engine
         config = TrainConfig(**{field.name: arguments[field.name] for field in dataclasses.fields(TrainConfig)})
-    config = resolved(config, model)
     chosen = get_engine(engine if engine is not None else config.engine)
     _use_threads(config, chosen)
     ready = fit_model(model, open_data(data))
+    config = resolved(config, model, len(ready.train))
     if config.patience is not None and ready.val is None:
         raise ConfigError("patience", "expected a validation split for early stopping, got none; set val_fraction")
     folder = new_folder(out, model.name or ready.name)
