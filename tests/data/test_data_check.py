@@ -105,10 +105,12 @@ def test_near_pairs_against_every_pair() -> None:
     """The banded search finds what a search of all pairs finds."""
     images = np.concatenate([scenes(60)] * 3)
     noisy = np.clip(images.astype(int) + RNG.integers(-4, 5, images.shape), 0, 255).astype(np.uint8)
-    found = {tuple(pair) for pair in near_pairs(noisy).tolist()}
+    found = {tuple(pair) for pair in near_pairs([noisy]).tolist()}
     assert found == {(a, b) for a in range(180) for b in range(a + 1, 180) if (b - a) % 60 == 0}
-    assert near_pairs(images[:1]).shape == (0, 2)
-    assert near_pairs(np.zeros((50, 8, 8, 3), np.uint8)).shape == (0, 2), "blank images are not compared"
+    parts = [noisy[:7], noisy[7:7], noisy[7:100], noisy[100:]]
+    assert {tuple(pair) for pair in near_pairs(parts).tolist()} == found
+    assert near_pairs([images[:1]]).shape == (0, 2)
+    assert near_pairs([np.zeros((50, 8, 8, 3), np.uint8)]).shape == (0, 2), "blank images are not compared"
 
 
 def test_regression_and_one_class() -> None:

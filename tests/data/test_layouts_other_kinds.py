@@ -23,6 +23,9 @@ def test_wav_folders_and_label_patterns(tmp_path: Path) -> None:
     assert data.train.ids[0].endswith("0_ada_2.wav")
     assert np.abs(data.train.inputs[0, :220, 0] - values).max() <= 1 / 32768
     assert not data.train.inputs[0, 220:].any(), "shorter signals end in zeros"
+    standard = dataset(tmp_path / "flat", label_pattern=pattern, per_sample=True, length=200).train
+    first = standard.inputs[standard.ids.index("0_ada_0.wav")]
+    assert np.allclose([first.mean(), first.std()], [0, 1], atol=1e-4), "each signal by itself"
     for label in ("0", "1"):
         folder = tmp_path / "classes" / label
         folder.mkdir(parents=True)

@@ -191,9 +191,7 @@ def _duplicates(data: Dataset, splits: list[Split]) -> list[Problem]:
         return problems
     same = {row: digests[row] for group in groups for row in group}
     pairs = [
-        (a, b)
-        for a, b in near_pairs(np.concatenate([split.inputs for split in splits])).tolist()
-        if same.get(a, a) != same.get(b, b)
+        (a, b) for a, b in near_pairs([split.inputs for split in splits]).tolist() if same.get(a, a) != same.get(b, b)
     ]
     near = [f"{ids[a]} ~ {ids[b]}" for a, b in pairs if names[a] == names[b]]
     leaks = [f"{ids[a]} ~ {ids[b]}" for a, b in pairs if names[a] != names[b]]

@@ -6,6 +6,7 @@ than its left neighbour. Re-encoding, scaling and small changes of brightness ke
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -58,25 +59,33 @@ def difference_hash(images: Array) -> npt.NDArray[np.uint64]:
     return np.packbits(brighter.reshape(len(images), 64), axis=1).view(">u8")[:, 0].astype(np.uint64)
 
 
-def near_pairs(images: Array) -> Pairs:
-    """Pairs ``(P, 2)`` of positions, smaller first, of images ``N,H,W,C`` that look the same.
+def near_pairs(parts: Sequence[Array]) -> Pairs:
+    """Pairs ``(P, 2)`` of positions, smaller first, of images that look the same.
+
+    ``parts``: arrays ``N,H,W,C`` (splits, say), numbered through one after the other.
 
     Candidates differ in at most 3 of 64 bits: then one of four 16-bit bands is equal, and only within equal bands is
     searched. A candidate counts when its thumbnails agree, first the coarse, then the fine ones: correlation at least
     0.98 and a mean difference of at most 10 grey levels.
     """
-    if len(images) < 2:
+    if sum(len(part) for part in parts) < 2:
         return np.empty((0, 2), np.int64)
-    coarse = thumbnails(images)
-    busy = np.flatnonzero(coarse.reshape(len(images), -1).std(axis=1) > 2.0)  # nearly blank images all look the same
-    pairs = busy[_close_hashes(difference_hash(images)[busy])]
+    coarse = np.concatenate([thumbnails(part) for part in parts])
+    hashes = np.concatenate([difference_hash(part) for part in parts])
+    busy = np.flatnonzero(coarse.reshape(len(coarse), -1).std(axis=1) > 2.0)  # nearly blank images all look the same
+    pairs = busy[_close_hashes(hashes[busy])]
     pairs = pairs[_agree(coarse, pairs, 0.97)]
     if not len(pairs):
         return pairs
     involved, places = np.unique(pairs, return_inverse=True)
-    fine = min(32, *images.shape[1:3])
-    agree = _agree(thumbnails(images[involved], fine, fine), places.reshape(pairs.shape), 0.98)
-    return pairs[agree]
+    fine = min(32, *parts[0].shape[1:3])
+    starts = np.cumsum([0, *(len(part) for part in parts)])
+    chosen = [
+        part[involved[(involved >= start) & (involved < start + len(part))] - start]
+        for part, start in zip(parts, starts, strict=False)
+    ]
+    small = np.concatenate([thumbnails(part, fine, fine) for part in chosen])
+    return pairs[_agree(small, places.reshape(pairs.shape), 0.98)]
 
 
 def _agree(small: npt.NDArray[np.float32], pairs: Pairs, least: float) -> npt.NDArray[np.bool_]:

@@ -39,6 +39,7 @@ def dataset(
     label_pattern: str | None = None,
     test_where: str | None = None,
     val_where: str | None = None,
+    per_sample: bool | None = None,
     val_fraction: float = 0.1,
     seed: int = 0,
     max_bad: float = 0.05,
@@ -50,8 +51,9 @@ def dataset(
     ``size`` (images, clips, volumes) and ``length`` (samples of a signal, frames of a clip) choose the decoded size.
     ``label_pattern`` reads labels from file names, ``'{label}_{speaker}_{take}.wav'``; ``test_where`` and ``val_where``
     split by its fields, ``'take<5'``. Without a validation split ``val_fraction`` of each class of train becomes one,
-    drawn with ``seed``. More than ``max_bad`` unreadable files refuse to decode; fewer are quarantined. ``max_memory``
-    bounds the decoded inputs of a split in bytes (default: half of the machine's memory).
+    drawn with ``seed``. ``per_sample`` standardises each signal or volume (default: volumes only). A share of more than
+    ``max_bad`` unreadable files refuses to decode; fewer are quarantined. ``max_memory`` bounds the decoded inputs of a
+    split in bytes (default: half of the machine's memory).
 
     Nothing is decoded until a split is first used. Raises DataError, one line.
 
@@ -72,7 +74,7 @@ def dataset(
     if item is not None and item.classes is not None and found.classes is None:
         found.classes = item.classes
     limits = Limits(max_bad, limit, workers)
-    return _assemble(name, str(place or name), found, size, length, None, val_fraction, seed, limits)
+    return _assemble(name, str(place or name), found, size, length, per_sample, val_fraction, seed, limits)
 
 
 def from_arrays(
