@@ -294,8 +294,10 @@ def test_npz_with_objects_is_refused(tmp_path: Path) -> None:
 
 def test_npz_without_the_expected_names(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", foo=np.zeros(3))
-    with pytest.raises(DataError, match="holds foo; x_train and y_train, or images and labels, expected"):
+    with pytest.raises(DataError, match="holds foo; x_train and y_train, or images and labels, are expected"):
         dataset(tmp_path / "d.npz")
+    with pytest.raises(DataError, match="holds foo; x_train"):
+        dataset(tmp_path)
 
 
 def test_nothing_known(tmp_path: Path) -> None:

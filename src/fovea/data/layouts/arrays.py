@@ -39,12 +39,10 @@ def find(tree: Tree, options: Options) -> Found | None:
                     tree.name, f"{found[split][0].name} and {path} both hold the {split} split; name one of them"
                 )
             found[split] = (file, *keys)
-        if options.explicit and not found:
-            raise DataError(
-                path,
-                f"holds {', '.join(file.names[:6]) or 'nothing'}; x_train and y_train, or images and labels, expected",
-            )
     if not found:
+        if paths and len(paths) == len(tree.paths):  # nothing else that another layout could take
+            names = ", ".join(file.names[:6]) or "nothing"
+            raise DataError(paths[-1], f"holds {names}; x_train and y_train, or images and labels, are expected")
         return None
     parts: dict[str, tuple[ArraySource, Labels]] = {}
     kind, task = "", ""
