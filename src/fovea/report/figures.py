@@ -94,13 +94,9 @@ def reliability(name: str, confidence: Array, accuracy: Array, share: Array) -> 
     def paint(axes: Axes) -> None:
         width = 1 / len(confidence)
         used = share > 0
-        axes.bar(
-            (np.arange(len(share)) + 0.5)[used] * width,
-            accuracy[used],
-            width * 0.9,
-            color=COLOURS["accent"],
-            alpha=0.75,
-        )
+        for place in np.flatnonzero(used):  # pale where few samples speak
+            depth = 0.2 + 0.65 * min(1.0, (share[place] * len(share)) ** 0.5)
+            axes.bar((place + 0.5) * width, accuracy[place], width * 0.9, color=COLOURS["accent"], alpha=depth)
         axes.plot(confidence[used], accuracy[used], "o", color=COLOURS["ink"], markersize=3)
         axes.plot([0, 1], [0, 1], color=COLOURS["muted"], linewidth=1, linestyle=(0, (4, 3)))
         axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="probability given", title="how often it is right")

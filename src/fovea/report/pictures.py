@@ -72,13 +72,12 @@ def wave(signal: Array, title: str = "") -> str:
     high = np.array([part.max() for part in stretches])
     reach = max(float(np.abs(line).max(initial=0.0)), 1e-12)
     x = np.arange(len(stretches)) / max(1, len(stretches) - 1) * 240
-    points = [
-        f"{x_:.1f} {30 - 28 * top / reach:.1f}V{30 - 28 * bottom / reach:.1f}"
-        for x_, top, bottom in zip(x, high, low, strict=True)
+    ends = [
+        f"{place:.1f} {30 - 28 * value / reach:.1f}"
+        for place, top, bottom in zip(x, high, low, strict=True)
+        for value in ((top,) if top == bottom else (top, bottom))
     ]
-    path = "M" + "M".join(points) if len(line) > 480 else "M" + "L".join(
-        f"{x_:.1f} {30 - 28 * top / reach:.1f}" for x_, top in zip(x, high, strict=True)
-    )  # fmt: skip
+    path = "M" + "L".join(ends)
     box = f'viewBox="0 0 240 60" preserveAspectRatio="none" role="img" aria-label="{text(title)}"'
     return f'<svg class="wave" {box}><path d="{path}"/></svg>'
 
@@ -88,7 +87,10 @@ def heat(values: Array, title: str = "") -> str:
     from matplotlib import colormaps
 
     table = (np.asarray(colormaps["viridis"](np.arange(256)))[:, :3] * 255).astype(np.uint8)
-    return image(table[grey(np.asarray(values, np.float32))], title)
+    values = np.asarray(values, np.float32)
+    if values.min() == values.max():  # a channel that is silent on this sample stays dark
+        return image(np.broadcast_to(table[0], (*values.shape, 3)), title)
+    return image(table[grey(values)], title)
 
 
 def maps(activation: Array, num_spatial_dims: int, limit: int = 16) -> str:

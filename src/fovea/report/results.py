@@ -166,8 +166,8 @@ def mistakes(facts: Facts) -> Section:
         )
         shown.append(_picture(facts, row, caption))
     note = (
-        f"{count(len(wrong))} of {count(len(targets))} {facts.looked_at} samples are wrong; these with the highest "
-        "probability. Wrong labels are often among them."
+        f"{count(len(wrong))} of {count(len(targets))} {facts.looked_at} samples went wrong, the surest ones first. "
+        "Wrong labels are often among them."
     )
     return Section("mistakes", "Worst mistakes", f"<p>{text(note)}</p>{_gallery(facts, shown)}")
 
