@@ -103,10 +103,10 @@ def test_bad_options_are_refused_in_one_line(options: dict[str, Any], text: str)
     ("samples", "options", "batch_size", "lr"),
     [
         (60_000, {}, 128, 0.1),
-        (1294, {}, 32, 0.025),
-        (45, {}, 16, 0.0125),
+        (1294, {}, 32, 0.05),
+        (45, {}, 16, 0.1 / 8**0.5),
         (2000, {"optimizer": "adamw"}, 64, 3e-3 / 2**0.5),
-        (100, {"batch_size": 256}, 256, 0.2),
+        (100, {"batch_size": 256}, 256, 0.1 * 2**0.5),
         (100, {"lr": 0.7}, 16, 0.7),
     ],
 )

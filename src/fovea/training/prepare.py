@@ -142,18 +142,17 @@ def _mix(config: TrainConfig, data: Dataset) -> MixUp | CutMix | None:
 def resolved(config: TrainConfig, model: Model, samples: int) -> TrainConfig:
     """The config with a batch size, a learning rate, and what the model itself has frozen.
 
-    Batch size: the largest power of two from 16 to 128 that leaves 30 updates an epoch. Learning rate: by whether the
-    network normalises (which keeps activations in range at high rates), in proportion to the batch for SGD (Goyal et
-    al. 2017, "Accurate, large minibatch SGD", section 2.1), to its square root for AdamW.
+    Batch size: the largest power of two from 16 to 128 that leaves 30 updates an epoch. Learning rate: by optimiser and
+    by whether the network normalises (which keeps activations in range at high rates), in proportion to the square root
+    of the batch (Krizhevsky 2014, "One weird trick for parallelizing convolutional neural networks", section 5).
     """
     batch = config.batch_size or min(128, max(16, 1 << int(math.log2(max(1, samples // 30)))))
     changes: dict[str, Any] = {"batch_size": batch}
     if config.lr is None:
         normalises = any(node.op.kind in _NORMS for node in model.graph.nodes.values())
-        if isinstance(config.optimizer, AdamW):
-            changes["lr"] = (3e-3 if normalises else 1e-3) * math.sqrt(batch / 128)
-        else:
-            changes["lr"] = (0.1 if normalises else 0.02) * batch / 128
+        adam = isinstance(config.optimizer, AdamW)
+        base = (3e-3 if normalises else 1e-3) if adam else (0.1 if normalises else 0.02)
+        changes["lr"] = base * math.sqrt(batch / 128)
     if config.trainable is None and len(model.trainable) < len(model.store.parameters):
         changes["trainable"] = tuple(model.trainable)
     return dataclasses.replace(config, **changes)
