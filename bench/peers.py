@@ -14,9 +14,8 @@ from fovea.graph.graph import Graph, Node
 __all__ = ["PEERS", "from_torch", "load_weights", "pairs", "to_torch"]
 
 
-def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
-    convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
-    return [convolution, nn.BatchNorm2d(outputs)]
+def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
+    return [nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs)]
 
 
 def _head(channels: int, num_classes: int) -> list[nn.Module]:
@@ -37,22 +36,6 @@ class Block(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """N,C,H,W -> N,outputs,Ho,Wo."""
         return torch.relu_(self.body(x) + self.shortcut(x))
-
-
-class InvertedResidual(nn.Module):
-    """1x1 up, 3x3 depthwise, 1x1 down; the input is added where the shape allows."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
-        super().__init__()
-        hidden = inputs * expansion
-        up = [*_conv(inputs, hidden, 1), nn.ReLU6(inplace=True)] if expansion > 1 else []
-        depthwise = [*_conv(hidden, hidden, 3, stride, groups=hidden), nn.ReLU6(inplace=True)]
-        self.body = nn.Sequential(*up, *depthwise, *_conv(hidden, outputs, 1))
-        self.adds = stride == 1 and inputs == outputs
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """N,C,H,W -> N,outputs,Ho,Wo."""
-        return x + self.body(x) if self.adds else self.body(x)
 
 
 def lenet5() -> nn.Module:
@@ -97,23 +80,11 @@ def resnet18() -> nn.Module:
     return _resnet(stem, (64, 128, 256, 512), 2, 1000)
 
 
-def mobilenetv2() -> nn.Module:
-    """MobileNetV2 without dropout, 224x224x3."""
-    table = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
-    layers, channels = [*_conv(3, 32, 3, 2), nn.ReLU6(inplace=True)], 32
-    for expansion, width, repeats, stride in table:
-        for index in range(repeats):
-            layers.append(InvertedResidual(channels, width, 1 if index else stride, expansion))
-            channels = width
-    return nn.Sequential(*layers, *_conv(320, 1280, 1), nn.ReLU6(inplace=True), *_head(1280, 1000))
-
-
 PEERS: dict[str, Callable[[], nn.Module]] = {
     "lenet5": lenet5,
     "resnet20": resnet20,
     "vgg_small": vgg_small,
     "resnet18": resnet18,
-    "mobilenetv2": mobilenetv2,
 }
 
 

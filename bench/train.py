@@ -1,7 +1,7 @@
 """Whole training steps, ours against PyTorch's best eager CPU configuration: verified first, then timed in turn.
 
     python bench/train.py                                  # lenet5, resnet20, vgg_small at batch 128
-    python bench/train.py resnet18 mobilenetv2 --json out.json
+    python bench/train.py resnet18 --json out.json
     python bench/train.py resnet20 --engine reference --batch 4 --verify-only
 
 A step is forward, softmax cross-entropy, backward, and SGD with momentum 0.9 and weight decay 5e-4. Both sides start
@@ -37,12 +37,12 @@ from fovea import models
 from fovea.engines.base import Plan
 from fovea.model import Model
 
-OPTIONS: dict[str, dict[str, Any]] = {"resnet20": {"shortcut": "projection"}, "mobilenetv2": {"dropout": 0.0}}
-BATCH = {"resnet18": 16, "mobilenetv2": 16}
+OPTIONS: dict[str, dict[str, Any]] = {"resnet20": {"shortcut": "projection"}}
+BATCH = {"resnet18": 16}
 DEFAULT = ("lenet5", "resnet20", "vgg_small")
 LR, MOMENTUM, DECAY = 0.01, 0.9, 5e-4
 TOLERANCE = {"loss": 1e-5, "gradient": 1e-4, "weight": 1e-4, "next loss": 1e-2}
-CHECK_SHAPE = {"resnet18": (64, 64, 3), "mobilenetv2": (64, 64, 3)}
+CHECK_SHAPE = {"resnet18": (64, 64, 3)}
 """Input of the two samples, where not the network's own: fewer units, fewer of them within rounding of 0."""
 PAUSE = 0.025
 """Seconds between the sides."""
