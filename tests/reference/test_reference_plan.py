@@ -109,6 +109,48 @@ def test_a_training_step_leaves_nothing_behind() -> None:
         plan.loss(np.zeros(4, np.int64))
 
 
+def test_an_update_by_hand() -> None:
+    """Gradients 3 and 4 have norm 5; clipped to 1 they are 0.6 and 0.8. lr 0.5, for the weight 0.5 * 0.1.
+
+    The weight decays: 2 - 0.05 (0.6 + 0.25 * 2) = 1.945. The bias does not: 1 - 0.5 * 0.8 = 0.6. EMA moves by 9/11.
+    """
+    optimizer = ops.SGD(
+        momentum=0.0, weight_decay=0.25, clip_norm=1.0, ema_decay=0.9, lr_scales=(("", 1.0), ("dense1.weight", 0.1))
+    )
+    graph = build(Sequential(ops.Dense(1)), (1,))
+    plan = compiled(graph, training=True, loss=ops.MeanSquaredError(), optimizer=optimizer)
+    plan.store.load({"dense1.weight": [[2.0]], "dense1.bias": [1.0]})
+    plan.gradients = {"dense1.weight": np.asarray([[3.0]]), "dense1.bias": np.asarray([4.0])}
+    plan.store.ensure_slots((), graph.parameters(), ema=True)
+    version = plan.store.version
+    assert plan.update(0.5) == 5.0
+    assert float(plan.store.parameters["dense1.weight"][0, 0]) == pytest.approx(1.945)
+    assert float(plan.store.parameters["dense1.bias"][0]) == pytest.approx(0.6)
+    assert float(plan.store.ema["dense1.bias"][0]) == pytest.approx(1 - 0.4 * 9 / 11)
+    assert (plan.store.updates, plan.gradients) == (1, {})
+    assert plan.store.version > version
+
+
+def test_new_statistics_are_a_new_version_of_the_store() -> None:
+    plan = compiled(chain(), training=True)
+    version = plan.store.version
+    plan.forward(images())
+    assert plan.store.version > version
+
+
+def test_arrays_of_the_caller_and_of_the_plan_are_different_ones() -> None:
+    """Tanh goes back from its own output: what the caller does to the returned one must not matter."""
+    plan = compiled(build(Sequential(ops.Tanh()), (3,)), wrt=["input1", "tanh1"])
+    x, grad = np.full((1, 3), 0.5, np.float32), np.ones((1, 3), np.float32)
+    output = plan.forward(x)
+    expected = 1 - np.square(output)
+    output += 100
+    result = plan.backward(grad)
+    np.testing.assert_allclose(result["input1"], expected, rtol=1e-6)
+    result["tanh1"] += 100
+    np.testing.assert_array_equal(grad, 1)
+
+
 def test_several_backwards_add_up_and_may_follow_one_forward() -> None:
     plan = compiled(chain(), np.float64, training=True)
     plan.forward(images(), step=1)
