@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from fovea.engines.base import Engine
-from fovea.engines.registry import ENGINES, available_engines
+from fovea.engines.registry import ENGINES, available_engines, get_engine
 from fovea.graph.graph import Graph
 from fovea.graph.store import ParameterStore
 from fovea.ops import Input, Reshape
@@ -22,14 +21,9 @@ SEED, STEP = 3, 5
 
 def load(name: str) -> Engine:
     """The engine, or a skipped test with the reason."""
-    module, cls, needs = ENGINES[name]
     if name not in available_engines():
-        pytest.skip(f"the {name} engine cannot run here: {needs} is missing")
-    loaded = importlib.import_module(module)
-    if not hasattr(loaded, cls):
-        pytest.skip(f"{module} has no {cls}")
-    engine: Engine = getattr(loaded, cls)()
-    return engine
+        pytest.skip(f"the {name} engine cannot run here: {ENGINES[name][2]} is missing")
+    return get_engine(name)
 
 
 def run_sample(engine: Engine, sample: Sample, training: bool, dtype: npt.DTypeLike = np.float32) -> dict[str, Array]:

@@ -282,6 +282,25 @@ def test_several_inputs_outputs_and_losses(engine: Engine) -> None:
         near(results[0][4][path], array, 1e-5)
 
 
+def test_a_loss_may_be_a_graph(engine: Engine) -> None:
+    """Two losses on one output, added; the same as a weighted sum of them."""
+    logits, labels, values = ops.Input((5,)), ops.Input((), dtype="int64"), ops.Input((5,))
+    total = ops.Add()(ops.SoftmaxCrossEntropy()(logits, labels), ops.MeanSquaredError()(logits, values))
+    graph = network()
+    plan = engine.compile(
+        graph, filled(graph), batch_size=4, training=True, wrt=["head"], loss=Graph([logits, labels, values], total)
+    )
+    x, labelled = batch(4)
+    wanted = np.random.default_rng(3).standard_normal((4, 5)).astype(np.float32)
+    y = plan.forward(x)
+    (loss,) = plan.loss_backward([labelled, wanted])
+    exponentials = np.exp(y)
+    probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
+    picked = probabilities[np.arange(4), labelled]
+    near(loss, -np.log(picked).mean() + np.square(y - wanted).mean())
+    near(plan.wrt_gradients["head"], (probabilities - np.eye(5)[labelled]) / 4 + 2 * (y - wanted) / 20)
+
+
 def test_a_value_read_twice_gets_both_gradients(engine: Engine) -> None:
     x = ops.Input((3,), name="x")
     graph = Graph(inputs=x, outputs=ops.Multiply()(x, ops.Add()(x, x)))
