@@ -39,7 +39,9 @@ def demo(
     count = sum(array.size for array in model.parameters().values())
     say("1  data: 1,797 handwritten digits of 8x8 pixels; a fifth is kept apart for the test")
     say(f"2  training {model.name}, {count:,} parameters, on this machine's CPU")
-    run = fovea.train(model, data, epochs=20, batch_size=32, out=folder, record={"data": "digits", "options": {}})
+    run = fovea.train(
+        model, data, epochs=20, batch_size=32, lr=0.1, out=folder, record={"data": "digits", "options": {}}
+    )
     say("3  evaluating on the digits that it has never seen")
     result: dict[str, Any] = fovea.evaluate(run, data)
     page = report.write(run, data)
