@@ -50,6 +50,8 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
     other = from_arrays((inputs, places), test=(inputs, places), classes=("cat", "dog", "cow"), val_fraction=0)
     with pytest.raises(DataError, match="cat"):
         fovea.evaluate(run, other)
+    with pytest.raises(DataError, match="expected a model that knows its preprocessing"):
+        fovea.evaluate(small_model(), small_data())
     values = from_arrays((inputs, places + 0.5), task="regression", val_fraction=0)
     with pytest.raises(DataError, match="expected data for classification, got regression"):
         fovea.evaluate(run, values)

@@ -79,8 +79,10 @@ def _as_trained(model: Model, data: Dataset) -> Dataset:
         )
     if data.task == "classification" and model.classes is not None and model.classes != data.classes:
         data = data.with_classes(model.classes)
-    if model.preprocessing is not None:
-        data = data.prepared(model.preprocessing)
+    if model.preprocessing is None:
+        fix = "set model.preprocessing, as training does"
+        raise DataError("evaluate", f"expected a model that knows its preprocessing, got {model!r} without one; {fix}")
+    data = data.prepared(model.preprocessing)
     check_shapes(model, data)
     return data
 

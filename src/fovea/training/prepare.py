@@ -38,14 +38,13 @@ def fit_model(model: Model, data: Dataset) -> Dataset:
 
     Raises ShapeError, DataError or ConfigError when the two do not belong together.
     """
+    if data.task == "classification" and model.classes is not None:
+        data = data.with_classes(model.classes)
     check_shapes(model, data)
     if model.task.kind != data.task:
         model.task = task_for(data.task)
     if data.task == "classification":
-        if model.classes is None:
-            model.classes = data.classes
-        elif model.classes != data.classes:
-            data = data.with_classes(model.classes)
+        model.classes = data.classes
     if model.preprocessing is None:
         model.preprocessing = data.preprocessing
     else:
