@@ -1,7 +1,7 @@
 """Cats against dogs from 1,200 photographs at 128x128, from scratch: little data, so augmentation carries it.
 
-Needs FOVEA_DATA with cats_dogs/ (train/ and val/, each with cat/ and dog/). Its val/ is kept as the test here, and a tenth
-of train/ chooses the epoch, so that the figure at the end is honest. Run: python examples/cats_dogs.py
+Needs FOVEA_DATA with cats_dogs/ (train/, val/). Its val/ is kept as the test here, and a tenth
+of train/ chooses the epoch, so that the figure is honest. Run: python examples/cats_dogs.py
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main() -> None:
     run = fovea.train(
         model, data, epochs=given.epochs, batch_size=32, label_smoothing=0.1, seed=given.seed, out=given.out
     )
-    show("small CNN on cats and dogs, from scratch", run, data, at_least=0.75, epochs=EPOCHS)
+    show("small CNN on cats and dogs, from scratch", model, run, data, at_least=0.75, epochs=EPOCHS)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def main() -> None:
     name = fovea.models.default_for(data.kind, data.input_shape, data.train.listed)
     model = fovea.models.create(name, classes=data.classes, input_shape=data.input_shape, seed=given.seed)
     run = fovea.train(model, data, epochs=given.epochs, seed=given.seed, out=given.out)
-    show(f"{name} on Fashion-MNIST, defaults", run, data, at_least=0.925, epochs=EPOCHS)
+    show(f"{name} on Fashion-MNIST, defaults", model, run, data, at_least=0.925, epochs=EPOCHS)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def main() -> None:
     )
     model = fovea.models.conv3d(classes=data.classes, input_shape=data.input_shape, seed=given.seed)
     run = fovea.train(model, data, epochs=given.epochs, batch_size=32, seed=given.seed, out=given.out)
-    show("3-D convolutions on hippocampus cubes", run, data, at_least=0.80, epochs=EPOCHS)
+    show("3-D convolutions on hippocampus cubes", model, run, data, at_least=0.80, epochs=EPOCHS)
 
 
 if __name__ == "__main__":

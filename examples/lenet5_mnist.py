@@ -17,7 +17,7 @@ def main() -> None:
     data = fovea.dataset("mnist")
     model = fovea.models.lenet5(classes=data.classes, seed=given.seed)
     run = fovea.train(model, data, epochs=given.epochs, batch_size=64, seed=given.seed, out=given.out)
-    show("LeNet-5 on MNIST", run, data, at_least=0.99, epochs=EPOCHS)
+    show("LeNet-5 on MNIST", model, run, data, at_least=0.99, epochs=EPOCHS)
 
 
 if __name__ == "__main__":

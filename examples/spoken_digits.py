@@ -18,7 +18,7 @@ def main() -> None:
     data = fovea.dataset("fsdd", label_pattern="{label}_{speaker}_{take}.wav", test_where="take<5")
     model = fovea.models.conv1d(classes=data.classes, input_shape=data.input_shape, seed=given.seed)
     run = fovea.train(model, data, epochs=given.epochs, batch_size=32, seed=given.seed, out=given.out)
-    show("1-D convolutions on spoken digits", run, data, at_least=0.90, epochs=EPOCHS)
+    show("1-D convolutions on spoken digits", model, run, data, at_least=0.90, epochs=EPOCHS)
 
 
 if __name__ == "__main__":
