@@ -81,7 +81,9 @@ def curves(
                 axes.plot([best], [y[list(x).index(best)]], "o", color=COLOURS["accent"], markersize=6)
         axes.set_title(title)
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        if max(len(x) for x, _ in lines.values()) == 1:
+            axes.set_xlim(0.5, 1.5)
         if len(lines) > 1:
             axes.legend()
 

@@ -43,11 +43,12 @@ def filters(facts: Facts) -> Section:
         return Section("filters", "First layer", "<p>The first layer has no weights that make a picture.</p>")
     shape = " x ".join(map(str, weight.shape))
     note = f"{first.name}.weight, {shape}: what each output channel looks for in the input. "
-    note += (
-        "Colours are red, green and blue of the input."
-        if first.op.kind == "conv" and weight.shape[-2] == 3
-        else "Bright raises the output, dark lowers it."
-    )
+    if len(graph.input_shapes[0]) == 2:
+        note += "Each curve is one of them over time."
+    elif graph.input_shapes[0][-1] == 3:
+        note += "Colours are red, green and blue of the input."
+    else:
+        note += "Bright raises the output, dark lowers it."
     return Section("filters", "First-layer filters", f"<p>{text(note)}</p>{drawn}")
 
 
