@@ -6,10 +6,13 @@
 namespace fovea::FOVEA_ISA_NAMESPACE {
 namespace {
 
-constexpr long row_grain = 64;
+// Rows of one piece: a small batch is one piece.
+FOVEA_INLINE long row_grain(const OpCall& call) { return max_of(64L, piece_floats / max_of(1L, call.ints[1])); }
 
 FOVEA_INLINE double* doubles(const OpCall& call) { return reinterpret_cast<double*>(call.scratch); }
-size_t row_scratch(const OpCall& call) { return static_cast<size_t>(4 * ceil_div(call.n * call.ints[0], row_grain)); }
+size_t row_scratch(const OpCall& call) {
+    return static_cast<size_t>(4 * ceil_div(call.n * call.ints[0], row_grain(call)));
+}
 
 // log(sum(exp(x))) of one row, as its maximum and the rest: their sum would round away digits of the rest.
 struct LogSum {
@@ -81,10 +84,11 @@ void softmax_cross_entropy(const OpCall& call) {
     float *loss = out(call, 0), *saved = out(call, 1);
     const float* logits = in(call, 2);
     const Rows data = rows_of(call, call.operand[3], in(call, 4));
-    const long rows = call.n * call.ints[0], width = data.width, pieces = ceil_div(rows, row_grain);
+    const long rows = call.n * call.ints[0], width = data.width, grain = row_grain(call),
+               pieces = ceil_div(rows, grain);
     double* parts = doubles(call);
     LogSum* rows_saved = reinterpret_cast<LogSum*>(saved);
-    over_range(rows, row_grain, [=](long begin, long end) {
+    over_range(rows, grain, [=](long begin, long end) {
         double sum = 0, count = 0;
         for (long row = begin; row < end; row++) {
             const Target t = data.target(row);
@@ -99,8 +103,8 @@ void softmax_cross_entropy(const OpCall& call) {
                 if (p != 0.0f) sum += static_cast<double>(p) * static_cast<double>(lse.minus(x[c]));
             }
         }
-        parts[begin / row_grain * 2] = sum;
-        parts[begin / row_grain * 2 + 1] = count;
+        parts[begin / grain * 2] = sum;
+        parts[begin / grain * 2 + 1] = count;
     });
     double sum = 0, count = 0;
     for (long piece = 0; piece < pieces; piece++) {
@@ -132,7 +136,7 @@ void softmax_cross_entropy_backward(const OpCall& call) {
     const float factor = count > 0 ? *in(call, 2) / count : 0.0f;
     const LogSum* rows_saved = reinterpret_cast<const LogSum*>(saved);
     const long width = data.width;
-    over_range(call.n * call.ints[0], row_grain, [=](long begin, long end) {
+    over_range(call.n * call.ints[0], row_grain(call), [=](long begin, long end) {
         for (long row = begin; row < end; row++) {
             const Target t = data.target(row);
             const float *x = logits + row * width, *weights = data.weights;

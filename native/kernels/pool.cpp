@@ -13,147 +13,203 @@ constexpr int window_ints = 19;
 
 FOVEA_INLINE const Window& window(const OpCall& call) { return *reinterpret_cast<const Window*>(call.ints); }
 FOVEA_INLINE long in_floats(const Window& w) { return w.in[0] * w.in[1] * w.in[2] * w.channels; }
-FOVEA_INLINE long out_pixels(const Window& w) { return w.out[0] * w.out[1] * w.out[2]; }
+FOVEA_INLINE long out_rows(const Window& w) { return w.out[0] * w.out[1]; }
+FOVEA_INLINE long out_pixels(const Window& w) { return out_rows(w) * w.out[2]; }
+FOVEA_INLINE long taps(const Window& w) { return w.kernel[0] * w.kernel[1] * w.kernel[2]; }
 
-// body(tap number, offset of the tap's pixel in the sample) for every tap of output pixel `flat` that lies inside.
-template <class Body>
-FOVEA_INLINE void over_taps(const Window& w, long flat, const Body& body) {
-    const long at[3] = {flat / w.out[2] / w.out[1], flat / w.out[2] % w.out[1], flat % w.out[2]};
-    long start[3];
-    for (int i = 0; i < 3; i++) start[i] = at[i] * w.stride[i] - w.pad_lo[i];
-    long tap = 0;
-    for (long d = 0; d < w.kernel[0]; d++) {
-        const long z = start[0] + d * w.dilation[0];
-        for (long h = 0; h < w.kernel[1]; h++) {
-            const long y = start[1] + h * w.dilation[1];
-            for (long v = 0; v < w.kernel[2]; v++, tap++) {
-                const long x = start[2] + v * w.dilation[2];
-                if (z < 0 || z >= w.in[0] || y < 0 || y >= w.in[1] || x < 0 || x >= w.in[2]) continue;
-                body(tap, ((z * w.in[1] + y) * w.in[2] + x) * w.channels);
+// The taps [low, high) of one window along each axis that lie inside of the input, and where tap 0 is.
+struct Taps {
+    long start[3], low[3], high[3];
+
+    FOVEA_INLINE void clip(const Window& w, int i, long position) {
+        const long first = position * w.stride[i] - w.pad_lo[i], step = w.dilation[i], room = w.in[i] - first;
+        start[i] = first;
+        low[i] = first >= 0 ? 0 : step == 1 ? -first : ceil_div(-first, step);
+        high[i] = min_of(w.kernel[i], room <= 0 ? 0 : step == 1 ? room : ceil_div(room, step));
+    }
+
+    // body(tap number, offset of the tap's pixel in the sample)
+    template <class Body>
+    FOVEA_INLINE void each(const Window& w, const Body& body) const {
+        for (long d = low[0]; d < high[0]; d++) {
+            const long plane = (start[0] + d * w.dilation[0]) * w.in[1];
+            for (long h = low[1]; h < high[1]; h++) {
+                const long row = (plane + start[1] + h * w.dilation[1]) * w.in[2] + start[2];
+                const long tap = (d * w.kernel[1] + h) * w.kernel[2];
+                for (long v = low[2]; v < high[2]; v++) body(tap + v, (row + v * w.dilation[2]) * w.channels);
             }
         }
     }
-}
+};
 
-// The first maximum of one window, VL channels at a time; NaN wins and stays.
-template <class Index>
-void max_pixel(const Window& w, long flat, const float* sample, float* y, Index* index) {
-    for (long c = 0; c < w.channels; c += VL) {
-        const Mask mask = first_lanes(w.channels - c);
-        Vec best = {};
-        VecInt where = {};
-        bool first = true;
-        over_taps(w, flat, [&](long tap, long offset) {
-            const Vec v = load(sample + offset + c, mask);
-            const VecInt number = VecInt{} + static_cast<int32_t>(tap);
-            const VecInt wins = first ? ~VecInt{} : (~(v <= best) & (best == best));
-            best = wins ? v : best;
-            where = wins ? number : where;
-            first = false;
-        });
-        store(y + c, best, mask);
-        const long lanes = min_of<long>(VL, w.channels - c);
-        if (index && lanes == VL) {
-            FOVEA_UNROLL
-            for (int i = 0; i < VL; i++) index[c + i] = static_cast<Index>(where[i]);
-        } else if (index) {
-            for (long i = 0; i < lanes; i++) index[c + i] = static_cast<Index>(where[i]);
-        }
+// body(taps, offset of the output pixel in the sample, its place along each axis) for the pixels of one output row.
+template <class Body>
+FOVEA_INLINE void over_row(const Window& w, long row, const Body& body) {
+    Taps t;
+    const long at[2] = {row / w.out[1], row % w.out[1]};
+    t.clip(w, 0, at[0]);
+    t.clip(w, 1, at[1]);
+    for (long x = 0; x < w.out[2]; x++) {
+        t.clip(w, 2, x);
+        body(t, (row * w.out[2] + x) * w.channels, at[0], at[1], x);
     }
 }
 
-// y, index (which tap won, for backward; may be null), x; ints: Window.
-template <class Index>
-void maxpool(const OpCall& call) {
-    const Window& w = window(call);
-    float* y = out(call, 0);
-    Index* index = static_cast<Index*>(call.operand[1]);
-    const float* x = in(call, 2);
-    const long pixels = out_pixels(w);
-    over_rows(call.n * pixels, w.channels * w.kernel[0] * w.kernel[1] * w.kernel[2], [=, &w](long begin, long end) {
-        for (long p = begin; p < end; p++)
-            max_pixel(w, p % pixels, x + p / pixels * in_floats(w), y + p * w.channels,
-                      index ? index + p * w.channels : nullptr);
+// body(sample, first row, behind the last row) over output rows.
+template <class Body>
+FOVEA_INLINE void over_output(const Window& w, long n, const Body& body) {
+    const long rows = out_rows(w);
+    over_rows(n * rows, w.out[2] * w.channels * taps(w), [&](long begin, long end) {
+        for (long row = begin; row < end; row++) body(row / rows, row % rows);
     });
 }
 
-// dx, dy, index; ints: Window. A piece is one sample: windows may overlap.
+// Where the winners of VL channels go: as 32-bit numbers, or as bytes.
+FOVEA_INLINE void store_winners(int32_t* to, VecInt where, long lanes) {
+    if (lanes >= VL) {
+        __builtin_memcpy(to, &where, sizeof where);
+    } else {
+        for (long i = 0; i < lanes; i++) to[i] = where[i];
+    }
+}
+typedef uint8_t Bytes __attribute__((vector_size(VL)));
+FOVEA_INLINE void store_winners(uint8_t* to, VecInt where, long lanes) {
+    const Bytes bytes = __builtin_convertvector(where, Bytes);
+    if (lanes >= VL) {
+        __builtin_memcpy(to, &bytes, VL);
+    } else {
+        for (long i = 0; i < lanes; i++) to[i] = bytes[i];
+    }
+}
+
+// Read back. Up to VL elements beyond the end are read as well: the arena has room for that.
+FOVEA_INLINE VecInt winners(const int32_t* index) {
+    VecInt result;
+    __builtin_memcpy(&result, index, sizeof result);
+    return result;
+}
+FOVEA_INLINE VecInt winners(const uint8_t* index) {
+    Bytes bytes;
+    __builtin_memcpy(&bytes, index, VL);
+    return __builtin_convertvector(bytes, VecInt);
+}
+
+// y, index (which tap won, for backward; may be null), x; ints: Window. The first maximum wins; NaN wins and stays.
+template <class Index>
+void maxpool(const OpCall& call) {
+    const Window& w = window(call);
+    over_output(w, call.n, [&](long sample, long row) {
+        const float* from = in(call, 2) + sample * in_floats(w);
+        const long base = sample * out_pixels(w) * w.channels;
+        float* y = out(call, 0) + base;
+        Index* index = static_cast<Index*>(call.operand[1]);
+        over_row(w, row, [&](const Taps& t, long pixel, long, long, long) {
+            for (long c = 0; c < w.channels; c += VL) {
+                const Mask mask = first_lanes(w.channels - c);
+                Vec best = broadcast(-__builtin_inff());
+                VecInt where = VecInt{} - 1;  // the first tap wins even over -infinity
+                t.each(w, [&](long tap, long offset) {
+                    const Vec v = load(from + offset + c, mask);
+                    const VecInt wins = (~(v <= best) & (best == best)) | (where < 0);
+                    best = wins ? v : best;
+                    where = wins ? VecInt{} + static_cast<int32_t>(tap) : where;
+                });
+                store(y + pixel + c, best, mask);
+                if (index) store_winners(index + base + pixel + c, where, w.channels - c);
+            }
+        });
+    });
+}
+
+// Windows that do not meet and leave nothing out: every element is written once, without reading.
+FOVEA_INLINE bool tiles_exactly(const Window& w) {
+    for (int i = 0; i < 3; i++) {
+        const bool covers = w.kernel[i] == w.stride[i] && w.out[i] * w.stride[i] == w.in[i];
+        if (!covers || w.dilation[i] != 1 || w.pad_lo[i] != 0) return false;
+    }
+    return true;
+}
+
+// dx, dy, index, gate (the pooled values where a ReLU came before, else null: its gradient is 0 where they are);
+// ints: Window. A piece is one sample: windows may overlap.
 template <class Index>
 void maxpool_backward(const OpCall& call) {
     const Window& w = window(call);
-    float* dx = out(call, 0);
-    const float* dy = in(call, 1);
-    const Index* index = static_cast<const Index*>(call.operand[2]);
-    const long pixels = out_pixels(w);
-    parallel(call.n, [=, &w](long sample) {
-        float* target = dx + sample * in_floats(w);
-        for (long i = 0; i < in_floats(w); i++) target[i] = 0;
-        for (long p = 0; p < pixels; p++) {
-            const float* g = dy + (sample * pixels + p) * w.channels;
-            const Index* won = index + (sample * pixels + p) * w.channels;
-            over_taps(w, p, [&](long tap, long offset) {
-                float* to = target + offset;
-                for (long c = 0; c < w.channels; c++) to[c] += won[c] == static_cast<Index>(tap) ? g[c] : 0.0f;
+    const bool exact = tiles_exactly(w);
+    parallel(call.n, [&](long sample) {
+        float* target = out(call, 0) + sample * in_floats(w);
+        for (long i = 0; !exact && i < in_floats(w); i++) target[i] = 0;
+        const long base = sample * out_pixels(w) * w.channels;
+        const float *dy = in(call, 1) + base, *gate = in(call, 3) ? in(call, 3) + base : nullptr;
+        const Index* index = static_cast<const Index*>(call.operand[2]) + base;
+        for (long row = 0; row < out_rows(w); row++)
+            over_row(w, row, [&](const Taps& t, long pixel, long, long, long) {
+                for (long c = 0; c < w.channels; c += VL) {
+                    const Mask mask = first_lanes(w.channels - c);
+                    Vec g = load(dy + pixel + c, mask);
+                    if (gate) g = load(gate + pixel + c, mask) > 0.0f ? g : Vec{};
+                    const VecInt won = winners(index + pixel + c);
+                    t.each(w, [&](long tap, long offset) {
+                        const Vec share = won == static_cast<int32_t>(tap) ? g : Vec{};
+                        float* to = target + offset + c;
+                        store(to, exact ? share : load(to, mask) + share, mask);
+                    });
+                }
             });
-        }
     });
 }
 
 // What a window's sum is divided by: the product over axes of counts that follow the Window in the ints.
-FOVEA_INLINE float inverse_count(const Window& w, const long* counts, long flat) {
-    const long at[3] = {flat / w.out[2] / w.out[1], flat / w.out[2] % w.out[1], flat % w.out[2]};
-    const long* second = counts + w.out[0];
-    const long* third = second + w.out[1];
-    return 1.0f / static_cast<float>(counts[at[0]] * second[at[1]] * third[at[2]]);
+FOVEA_INLINE float inverse_count(const OpCall& call, const Window& w, long z, long y, long x) {
+    const long *first = call.ints + window_ints, *second = first + w.out[0], *third = second + w.out[1];
+    return 1.0f / static_cast<float>(first[z] * second[y] * third[x]);
 }
 
 // y, x; ints: Window, then the divisors along each axis for every output position.
 void avgpool(const OpCall& call) {
     const Window& w = window(call);
-    float* y = out(call, 0);
-    const float* x = in(call, 1);
-    const long* counts = call.ints + window_ints;
-    const long pixels = out_pixels(w);
-    over_rows(call.n * pixels, w.channels * w.kernel[0] * w.kernel[1] * w.kernel[2], [=, &w](long begin, long end) {
-        for (long p = begin; p < end; p++) {
-            const float* sample = x + p / pixels * in_floats(w);
-            const Vec factor = broadcast(inverse_count(w, counts, p % pixels));
+    over_output(w, call.n, [&](long sample, long row) {
+        const float* from = in(call, 1) + sample * in_floats(w);
+        float* y = out(call, 0) + sample * out_pixels(w) * w.channels;
+        over_row(w, row, [&](const Taps& t, long pixel, long d, long h, long v) {
+            const Vec factor = broadcast(inverse_count(call, w, d, h, v));
             for (long c = 0; c < w.channels; c += VL) {
                 const Mask mask = first_lanes(w.channels - c);
                 Vec sum = {};
-                over_taps(w, p % pixels, [&](long, long offset) { sum += load(sample + offset + c, mask); });
-                store(y + p * w.channels + c, sum * factor, mask);
+                t.each(w, [&](long, long offset) { sum += load(from + offset + c, mask); });
+                store(y + pixel + c, sum * factor, mask);
             }
-        }
+        });
     });
 }
 
 // dx, dy; ints as avgpool.
 void avgpool_backward(const OpCall& call) {
     const Window& w = window(call);
-    float* dx = out(call, 0);
-    const float* dy = in(call, 1);
-    const long* counts = call.ints + window_ints;
-    const long pixels = out_pixels(w);
-    parallel(call.n, [=, &w](long sample) {
-        float* target = dx + sample * in_floats(w);
+    parallel(call.n, [&](long sample) {
+        float* target = out(call, 0) + sample * in_floats(w);
         for (long i = 0; i < in_floats(w); i++) target[i] = 0;
-        for (long p = 0; p < pixels; p++) {
-            const float* g = dy + (sample * pixels + p) * w.channels;
-            const float factor = inverse_count(w, counts, p);
-            over_taps(w, p, [&](long, long offset) {
-                float* to = target + offset;
-                for (long c = 0; c < w.channels; c++) to[c] += g[c] * factor;
+        const float* dy = in(call, 1) + sample * out_pixels(w) * w.channels;
+        for (long row = 0; row < out_rows(w); row++)
+            over_row(w, row, [&](const Taps& t, long pixel, long d, long h, long v) {
+                const Vec factor = broadcast(inverse_count(call, w, d, h, v));
+                for (long c = 0; c < w.channels; c += VL) {
+                    const Mask mask = first_lanes(w.channels - c);
+                    const Vec share = load(dy + pixel + c, mask) * factor;
+                    t.each(w, [&](long, long offset) {
+                        float* to = target + offset + c;
+                        store(to, load(to, mask) + share, mask);
+                    });
+                }
             });
-        }
     });
 }
 
 const OpKernel list[] = {
     {"maxpool_uint8", 3, window_ints, 0, maxpool<uint8_t>, nullptr},
-    {"maxpool_uint8_backward", 3, window_ints, 0, maxpool_backward<uint8_t>, nullptr},
+    {"maxpool_uint8_backward", 4, window_ints, 0, maxpool_backward<uint8_t>, nullptr},
     {"maxpool_int32", 3, window_ints, 0, maxpool<int32_t>, nullptr},
-    {"maxpool_int32_backward", 3, window_ints, 0, maxpool_backward<int32_t>, nullptr},
+    {"maxpool_int32_backward", 4, window_ints, 0, maxpool_backward<int32_t>, nullptr},
     {"avgpool", 2, -1, 0, avgpool, nullptr},
     {"avgpool_backward", 2, -1, 0, avgpool_backward, nullptr},
 };

@@ -10,6 +10,7 @@ namespace fovea {
 namespace {
 
 constexpr size_t most_operands_on_stack = 16;
+constexpr size_t arena_slack = 16;  // floats: kernels may read (not write) one vector beyond the last buffer
 
 const OpKernel* find_kernel(const std::string& name) {
     for (const OpList& list : kernels().ops.lists)
@@ -28,7 +29,7 @@ void check_count(const std::string& kernel, const char* what, int expected, size
 
 Program::Program(size_t arena_bytes, int capacity, int bases, int sections)
     : arena_bytes_(arena_bytes),
-      arena_((arena_bytes + sizeof(float) - 1) / sizeof(float)),
+      arena_(arena_bytes / sizeof(float) + arena_slack),
       capacity_(capacity),
       bases_(static_cast<size_t>(bases), nullptr),
       sections_(static_cast<size_t>(sections)) {

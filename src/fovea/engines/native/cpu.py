@@ -9,7 +9,7 @@ __all__ = ["describe"]
 
 
 def describe() -> dict[str, Any] | None:
-    """``features`` of the CPU that matter here, ``isa`` of the kernels in use, ``vector_floats``; None without the core."""
+    """``features`` of the CPU, ``isa`` of the kernels in use, ``vector_floats``; None without the core."""
     try:
         core = importlib.import_module("fovea.engines.native._core")
     except ImportError:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fovea.engines.base import PlanSpec
+from fovea.engines.native.fusion import find_fusions
 from fovea.engines.native.program import ALIGNMENT, Bound, Buffer, Fixed, Gradient, Instruction, Operand, Section
 from fovea.engines.native.rules import RULES
 from fovea.errors import EngineError
@@ -28,6 +29,7 @@ class Lowering:
     def __init__(self, spec: PlanSpec, store: ParameterStore) -> None:
         self.spec = spec
         self.store = store
+        self.fusions = find_fusions(spec)
         self.instructions: list[Instruction] = []
         self.values: dict[Ref, Operand] = {}
         self.saved: dict[str, Operand] = {}
@@ -166,7 +168,8 @@ class Lowering:
         for node in nodes:
             if node.op.kind != "input":
                 self._enter(node)
-                RULES[node.op.kind].forward(self, node)
+                rule = self.fusions.forward.get(node.name, RULES[node.op.kind].forward)
+                rule(self, node)
         self.node, self.fixed_n = "", 0
 
     def _enter(self, node: Node) -> None:
@@ -196,7 +199,7 @@ class Lowering:
             for index, one in enumerate(received):
                 if one is None:
                     self._fill_grad(node, index)
-            RULES[node.op.kind].backward(self, node)
+            self.fusions.backward.get(node.name, RULES[node.op.kind].backward)(self, node)
         self.node, self.fixed_n = "", 0
         self.wrt[section] = {name: self.grads.get(Ref(name)) for name in self.spec.wrt}
         for operand in self.wrt[section].values():

@@ -81,7 +81,7 @@ def _blocks(instructions: Sequence[Instruction], capacity: int) -> list[_Block]:
 
 
 def _buffers(instruction: Instruction) -> list[Buffer]:
-    return [operand for operand in (*instruction.outs, *instruction.ins) if isinstance(operand, Buffer)]
+    return [operand for operand in (*instruction.ins, *instruction.outs) if isinstance(operand, Buffer)]
 
 
 def _lives(instructions: Sequence[Instruction]) -> dict[Buffer, tuple[int, int]]:

@@ -302,7 +302,11 @@ class NativePlan(Plan):
     def _after_update(self) -> float:
         self.gradients = {}
         self.store.updates += 1
+        current = self._version == self.store.version
         self.store.touch()
+        if current:  # packed weights are stale; what PREPARE derives is not, it comes from frozen parameters alone
+            self._program.weights_changed()
+            self._version = self.store.version
         return float(self._numbers[4])
 
     def train_step(

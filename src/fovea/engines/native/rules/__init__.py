@@ -1,6 +1,7 @@
 """One rule per kind of op: the instructions of its forward and backward pass."""
 
 from fovea.engines.native.rules.activation import ACTIVATIONS
+from fovea.engines.native.rules.fused import BATCHNORM
 from fovea.engines.native.rules.join import JOINS
 from fovea.engines.native.rules.loss import LOSSES
 from fovea.engines.native.rules.norm import NORMS
@@ -11,4 +12,4 @@ from fovea.engines.native.rules.window import WINDOWS
 
 __all__ = ["RULES"]
 
-RULES: dict[str, Rule] = {**ACTIVATIONS, **WINDOWS, **NORMS, **JOINS, **REDUCTIONS, **RESHAPES, **LOSSES}
+RULES: dict[str, Rule] = {**ACTIVATIONS, **WINDOWS, **NORMS, **BATCHNORM, **JOINS, **REDUCTIONS, **RESHAPES, **LOSSES}

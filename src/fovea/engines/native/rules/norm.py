@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fovea.engines.native.program import Buffer
 from fovea.engines.native.rules.rule import Rule
-from fovea.ops import LRN, BatchNorm, GroupNorm, LayerNorm, Normalize
+from fovea.ops import LRN, GroupNorm, LayerNorm, Normalize
 
 if TYPE_CHECKING:
     from fovea.engines.native.lower import Lowering
@@ -22,37 +21,6 @@ def rows_and_channels(node: Node) -> tuple[int, int]:
     """Positions of one sample, and channels."""
     *spatial, channels = node.input_shapes[0]
     return math.prod(size or 0 for size in spatial), channels or 0
-
-
-# --- batch normalisation
-
-
-def batchnorm_forward(low: Lowering, node: Node) -> None:
-    """With batch statistics in training, running ones else; mean, 1/sigma, factor and bias stay for backward."""
-    assert isinstance(node.op, BatchNorm)
-    ints = [*rows_and_channels(node), 0]
-    x, y = low.input(node), low.output(node)
-    saved = Buffer(4 * ints[1], per_sample=False)
-    low.saved[node.name] = saved
-    affine = [low.parameter(node, "weight"), low.parameter(node, "bias")]
-    running = [low.stored(node, "running_mean"), low.stored(node, "running_var")]
-    if low.spec.trains(node):
-        low.emit("batchnorm", [y, saved, *running], [x, *affine, None], ints, (node.op.eps, node.op.momentum))
-    else:
-        low.emit("batchnorm_inference", [y, saved], [x, *affine, *running, None], ints, (node.op.eps,), inplace=(0, 0))
-
-
-def batchnorm_backward(low: Lowering, node: Node) -> None:
-    """Through the batch statistics in training, a constant factor else."""
-    ints, saved, dy = [*rows_and_channels(node), 0], low.saved[node.name], low.grad(node)
-    dx = low.grad_input(node) if low.needs(node) else None
-    if low.spec.trains(node):
-        grads = [low.grad_parameter(node, "weight"), low.grad_parameter(node, "bias")]
-        low.emit("batchnorm_backward", [dx, *grads, None], [dy, low.input(node), None, saved], ints, inplace=(0, 0))
-    else:
-        low.emit("batchnorm_inference_backward", [dx, None], [dy, None, None, saved], ints, inplace=(0, 0))
-    if dx is not None:
-        low.add_grad(node, 0, dx)
 
 
 # --- the pixel half of preprocessing
@@ -160,6 +128,5 @@ NORMS = {
     "lrn": Rule(lrn_forward, lrn_backward),
     "prelu": Rule(channel_forward, channel_backward),
     "layerscale": Rule(channel_forward, channel_backward),
-    "batchnorm": Rule(batchnorm_forward, batchnorm_backward),
     "normalize": Rule(normalize_forward, normalize_backward),
 }

@@ -125,10 +125,11 @@ def maxpool_forward(low: Lowering, node: Node) -> None:
 
 
 def maxpool_backward(low: Lowering, node: Node) -> None:
-    """dx = dy where the tap won."""
+    """dx = dy where the tap won, masked by the pooled values when the ReLU before it leaves that to this rule."""
     index, dx = low.saved[node.name], low.grad_input(node)
     assert index is not None
-    low.emit(f"maxpool_{index.dtype}_backward", [dx], [low.grad(node), index], pool_ints(node))
+    gate = low.value(node) if node.inputs[0].node in low.fusions.gated else None
+    low.emit(f"maxpool_{index.dtype}_backward", [dx], [low.grad(node), index, gate], pool_ints(node))
     low.add_grad(node, 0, dx)
 
 

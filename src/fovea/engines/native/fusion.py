@@ -1,0 +1,141 @@
+"""Which neighbouring nodes run as one: found before lowering, as rules that replace those of the single nodes.
+
+* convolution (dense) + ReLU or ReLU6: the clamp happens in the convolution's tiles.
+* convolution (dense) + batch norm with constant statistics: folded into the weights, renewed when they change.
+* batch norm + addition + ReLU (ReLU6), each of the last two optional: one pass forward after the statistics, and one
+  after the sums backward; which elements the ReLU let through follows from its output or from the input again.
+* addition + ReLU.
+* ReLU + max-pooling, backward: the gradient is masked by the pooled values, before it is spread.
+
+A node is absorbed only when one other node reads it and nobody asked for it: not an output, not kept, no ``wrt``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+from fovea.engines.base import PlanSpec
+from fovea.engines.native.rules.fused import (
+    added_and_clamped,
+    clamped,
+    folded_backward,
+    folded_forward,
+    norm_backward,
+    norm_forward,
+)
+from fovea.engines.native.rules.rule import Emit, no_gradient, same_gradient
+from fovea.graph.graph import Node, Ref
+from fovea.ops import ReLU
+
+__all__ = ["Fusions", "find_fusions"]
+
+
+@dataclass
+class Fusions:
+    """Rules by node name, in place of the op's own. ``gated``: ReLUs whose mask the max-pooling behind them applies."""
+
+    forward: dict[str, Emit] = field(default_factory=dict)
+    backward: dict[str, Emit] = field(default_factory=dict)
+    gated: set[str] = field(default_factory=set)
+
+
+def find_fusions(spec: PlanSpec) -> Fusions:
+    """All fusions of a plan, in the order of its nodes; a node takes part in one."""
+    finder = _Finder(spec)
+    for node in spec.graph.nodes.values():
+        if node.op.kind in ("conv", "dense"):
+            finder.convolution(node)
+    for node in spec.graph.nodes.values():
+        if node.op.kind == "batchnorm" and node.name not in finder.taken:
+            finder.norm(node)
+    for node in spec.graph.nodes.values():
+        if node.op.kind == "add" and node.name not in finder.taken:
+            finder.addition(node)
+        if node.op.kind == "relu":
+            finder.gate(node)
+    return finder.found
+
+
+class _Finder:
+    def __init__(self, spec: PlanSpec) -> None:
+        self.spec = spec
+        self.found = Fusions()
+        self.taken: set[str] = set()
+        self._readers = spec.graph.consumers()
+        self._asked = {*spec.keep, *spec.wrt, *(ref.node for ref in (*spec.outputs, *spec.losses))}
+
+    def _reader(self, node: Node) -> Node | None:
+        """The only node that reads this one, when nobody else wants its value."""
+        readers = self._readers.get(Ref(node.name), [])
+        if len(readers) != 1 or node.name in self._asked or node.op.num_outputs != 1:
+            return None
+        reader = self.spec.graph.node(readers[0])
+        return None if reader.name in self.taken else reader
+
+    def _clamp(self, node: Node) -> Node | None:
+        """The ReLU or ReLU6 that alone reads a node."""
+        reader = self._reader(node)
+        if reader is None:
+            return None
+        plain = isinstance(reader.op, ReLU) and reader.op.backward_rule == "standard"
+        return reader if plain or reader.op.kind == "relu6" else None
+
+    def _replace(self, absorbed: Iterator[Node] | list[Node], last: Node, forward: Emit) -> None:
+        for node in absorbed:
+            self.found.forward[node.name] = no_gradient
+            self.taken.add(node.name)
+        self.found.forward[last.name] = forward
+        self.taken.add(last.name)
+
+    def convolution(self, node: Node) -> None:
+        """Fold the normalisation, clamp in the tiles, or both."""
+        norm = self._foldable(node)
+        last = norm or node
+        clamp = self._clamp(last)
+        if norm is None and clamp is None:
+            return
+        inner = [one for one in (node, norm) if one is not None and one is not (clamp or last)]
+        if norm is None:
+            self._replace(inner, clamp or last, partial(clamped, node))
+            return
+        self._replace(inner, clamp or last, partial(folded_forward, node, norm, clamp))
+        self.found.backward[norm.name] = same_gradient
+        self.found.backward[node.name] = folded_backward
+
+    def _foldable(self, node: Node) -> Node | None:
+        norm = self._reader(node)
+        if norm is None or norm.op.kind != "batchnorm" or self.spec.trains(norm):
+            return None
+        trained = any(path in self.spec.trainable for path in (*node.parameters, *norm.parameters))
+        return None if trained else norm
+
+    def norm(self, node: Node) -> None:
+        """Batch norm with what follows it."""
+        add = self._reader(node)
+        if add is None or add.op.kind != "add" or len(add.inputs) != 2 or len(set(add.input_shapes)) != 1:
+            add = None
+        clamp = self._clamp(add or node)
+        last = clamp or add
+        if last is None:
+            return
+        inner = [one for one in (node, add) if one is not None and one is not last]
+        self._replace(inner, last, partial(norm_forward, node, add, clamp))
+        self.found.backward[last.name] = partial(norm_backward, node, add, clamp)
+
+    def addition(self, node: Node) -> None:
+        """Two equal shapes, then ReLU."""
+        clamp = self._clamp(node)
+        equal = len(node.inputs) == 2 and node.input_shapes[0] == node.input_shapes[1]
+        if clamp is not None and clamp.op.kind == "relu" and equal:
+            self._replace([node], clamp, partial(added_and_clamped, node))
+
+    def gate(self, node: Node) -> None:
+        """A plain ReLU that one max-pooling reads, and whose gradient nobody asked for."""
+        readers = self._readers.get(Ref(node.name), [])
+        plain = isinstance(node.op, ReLU) and node.op.backward_rule == "standard"
+        hidden = node.name not in self.spec.wrt and all(ref.node != node.name for ref in self.spec.outputs)
+        if plain and hidden and len(readers) == 1 and self.spec.graph.node(readers[0]).op.kind == "maxpool":
+            self.found.gated.add(node.name)
+            self.found.backward.setdefault(node.name, same_gradient)
