@@ -43,8 +43,10 @@ void require(bool good, const char* what) {
 // A plan with its buffers, for tests and benchmarks; the program executor plans its own memory.
 class ConvRunner {
   public:
-    ConvRunner(const ConvShape& shape, ConvPass pass, int batch, bool naive)
-        : plan_(naive ? kernels().conv.plan_naive(pass, shape, batch) : kernels().conv.plan(pass, shape, batch)),
+    ConvRunner(const ConvShape& shape, ConvPass pass, int batch, bool naive, int winograd)
+        : plan_(naive           ? kernels().conv.plan_naive(pass, shape, batch)
+                : winograd >= 0 ? kernels().conv.plan_winograd(pass, shape, batch, winograd)
+                                : kernels().conv.plan(pass, shape, batch)),
           packed_(plan_.packed_floats),
           scratch_(plan_.scratch_floats + guard) {
         for (size_t i = 0; i < guard; i++) scratch_.data()[plan_.scratch_floats + i] = 7;
@@ -117,8 +119,8 @@ void bind_conv(nb::module_& m) {
         .value("backward_data", ConvPass::backward_data)
         .value("backward_weight", ConvPass::backward_weight);
     nb::class_<ConvRunner>(m, "ConvRunner", "One pass of one convolution with buffers of its own (tests, benchmarks).")
-        .def(nb::init<const ConvShape&, ConvPass, int, bool>(), nb::arg("shape"), nb::arg("pass_"), nb::arg("batch"),
-             nb::arg("naive") = false)
+        .def(nb::init<const ConvShape&, ConvPass, int, bool, int>(), nb::arg("shape"), nb::arg("pass_"),
+             nb::arg("batch"), nb::arg("naive") = false, nb::arg("winograd") = -1)
         .def("pack", &ConvRunner::pack, nb::arg("weight").noconvert(), nb::keep_alive<1, 2>(), ReleaseLock())
         .def("run", &ConvRunner::run, nb::arg("n"), nb::arg("input").noconvert(), nb::arg("output").noconvert(),
              nb::arg("bias").noconvert().none() = nb::none(), nb::arg("clamp") = false, nb::arg("low") = 0.0f,

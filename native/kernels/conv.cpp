@@ -8,6 +8,7 @@
 #include "kernels/conv_taps.h"
 #include "kernels/conv_weight.h"
 #include "kernels/families.h"
+#include "kernels/winograd.h"
 #include "runtime/memory.h"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
@@ -24,9 +25,19 @@ bool tiles_apply(const ConvShape& s) {
     return s.taps() <= max_taps && s.cin <= static_cast<long>(zero_floats) && s.cout <= static_cast<long>(zero_floats);
 }
 
-ConvPlan plan(ConvPass pass, const ConvShape& shape, int batch) {
+bool is_winograd(const ConvPlan& plan) {
+    return plan.algorithm == ConvAlgorithm::winograd2 || plan.algorithm == ConvAlgorithm::winograd4;
+}
+
+ConvPlan plan_winograd_or_direct(ConvPass pass, const ConvShape& shape, int batch, int outputs) {
     ConvPlan p = plan_naive(pass, shape, batch);
     if (!tiles_apply(shape)) return p;
+    if (outputs > 0 && winograd_applies(shape)) {
+        const size_t bias_scratch = p.scratch_floats;
+        plan_winograd(p, outputs);
+        p.scratch_floats = max_of(p.scratch_floats, bias_scratch);
+        return p;
+    }
     const bool depthwise = shape.groups > 1 && shape.groups == shape.cin && shape.groups == shape.cout;
     if (pass == ConvPass::backward_weight) {
         const size_t bias_scratch = p.scratch_floats;
@@ -44,15 +55,22 @@ ConvPlan plan(ConvPass pass, const ConvShape& shape, int batch) {
     return p;
 }
 
+ConvPlan plan(ConvPass pass, const ConvShape& shape, int batch) {
+    return plan_winograd_or_direct(pass, shape, batch,
+                                   winograd_applies(shape) ? choose_winograd(pass, shape, batch) : 0);
+}
+
 void pack(const ConvPlan& plan, const float* weight, float* packed) {
     if (plan.packed_floats == 0) return;
-    if (plan.algorithm == ConvAlgorithm::merged)
+    if (is_winograd(plan))
+        pack_winograd(plan, weight, packed);
+    else if (plan.algorithm == ConvAlgorithm::merged)
         pack_conv_merged(plan, weight, packed);
     else
         pack_conv_taps(plan, weight, packed);
 }
 
-void run(const ConvPlan& plan, int n, const float* from, const float* weight, float* to, float*,
+void run(const ConvPlan& plan, int n, const float* from, const float* weight, float* to, float* scratch,
          const Epilogue& epilogue) {
     switch (plan.algorithm) {
         case ConvAlgorithm::merged:
@@ -62,6 +80,9 @@ void run(const ConvPlan& plan, int n, const float* from, const float* weight, fl
         case ConvAlgorithm::tiles:
         case ConvAlgorithm::batch_tiles:
             return run_conv_taps(plan, n, from, weight, to, epilogue);
+        case ConvAlgorithm::winograd2:
+        case ConvAlgorithm::winograd4:
+            return run_winograd(plan, n, from, weight, to, scratch, epilogue);
         default:
             return conv_naive(plan, n, from, weight, to, epilogue);
     }
@@ -76,6 +97,10 @@ void run_backward_weight(const ConvPlan& plan, int n, const float* input, const 
         case ConvAlgorithm::depthwise:
             run_depthwise_weight(plan, n, input, grad_output, grad_weight, scratch);
             break;
+        case ConvAlgorithm::winograd2:
+        case ConvAlgorithm::winograd4:
+            run_winograd_weight(plan, n, input, grad_output, grad_weight, scratch);
+            break;
         default:
             run_conv_weight(plan, n, input, grad_output, grad_weight, scratch);
     }
@@ -84,6 +109,6 @@ void run_backward_weight(const ConvPlan& plan, int n, const float* input, const 
 
 }  // namespace
 
-ConvKernels conv_kernels() { return {plan, plan_naive, pack, run, run_backward_weight}; }
+ConvKernels conv_kernels() { return {plan, plan_naive, plan_winograd_or_direct, pack, run, run_backward_weight}; }
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

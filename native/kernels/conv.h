@@ -15,8 +15,9 @@ enum class ConvPass : int { forward, backward_data, backward_weight };
 
 // naive: the definition, right for everything.  tiles: tiles of neighbouring pixels.  batch_tiles: one position of
 // several images is a tile.  merged: few channels, kernel rows merged with the channels of a padded copy.  depthwise:
-// groups = cin = cout. panels (backward weight): operands packed, output channels split.
-enum class ConvAlgorithm : int { naive, tiles, batch_tiles, merged, depthwise, panels };
+// groups = cin = cout. panels (backward weight): operands packed, output channels split. winograd2, winograd4: F(2x2,
+// 3x3) and F(4x4, 3x3), see winograd.h.
+enum class ConvAlgorithm : int { naive, tiles, batch_tiles, merged, depthwise, panels, winograd2, winograd4 };
 
 // What is done to each finished tile of outputs while it is in cache: y = clamp(y + bias, low, high).
 struct Epilogue {
@@ -39,6 +40,8 @@ struct ConvPlan {
 struct ConvKernels {
     ConvPlan (*plan)(ConvPass pass, const ConvShape& shape, int batch);
     ConvPlan (*plan_naive)(ConvPass pass, const ConvShape& shape, int batch);
+    // Tests and benchmarks: by Winograd with 2x2 or 4x4 outputs where it applies, or never by it (0).
+    ConvPlan (*plan_winograd)(ConvPass pass, const ConvShape& shape, int batch, int outputs);
     // Fills plan.packed_floats floats; renewed whenever the weights change.
     void (*pack)(const ConvPlan& plan, const float* weight, float* packed);
     // forward: from = x, to = y.  backward data: from = grad_output, to = grad_input.

@@ -110,21 +110,22 @@ def assert_close(got: Array, want: Array, magnitude: Array, terms: int, what: st
     )
 
 
-def run_all(case: Case, naive: bool = False, n: int | None = None) -> dict[str, Array]:
-    """All passes on the compiled kernels, for the first n images of a plan with capacity case.n."""
+def run_all(case: Case, naive: bool = False, n: int | None = None, winograd: int = 0) -> dict[str, Array]:
+    """All passes on the compiled kernels, for the first n images of a plan with capacity case.n. winograd: 2 or 4
+    outputs per tile side, 0 for the direct kernels, whose errors are bounded more tightly."""
     n = case.n if n is None else n
     x, weight, grad_output = case.arrays()
     x, grad_output = x[:n].copy(), grad_output[:n].copy()
     shape = case.shape()
     y, dx = np.full_like(grad_output, np.nan), np.full_like(x, np.nan)
     dw, db = np.full_like(weight, np.nan), np.full(case.cout, np.nan, np.float32)
-    forward_runner = core.ConvRunner(shape, core.ConvPass.forward, case.n, naive)
+    forward_runner = core.ConvRunner(shape, core.ConvPass.forward, case.n, naive, winograd)
     forward_runner.pack(weight)
     forward_runner.run(n, x, y)
-    data_runner = core.ConvRunner(shape, core.ConvPass.backward_data, case.n, naive)
+    data_runner = core.ConvRunner(shape, core.ConvPass.backward_data, case.n, naive, winograd)
     data_runner.pack(weight)
     data_runner.run(n, grad_output, dx)
-    weight_runner = core.ConvRunner(shape, core.ConvPass.backward_weight, case.n, naive)
+    weight_runner = core.ConvRunner(shape, core.ConvPass.backward_weight, case.n, naive, winograd)
     weight_runner.backward_weight(n, x, grad_output, dw, db)
     for runner in (forward_runner, data_runner, weight_runner):
         assert runner.scratch_intact, f"{runner.algorithm} wrote beyond its scratch"

@@ -17,7 +17,7 @@ from fovea.errors import EngineError
 __all__ = ["Executable", "core"]
 
 _ABSOLUTE, _ARENA, _GRADIENTS, _FIRST_BOUND = 0, 1, 2, 3
-_ALGORITHMS = ("naive", "tiles", "batch_tiles", "merged", "depthwise", "panels")
+_ALGORITHMS = ("naive", "tiles", "batch_tiles", "merged", "depthwise", "panels", "winograd2", "winograd4")
 _SIZES = 21  # of the ints of a convolution; one more says whether the output is clamped
 
 

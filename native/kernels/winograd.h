@@ -1,0 +1,34 @@
+// 3x3 convolution with stride 1 by Winograd's algorithm: tiles of m x m outputs, m = 2 or 4, from (m + 2)^2 products
+// per pair of channels instead of 9 m^2: 2.25 or 4 times fewer. What remains are matrix products of tiles x channels,
+// so all channel counts, paddings and sizes work.
+//
+// Error, against float64, of normal values, relative to the root mean square of the result: F(2x2) 2e-7 to 6e-7, as
+// the direct sum has; F(4x4) 0.6e-6 to 1.2e-6 (backward weight up to 3e-6), that is 10 to 20 eps. It scales with the
+// largest values around an output, not with the output: small outputs among large ones lose relative precision.
+#pragma once
+#include "kernels/conv.h"
+#include "kernels/vec.h"
+
+namespace fovea::FOVEA_ISA_NAMESPACE {
+
+// Whether the algorithm can do this shape at all.
+bool winograd_applies(const ConvShape& shape);
+// m, or 0 where the direct kernels are expected to be faster. From the shape, batch and instruction set alone.
+int choose_winograd(ConvPass pass, const ConvShape& shape, int batch);
+
+// Completes a plan whose shape, pass and batch are set.
+void plan_winograd(ConvPlan& plan, int outputs);
+void pack_winograd(const ConvPlan& plan, const float* weight, float* packed);
+void run_winograd(const ConvPlan& plan, int n, const float* from, const float* packed, float* to, float* scratch,
+                  const Epilogue& epilogue);
+void run_winograd_weight(const ConvPlan& plan, int n, const float* input, const float* grad_output, float* grad_weight,
+                         float* scratch);
+
+// Backward weight's part of plan_winograd (winograd_weight.cpp).
+void plan_winograd_weight(ConvPlan& plan);
+
+static FOVEA_INLINE int winograd_outputs(const ConvPlan& plan) {
+    return plan.algorithm == ConvAlgorithm::winograd4 ? 4 : 2;
+}
+
+}  // namespace fovea::FOVEA_ISA_NAMESPACE

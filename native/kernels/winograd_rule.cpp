@@ -1,0 +1,86 @@
+// Which layers run by Winograd's algorithm: a cost model in multiply-adds. It was fitted to times of one thread on Zen
+// 4 and of two on Zen 5, where everything but the products costs two to three times as many multiply-adds, as those are
+// twice as fast; the constants lie between the two. They are ratios, so they hold for other vector widths, too.
+#include "kernels/tap_conv.h"
+#include "kernels/winograd.h"
+#include "kernels/winograd_multiply.h"
+#include "runtime/options.h"
+
+namespace fovea::FOVEA_ISA_NAMESPACE {
+namespace {
+
+constexpr int fewest_channels = 16;  // below, transforms cost more than products
+// Transform of one element of the (m + 2)^2 matrices, arithmetic and memory: measured 3 to 16 and 6 to 36; half as much
+// again in backward weight, whose matrices pass through memory between the stages.
+constexpr double transform_2 = 10, transform_4 = 20, weight_transform = 1.5;
+// One float of transformed weights (or their gradients) written or read: from memory or from cache.
+constexpr double far_float = 20, near_float = 5;
+constexpr double far_from = (16 << 20) / 4;  // floats that do not stay in a third-level cache beside the activations
+// Transformed weights are written (which reads the line first) and read by a training step; plans of few images are
+// taken for inference, which packs once.
+constexpr double step_moves = 3.25, inference_moves = 1;
+constexpr int inference_below = 8;
+// Direct tiles run at this many multiply-adds per multiply-add of the peak.
+constexpr double direct_overhead = 1.05;
+// What the better accuracy of the simpler algorithm is worth.
+constexpr double worth = 0.9;
+
+// Share of multiplications that a direct kernel does not skip as padding, which it does with enough images.
+double direct_share(const ConvShape& s, int batch) {
+    if (batch < 8) return 1;
+    double share = 1;
+    for (int i = 1; i < 3; i++) {
+        long valid = 0;
+        for (int tap = 0; tap < 3; tap++) {
+            const int offset = tap - s.pad_lo[i];
+            valid += max_of(0, min_of(s.out[i], s.in[i] - offset) - max_of(0, -offset));
+        }
+        share *= static_cast<double>(valid) / (3.0 * s.out[i]);
+    }
+    return share;
+}
+
+double winograd_cost(ConvPass pass, const ConvShape& s, int batch, int m) {
+    const bool weight = pass == ConvPass::backward_weight;
+    const long products = (m + 2) * (m + 2), tiles = batch * ceil_div(s.out[1], m) * ceil_div(s.out[2], m);
+    const ProductTile tile = choose_product_tile(s.cout);
+    const long vectors = weight ? choose_weight_product(s.cout).vectors : tile.vectors;
+    const long columns = round_up(s.cout, vectors * VL), rows = weight ? tiles : round_up(tiles, tile.rows);
+    const double weights = static_cast<double>(products) * s.cin * columns;
+    const double elements = static_cast<double>(products) * tiles * (round_up(s.cin, VL) + round_up(s.cout, VL));
+    const bool once = pass == ConvPass::forward && batch < inference_below;
+    return rows * weights + elements * (m == 4 ? transform_4 : transform_2) * (weight ? weight_transform : 1) +
+           weights * (once ? inference_moves : step_moves) * (weights > far_from ? far_float : near_float);
+}
+
+int cheapest(ConvPass pass, const ConvShape& s, int batch) {
+    const double direct = s.macs(batch) * direct_overhead * direct_share(s, batch);
+    const double two = winograd_cost(pass, s, batch, 2), four = winograd_cost(pass, s, batch, 4);
+    if (four < worth * min_of(direct, two)) return 4;
+    return two < worth * direct ? 2 : 0;
+}
+
+}  // namespace
+
+bool winograd_applies(const ConvShape& s) {
+    if (s.groups != 1 || s.in[0] != 1 || s.out[0] != 1 || s.kernel[0] != 1 || s.pad_lo[0] != 0) return false;
+    for (int i = 1; i < 3; i++)
+        if (s.kernel[i] != 3 || s.stride[i] != 1 || s.dilation[i] != 1) return false;
+    return true;
+}
+
+int choose_winograd(ConvPass pass, const ConvShape& shape, int batch) {
+    switch (winograd_option()) {
+        case WinogradOption::off:
+            return 0;
+        case WinogradOption::two:
+            return 2;
+        case WinogradOption::four:
+            return 4;
+        default:
+            if (min_of(shape.cin, shape.cout) < fewest_channels) return 0;
+            return cheapest(pass, pass == ConvPass::backward_data ? mirrored(shape) : shape, batch);
+    }
+}
+
+}  // namespace fovea::FOVEA_ISA_NAMESPACE

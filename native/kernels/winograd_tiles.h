@@ -1,0 +1,37 @@
+// An image as m x m tiles of outputs: the transforms between images and the a x a matrices of tiles x channels that are
+// multiplied (a = m + 2), one matrix for each position xi in the transformed tile.
+#pragma once
+#include "kernels/conv.h"
+#include "kernels/vec.h"
+
+namespace fovea::FOVEA_ISA_NAMESPACE {
+
+struct TileGrid {
+    int in[2], out[2], pad[2];  // H, W
+    int cin, cout;
+    int across, per_image;  // tiles of a row, of an image
+    long tiles;             // of all images
+
+    TileGrid(const ConvShape& shape, int outputs, int n);
+};
+
+// Where element (xi, tile, channel) of the matrices lies: data + xi * xi_stride + tile * tile_stride +
+// channel / VL * vector_stride + channel % VL. Channels are filled up to whole vectors with zeros.
+struct Matrices {
+    float* data;
+    long xi_stride, tile_stride, vector_stride;
+};
+
+// `outputs` is m: 2 or 4. Tiles first .. first + count of the grid become tiles 0 .. count of the matrices, or the
+// reverse.
+void transform_inputs(int outputs, const TileGrid& grid, const float* x, long first, long count, const Matrices& to);
+void transform_products(int outputs, const TileGrid& grid, const Matrices& from, long first, long count, float* y,
+                        const Epilogue& epilogue);
+void transform_gradients(int outputs, const TileGrid& grid, const float* grad_output, long first, long count,
+                         const Matrices& to);
+
+// Floats from one matrix to the next: an odd number of cache lines, so that the equal elements of all matrices, written
+// together, fall into different cache sets.
+static FOVEA_INLINE long spread(long floats) { return (ceil_div(floats, 16) | 1) * 16; }
+
+}  // namespace fovea::FOVEA_ISA_NAMESPACE
