@@ -67,8 +67,9 @@ int Program::packed_for(const ConvPlan& plan, Operand weight) {
     for (size_t i = 0; i < packed_.size(); i++) {
         const Packed& other = packed_[i];
         const bool same = other.plan.pass == plan.pass && other.plan.algorithm == plan.algorithm &&
-                          other.plan.packed_floats == plan.packed_floats && other.weight.base == weight.base &&
-                          other.weight.offset == weight.offset;
+                          other.plan.tile_vectors == plan.tile_vectors &&
+                          std::memcmp(&other.plan.shape, &plan.shape, sizeof plan.shape) == 0 &&
+                          other.weight.base == weight.base && other.weight.offset == weight.offset;
         if (same) return static_cast<int>(i);
     }
     packed_.push_back({plan, weight, Buffer(plan.packed_floats), true});
