@@ -70,9 +70,13 @@ def feature_maps(facts: Facts) -> Section:
         shape = " x ".join(map(str, activation.shape))
         drawn = pictures.maps(activation, activation.ndim - 1)
         parts.append(f"<div><h3>{text(node.name)} <small>{shape}</small></h3>{drawn}</div>")
-    note = (
-        "One sample on its way through the network; at most 16 channels a layer, each from its lowest value (dark) up."
-    )
+    note = "One sample on its way through the network; "
+    if facts.split.kind == "signal":
+        note += "rows are channels (at most 32), time runs to the right, from the lowest value (dark) to the highest."
+    else:
+        note += "at most 16 channels a layer, each from its lowest value (dark) to its highest."
+    if facts.split.kind in ("volume", "clip"):
+        note += f" Of a {facts.split.kind} the middle {'slice' if facts.split.kind == 'volume' else 'frame'} is shown."
     return Section("maps", "Feature maps", f'<p>{note}</p><div class="maps">{"".join(parts)}</div>')
 
 

@@ -107,9 +107,9 @@ def maps(activation: Array, num_spatial_dims: int, limit: int = 16) -> str:
         return f'<div class="rows">{heat(np.repeat(rows, high, axis=0), "channels over time")}</div>'
     if num_spatial_dims == 3:
         activation = activation[len(activation) // 2]
-    return (
-        f'<div class="tiles maps16">{"".join(heat(activation[..., c], f"channel {c}") for c in range(channels))}</div>'
-    )
+    columns = 8 if max(activation.shape[:2]) > 24 else 16  # small maps need less room
+    tiles = "".join(heat(activation[..., c], f"channel {c}") for c in range(channels))
+    return f'<div class="tiles maps{columns}">{tiles}</div>'
 
 
 def filters(weight: Array, input_shape: tuple[int | None, ...], limit: int = 64) -> str:
