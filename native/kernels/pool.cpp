@@ -17,13 +17,34 @@ FOVEA_INLINE long out_rows(const Window& w) { return w.out[0] * w.out[1]; }
 FOVEA_INLINE long out_pixels(const Window& w) { return out_rows(w) * w.out[2]; }
 FOVEA_INLINE long taps(const Window& w) { return w.kernel[0] * w.kernel[1] * w.kernel[2]; }
 
+// Offsets of all taps from tap 0, for windows that lie inside of the input wholly.
+struct Offsets {
+    static constexpr long most = 64;
+    long count, at[most];  // count 0: too many taps for the table
+
+    FOVEA_INLINE explicit Offsets(const Window& w) : count(taps(w) <= most ? taps(w) : 0) {
+        for (long i = 0; i < count; i++) {
+            const long d = i / w.kernel[2] / w.kernel[1], h = i / w.kernel[2] % w.kernel[1], v = i % w.kernel[2];
+            at[i] = ((d * w.dilation[0] * w.in[1] + h * w.dilation[1]) * w.in[2] + v * w.dilation[2]) * w.channels;
+        }
+    }
+};
+
 // The taps [low, high) of one window along each axis that lie inside of the input, and where tap 0 is.
 struct Taps {
+    const Offsets* offsets;
     long start[3], low[3], high[3];
+    bool whole[3];
 
     FOVEA_INLINE void clip(const Window& w, int i, long position) {
         const long first = position * w.stride[i] - w.pad_lo[i], step = w.dilation[i], room = w.in[i] - first;
         start[i] = first;
+        whole[i] = first >= 0 && (w.kernel[i] - 1) * step < room;
+        if (whole[i]) {
+            low[i] = 0;
+            high[i] = w.kernel[i];
+            return;
+        }
         low[i] = first >= 0 ? 0 : step == 1 ? -first : ceil_div(-first, step);
         high[i] = min_of(w.kernel[i], room <= 0 ? 0 : step == 1 ? room : ceil_div(room, step));
     }
@@ -31,6 +52,18 @@ struct Taps {
     // body(tap number, offset of the tap's pixel in the sample)
     template <class Body>
     FOVEA_INLINE void each(const Window& w, const Body& body) const {
+        const long first = ((start[0] * w.in[1] + start[1]) * w.in[2] + start[2]) * w.channels;
+        if (!whole[0] || !whole[1] || !whole[2] || offsets->count == 0) return each_inside(w, body);
+        if (offsets->count == 4) {
+            FOVEA_UNROLL
+            for (int i = 0; i < 4; i++) body(i, first + offsets->at[i]);
+        } else {
+            for (long i = 0; i < offsets->count; i++) body(i, first + offsets->at[i]);
+        }
+    }
+
+    template <class Body>
+    FOVEA_INLINE void each_inside(const Window& w, const Body& body) const {
         for (long d = low[0]; d < high[0]; d++) {
             const long plane = (start[0] + d * w.dilation[0]) * w.in[1];
             for (long h = low[1]; h < high[1]; h++) {
@@ -44,8 +77,9 @@ struct Taps {
 
 // body(taps, offset of the output pixel in the sample, its place along each axis) for the pixels of one output row.
 template <class Body>
-FOVEA_INLINE void over_row(const Window& w, long row, const Body& body) {
+FOVEA_INLINE void over_row(const Window& w, const Offsets& offsets, long row, const Body& body) {
     Taps t;
+    t.offsets = &offsets;
     const long at[2] = {row / w.out[1], row % w.out[1]};
     t.clip(w, 0, at[0]);
     t.clip(w, 1, at[1]);
@@ -98,12 +132,13 @@ FOVEA_INLINE VecInt winners(const uint8_t* index) {
 template <class Index>
 void maxpool(const OpCall& call) {
     const Window& w = window(call);
+    const Offsets offsets(w);
     over_output(w, call.n, [&](long sample, long row) {
         const float* from = in(call, 2) + sample * in_floats(w);
         const long base = sample * out_pixels(w) * w.channels;
         float* y = out(call, 0) + base;
         Index* index = static_cast<Index*>(call.operand[1]);
-        over_row(w, row, [&](const Taps& t, long pixel, long, long, long) {
+        over_row(w, offsets, row, [&](const Taps& t, long pixel, long, long, long) {
             for (long c = 0; c < w.channels; c += VL) {
                 const Mask mask = first_lanes(w.channels - c);
                 Vec best = broadcast(-__builtin_inff());
@@ -135,6 +170,7 @@ FOVEA_INLINE bool tiles_exactly(const Window& w) {
 template <class Index>
 void maxpool_backward(const OpCall& call) {
     const Window& w = window(call);
+    const Offsets offsets(w);
     const bool exact = tiles_exactly(w);
     parallel(call.n, [&](long sample) {
         float* target = out(call, 0) + sample * in_floats(w);
@@ -143,7 +179,7 @@ void maxpool_backward(const OpCall& call) {
         const float *dy = in(call, 1) + base, *gate = in(call, 3) ? in(call, 3) + base : nullptr;
         const Index* index = static_cast<const Index*>(call.operand[2]) + base;
         for (long row = 0; row < out_rows(w); row++)
-            over_row(w, row, [&](const Taps& t, long pixel, long, long, long) {
+            over_row(w, offsets, row, [&](const Taps& t, long pixel, long, long, long) {
                 for (long c = 0; c < w.channels; c += VL) {
                     const Mask mask = first_lanes(w.channels - c);
                     Vec g = load(dy + pixel + c, mask);
@@ -168,10 +204,11 @@ FOVEA_INLINE float inverse_count(const OpCall& call, const Window& w, long z, lo
 // y, x; ints: Window, then the divisors along each axis for every output position.
 void avgpool(const OpCall& call) {
     const Window& w = window(call);
+    const Offsets offsets(w);
     over_output(w, call.n, [&](long sample, long row) {
         const float* from = in(call, 1) + sample * in_floats(w);
         float* y = out(call, 0) + sample * out_pixels(w) * w.channels;
-        over_row(w, row, [&](const Taps& t, long pixel, long d, long h, long v) {
+        over_row(w, offsets, row, [&](const Taps& t, long pixel, long d, long h, long v) {
             const Vec factor = broadcast(inverse_count(call, w, d, h, v));
             for (long c = 0; c < w.channels; c += VL) {
                 const Mask mask = first_lanes(w.channels - c);
@@ -186,12 +223,13 @@ void avgpool(const OpCall& call) {
 // dx, dy; ints as avgpool.
 void avgpool_backward(const OpCall& call) {
     const Window& w = window(call);
+    const Offsets offsets(w);
     parallel(call.n, [&](long sample) {
         float* target = out(call, 0) + sample * in_floats(w);
         for (long i = 0; i < in_floats(w); i++) target[i] = 0;
         const float* dy = in(call, 1) + sample * out_pixels(w) * w.channels;
         for (long row = 0; row < out_rows(w); row++)
-            over_row(w, row, [&](const Taps& t, long pixel, long d, long h, long v) {
+            over_row(w, offsets, row, [&](const Taps& t, long pixel, long d, long h, long v) {
                 const Vec factor = broadcast(inverse_count(call, w, d, h, v));
                 for (long c = 0; c < w.channels; c += VL) {
                     const Mask mask = first_lanes(w.channels - c);

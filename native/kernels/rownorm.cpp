@@ -14,19 +14,15 @@ struct Units {
 
 FOVEA_INLINE const Units& units(const OpCall& call) { return *reinterpret_cast<const Units*>(call.ints); }
 
-// Sum of f(index in the unit, channel) over one group.
+// Sum of f(index in the unit, channel, mask) over one group, VL channels at a time; f gives 0 in masked lanes.
 template <class F>
 FOVEA_INLINE double group_sum(const Units& u, long group, const F& f) {
     const long width = u.channels / u.groups, first = group * width;
     double sum = 0;
     for (long p = 0; p < u.positions; p++) {
-        float part[4] = {};
-        const long at = p * u.channels + first;
-        long c = 0;
-        for (; c + 4 <= width; c += 4) FOVEA_UNROLL
-        for (int i = 0; i < 4; i++) part[i] += f(at + c + i, first + c + i);
-        for (; c < width; c++) part[0] += f(at + c, first + c);
-        sum += static_cast<double>((part[0] + part[1]) + (part[2] + part[3]));
+        Vec part = {};
+        for (long c = 0; c < width; c += VL) part += f(p * u.channels + first + c, first + c, first_lanes(width - c));
+        sum += static_cast<double>(sum_lanes(part));
     }
     return sum;
 }
@@ -35,7 +31,14 @@ template <class F>
 FOVEA_INLINE void over_group(const Units& u, long group, const F& f) {
     const long width = u.channels / u.groups, first = group * width;
     for (long p = 0; p < u.positions; p++)
-        for (long c = 0; c < width; c++) f(p * u.channels + first + c, first + c);
+        for (long c = 0; c < width; c += VL) f(p * u.channels + first + c, first + c, first_lanes(width - c));
+}
+
+// Lanes beyond the mask to 0: subtracting a mean makes them something else.
+FOVEA_INLINE Vec only(Vec v, Mask mask) {
+    alignas(FOVEA_VECTOR_BYTES) float lanes[VL] = {};
+    store(lanes, v, mask);
+    return load(lanes);
 }
 
 // y, saved (mean and 1/sigma of every group), x, gamma, beta; ints: Units; reals: eps.
@@ -50,14 +53,17 @@ void groupnorm(const OpCall& call) {
             for (long group = 0; group < u.groups; group++) {
                 const float* from = x + unit * u.positions * u.channels;
                 float* to = y + unit * u.positions * u.channels;
-                const double center = group_sum(u, group, [=](long i, long) { return from[i]; }) / size;
+                const double center =
+                    group_sum(u, group, [=](long i, long, Mask m) { return load(from + i, m); }) / size;
                 const float mean = static_cast<float>(center);
-                const double scatter = group_sum(u, group, [=](long i, long) {
-                    const float d = from[i] - mean;
+                const double scatter = group_sum(u, group, [=](long i, long, Mask m) {
+                    const Vec d = only(load(from + i, m) - mean, m);
                     return d * d;
                 });
                 const float inv_std = static_cast<float>(1.0 / __builtin_sqrt(scatter / size + eps));
-                over_group(u, group, [=](long i, long c) { to[i] = (from[i] - mean) * inv_std * gamma[c] + beta[c]; });
+                over_group(u, group, [=](long i, long c, Mask m) {
+                    store(to + i, (load(from + i, m) - mean) * inv_std * load(gamma + c, m) + load(beta + c, m), m);
+                });
                 saved[(unit * u.groups + group) * 2] = mean;
                 saved[(unit * u.groups + group) * 2 + 1] = inv_std;
             }
@@ -80,13 +86,17 @@ void groupnorm_backward(const OpCall& call) {
                             inv_std = saved[(unit * u.groups + group) * 2 + 1];
                 float* to =
                     dx + first;  // holds g first: rounded once, so that g - mean(g) is exactly 0 where it should be
-                over_group(u, group, [=](long i, long c) { to[i] = up[i] * gamma[c]; });
-                const double sum = group_sum(u, group, [=](long i, long) { return to[i]; });
-                const double product =
-                    group_sum(u, group, [=](long i, long) { return to[i] * ((from[i] - mean) * inv_std); });
-                const float a = static_cast<float>(sum / size), b = static_cast<float>(product / size);
                 over_group(u, group,
-                           [=](long i, long) { to[i] = (to[i] - a - (from[i] - mean) * inv_std * b) * inv_std; });
+                           [=](long i, long c, Mask m) { store(to + i, load(up + i, m) * load(gamma + c, m), m); });
+                const double sum = group_sum(u, group, [=](long i, long, Mask m) { return load(to + i, m); });
+                const double product = group_sum(u, group, [=](long i, long, Mask m) {
+                    return load(to + i, m) * ((load(from + i, m) - mean) * inv_std);
+                });
+                const float a = static_cast<float>(sum / size), b = static_cast<float>(product / size);
+                over_group(u, group, [=](long i, long, Mask m) {
+                    const Vec normed = (load(from + i, m) - mean) * inv_std;
+                    store(to + i, (load(to + i, m) - a - normed * b) * inv_std, m);
+                });
             }
     });
 }
