@@ -1,0 +1,41 @@
+"""The example scripts run from beginning to end on the real data, for one epoch; the evidence itself takes longer."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+SCRIPTS = {
+    "lenet5_mnist": "mnist",
+    "fashion_mnist": "fashion-mnist",
+    "cifar10_resnet20": "cifar10",
+    "cats_dogs": "cats_dogs",
+    "spoken_digits": "fsdd",
+    "hippocampus_cubes": "hippocampus3d",
+}
+
+
+def test_the_list_of_examples_is_whole() -> None:
+    here = {path.stem for path in (ROOT / "examples").glob("*.py")} - {"evidence"}
+    assert here == set(SCRIPTS)
+    page = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+    assert all(f"({name}.py)" in page for name in here)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_an_example_runs(name: str, outside_data: Callable[[str], Path], tmp_path: Path) -> None:
+    outside_data(SCRIPTS[name])
+    words = [sys.executable, str(ROOT / "examples" / f"{name}.py"), "--epochs", "1", "--out", str(tmp_path / "run")]
+    answer = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    for text in ("test accuracy", "runs               1 (seed 0)", "machine", "equal to memory"):
+        assert text in answer.stdout
+    assert "NOT equal" not in answer.stdout
+    assert (tmp_path / "run" / "report.html").exists()
