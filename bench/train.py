@@ -269,6 +269,8 @@ def main() -> None:
         fovea.set_threads(args.threads)
     setting = machine(args.threads)
     print(", ".join(f"{key} {value}" for key, value in setting.items()), flush=True)
+    if setting["load_before"] > 0.5:
+        print("other programs are running: these times are not to be trusted", flush=True)
     found = [
         measure(name, args.engine, args.batch or BATCH.get(name, 128), args.rounds, args.verify_only) for name in names
     ]
