@@ -45,20 +45,26 @@ def _resnet(num_classes: int, blocks: int, shortcut: str) -> Layer:
 
 @register(num_classes=10, input_shape=(32, 32, 3), parameters=269_722, source=PAPER, initializer=FAN_OUT)
 def resnet20(num_classes: int, shortcut: str = "pad") -> Layer:
-    """ResNet-20 for CIFAR: 3 blocks a stage. ``shortcut``: "pad" (as published) or "projection" (1x1 convolutions).
+    """ResNet-20 for CIFAR: 3 blocks in each of three stages. Any input size.
 
-    With projections it has 272,474 parameters.
+    ``shortcut``: "pad" (as published) or "projection" (1x1 convolutions; then 272,474 parameters).
     """
     return _resnet(num_classes, 3, shortcut)
 
 
 @register(num_classes=10, input_shape=(32, 32, 3), parameters=464_154, source=PAPER, initializer=FAN_OUT)
 def resnet32(num_classes: int, shortcut: str = "pad") -> Layer:
-    """ResNet-32 for CIFAR: 5 blocks a stage. ``shortcut``: "pad" (as published) or "projection" (1x1 convolutions)."""
+    """ResNet-32 for CIFAR: 5 blocks in each of three stages. Any input size.
+
+    ``shortcut``: "pad" (as published) or "projection" (1x1 convolutions).
+    """
     return _resnet(num_classes, 5, shortcut)
 
 
 @register(num_classes=10, input_shape=(32, 32, 3), parameters=853_018, source=PAPER, initializer=FAN_OUT)
 def resnet56(num_classes: int, shortcut: str = "pad") -> Layer:
-    """ResNet-56 for CIFAR: 9 blocks a stage. ``shortcut``: "pad" (as published) or "projection" (1x1 convolutions)."""
+    """ResNet-56 for CIFAR: 9 blocks in each of three stages. Any input size.
+
+    ``shortcut``: "pad" (as published) or "projection" (1x1 convolutions).
+    """
     return _resnet(num_classes, 9, shortcut)
