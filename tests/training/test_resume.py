@@ -175,6 +175,19 @@ def test_the_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
         fovea.resume(folder, small_data())
 
 
+@pytest.mark.skipif("native" not in available_engines(), reason="needs the compiled core")
+@pytest.mark.parametrize("engines", [("reference", "native"), ("native", "reference")])
+def test_another_engine_continues(tmp_path: Path, engines: tuple[str, str]) -> None:
+    """The same training up to rounding, which a handful of steps cannot amplify beyond a thousandth."""
+    whole = train_small(tmp_path / "whole", engine=engines[0])
+    folder = tmp_path / "run"
+    with pytest.raises(Stop):
+        train_small(folder, callbacks=[stop_at(3)], log_every=1, engine=engines[0])
+    run = fovea.resume(folder, small_data(), engine=engines[1], report=False)
+    assert run.history("val_loss")[0] == whole.history("val_loss")[0]
+    assert run.history("val_loss") == pytest.approx(whole.history("val_loss"), rel=1e-3)
+
+
 @pytest.mark.parametrize("keep", [0, 10, 500])
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path, keep: int) -> None:
     folder = stopped_run(tmp_path)
