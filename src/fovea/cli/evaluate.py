@@ -50,7 +50,9 @@ def evaluate(
         size=size, length=length, label_pattern=label_pattern, test_where=test_where, kind=kind, max_bad=max_bad
     )
     path, options = _recorded(run, data, given)
-    fingerprint = (run.model if run else subject).provenance.get("fingerprint")
+    used = run.model if run else subject
+    options.setdefault("task", used.task.kind)  # whole numbers may be classes or values: the model knows
+    fingerprint = used.provenance.get("fingerprint")
     chosen, found = _choose(path, options, split, fingerprint)
     result = fovea.evaluate(subject, chosen, found, engine=engine)
     if run and chosen.fingerprint == fingerprint:
