@@ -24,8 +24,11 @@ def _network(
     stop: int,
     stem: tuple[int, int],
     dropout: float,
+    convolutions: int = 1,
 ) -> Layer:
     """Two or more stages of convolution, batch norm, ReLU and max-pooling by ``pool``, until no axis exceeds ``stop``.
+
+    A stage has as many convolutions as ``convolutions`` says, each with batch norm and ReLU.
 
     Channels double from ``first`` to at most ``last``; the first convolution has kernel and stride ``stem``. Then
     global average, dropout, dense. Axes that are down to one element stay so.
@@ -36,9 +39,12 @@ def _network(
     while len(stages) < 2 or max(sizes) > stop:
         size, stride = (kernel, 1) if stages else stem
         window = tuple(min(pool, extent) for extent in sizes)
-        stages[f"stage{len(stages) + 1}"] = Sequential(
-            Conv(channels, size, stride=stride, padding="same", use_bias=False), BatchNorm(), ReLU(), MaxPool(window)
-        )
+        layers: list[Layer] = []
+        for _ in range(convolutions):
+            conv = Conv(channels, size, stride=stride, padding="same", use_bias=False)
+            layers += [conv, BatchNorm(), ReLU()]
+            size, stride = kernel, 1
+        stages[f"stage{len(stages) + 1}"] = Sequential(*layers, MaxPool(window))
         sizes = [extent // part for extent, part in zip(sizes, window, strict=True)]
         channels = min(2 * channels, last)
     return Sequential(stages, {"head": Sequential(GlobalAvgPool(), Dropout(dropout), Dense(num_classes))})
@@ -47,18 +53,29 @@ def _network(
 @register(
     num_classes=10,
     input_shape=(28, 28, 1),
-    parameters=94_186,
+    parameters=288_170,
     source="convolution, batch norm, ReLU, pooling: as the course notes (CS5782) stack them",
 )
 def small_cnn(num_classes: int, input_shape: Shape, dropout: float = 0.2) -> Layer:
-    """A small CNN whose depth follows the image size: 3x3 convolutions with batch norm, ReLU and max-pooling.
+    """A small CNN whose depth follows the image size: pairs of 3x3 convolutions with batch norm and ReLU, max-pooling.
 
     28x28 -> 32 maps -> 14x14 -> 64 -> 7x7 -> 128 -> 3x3 -> global average -> dropout -> dense. Larger images get more
     stages (at most 256 channels); from 96 pixels on the first convolution has stride 2.
     """
     large = max((OPEN if size is None else size) for size in input_shape[:-1]) >= 96
     stem = (3, 2 if large else 1)
-    return _network(num_classes, input_shape, first=32, last=256, kernel=3, pool=2, stop=4, stem=stem, dropout=dropout)
+    return _network(
+        num_classes,
+        input_shape,
+        first=32,
+        last=256,
+        kernel=3,
+        pool=2,
+        stop=4,
+        stem=stem,
+        dropout=dropout,
+        convolutions=2,
+    )
 
 
 @register(
