@@ -13,6 +13,7 @@ import numpy.typing as npt
 from fovea.engines.native.memory import Layout, plan_memory
 from fovea.engines.native.program import Bound, Buffer, Fixed, Gradient, Instruction, Operand, Section
 from fovea.errors import EngineError
+from fovea.ops.base import Shape
 
 __all__ = ["Executable", "core"]
 
@@ -99,14 +100,15 @@ class Executable:
         """Packed weights are renewed before they are next used."""
         self._program.weights_changed()
 
-    def view(self, operand: Operand, shape: tuple[int, ...], n: int) -> npt.NDArray[Any]:
+    def view(self, operand: Operand, shape: Shape, n: int) -> npt.NDArray[Any]:
         """A value as an array N,*shape (``n`` = 0: of the shape alone) that shares memory with the plan."""
+        closed = tuple(size or 0 for size in shape)
         if isinstance(operand, Bound):
-            return self._bound[operand.index].reshape((n, *shape) if n else shape)
+            return self._bound[operand.index].reshape((n, *closed) if n else closed)
         if isinstance(operand, Fixed):
             return operand.array
         assert isinstance(operand, Buffer)
-        whole = (n, *shape) if n else shape
+        whole = (n, *closed) if n else closed
         start = self.layout.offsets[operand]
         count = int(np.prod(whole, dtype=np.int64)) * np.dtype(operand.dtype).itemsize
         result: npt.NDArray[Any] = self._arena[start : start + count].view(operand.dtype).reshape(whole)

@@ -13,7 +13,7 @@ from fovea import random
 from fovea.engines.base import Array, Outputs, Plan, PlanSpec, Step
 from fovea.engines.native.executable import Executable
 from fovea.engines.native.lower import Lowering, lower
-from fovea.engines.native.program import Fixed, Gradient, Instruction, Operand, Section
+from fovea.engines.native.program import Buffer, Fixed, Gradient, Instruction, Operand, Section
 from fovea.engines.native.update import NUMBERS, state_arrays, update_instructions, write_numbers
 from fovea.errors import DataError, EngineError, ShapeError
 from fovea.graph.graph import Ref
@@ -52,6 +52,8 @@ class NativePlan(Plan):
         self._version = -1
         self._key_seed: int | None = None
         self._base_keys = np.zeros(0, np.uint64)
+        self._values: dict[Buffer, Array] = {}
+        self._loss_views = [self._program.view(value, (1,), 0) for value in lowering.loss_values]
         self._n = 0
         self._lock = threading.Lock()
 
@@ -126,8 +128,17 @@ class NativePlan(Plan):
             self._version = self.store.version if current else self._version
 
     def _copy(self, operand: Operand, ref: Ref, n: int) -> Array:
-        shape = self.spec.graph.shape(ref)
-        return np.array(self._program.view(operand, shape, n), np.float32)  # type: ignore[arg-type]
+        return np.array(self._view(operand, ref, n), np.float32)
+
+    def _view(self, operand: Operand, ref: Ref, n: int) -> Array:
+        """The first n samples of a value, sharing the plan's memory."""
+        if isinstance(operand, Buffer):
+            if operand not in self._values:
+                capacity = 0 if ref in self._lowering.whole else self.spec.batch_size
+                self._values[operand] = self._program.view(operand, self.spec.graph.shape(ref), capacity)
+            value = self._values[operand]
+            return value if ref in self._lowering.whole else value[:n]
+        return self._program.view(operand, self.spec.graph.shape(ref), n)
 
     def _outputs(self, n: int, out: Array | None = None) -> Outputs:
         if out is not None:
@@ -137,12 +148,12 @@ class NativePlan(Plan):
 
     def _into(self, out: Array, n: int) -> Array:
         ref = self.spec.outputs[0]
-        shape = self.spec.graph.shape(ref)
-        if len(self.spec.outputs) != 1 or out.shape != (n, *shape):
+        value = self._view(self._lowering.values[ref], ref, n)
+        if len(self.spec.outputs) != 1 or out.shape != value.shape:
             raise ShapeError(
-                "out", f"expected one output of shape {(n, *shape)}, got out with {out.shape}; give such an array"
+                "out", f"expected one output of shape {value.shape}, got out with {out.shape}; give such an array"
             )
-        out[...] = self._program.view(self._lowering.values[ref], shape, n)  # type: ignore[arg-type]
+        out[...] = value
         return out
 
     # --- losses
@@ -183,8 +194,7 @@ class NativePlan(Plan):
         return result
 
     def _losses(self) -> tuple[float, ...]:
-        values = (self._lowering.loss_values[i] for i in range(len(self.spec.losses)))
-        return tuple(float(self._program.view(value, (1,), 0)[0]) for value in values)
+        return tuple(float(view[0]) for view in self._loss_views)
 
     # --- backward
 
@@ -341,13 +351,14 @@ class NativePlan(Plan):
         return NativePlan(self.spec, self.store)
 
     def describe(self) -> list[dict[str, Any]]:
-        """One row per instruction: section, node, kernel, algorithm, and the sizes it was resolved to."""
+        """One row per instruction: section, node, kernel, algorithm, the node's output shape, resolved sizes."""
         return [
             {
                 "section": one.section.name.lower(),
                 "node": one.node,
                 "kernel": one.kernel,
                 "algorithm": one.algorithm,
+                "shape": self.spec.graph.shape(one.node) if one.node else (),
                 "sizes": one.ints[:24],
             }
             for one in self._program.instructions

@@ -1,0 +1,78 @@
+"""Kernels stay inside of their buffers and read nothing that was not written: every buffer alone between guards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+import fovea.ops as ops
+from fovea.engines.native import NativeEngine, executable
+from fovea.engines.native.memory import Layout
+from fovea.engines.native.program import ALIGNMENT, Buffer, Instruction
+from tests.engines.engine_list import run_sample
+from tests.native.networks import NETWORKS, batch, filled
+from tests.op_samples import SAMPLES, Sample
+
+pytest.importorskip("fovea.engines.native._core", reason="the compiled core is not built; run `make native`")
+
+PATTERN = 0xFF  # four of them are a NaN: what is read before it was written shows in the result
+
+
+@pytest.fixture
+def arenas(monkeypatch: pytest.MonkeyPatch) -> list[executable.Executable]:
+    """Programs whose buffers share no memory, with a guard behind each; the arenas are filled with the pattern."""
+    made: list[executable.Executable] = []
+
+    def apart(instructions: Sequence[Instruction], capacity: int) -> Layout:
+        buffers = dict.fromkeys(b for one in instructions for b in (*one.ins, *one.outs) if isinstance(b, Buffer))
+        offsets, total = {}, ALIGNMENT
+        for buffer in buffers:
+            offsets[buffer] = total
+            total += buffer.bytes(capacity) + ALIGNMENT
+        return Layout(offsets, total)
+
+    class Guarded(executable.Executable):
+        def __init__(self, instructions: Sequence[Instruction], capacity: int, bound: int) -> None:
+            super().__init__(instructions, capacity, bound)
+            self._arena.fill(PATTERN)
+            made.append(self)
+
+    monkeypatch.setattr(executable, "plan_memory", apart)
+    monkeypatch.setattr("fovea.engines.native.plan.Executable", Guarded)
+    return made
+
+
+def check_guards(arenas: list[executable.Executable]) -> None:
+    assert arenas
+    for program in arenas:
+        for buffer, start in program.layout.offsets.items():
+            end = (
+                start
+                + buffer.elements * (program.capacity if buffer.per_sample else 1) * np.dtype(buffer.dtype).itemsize
+            )
+            limit = start + buffer.bytes(program.capacity) + ALIGNMENT
+            assert (program._arena[end:limit] == PATTERN).all(), buffer
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.id)
+def test_samples_between_guards(sample: Sample, arenas: list[executable.Executable]) -> None:
+    for training in sample.modes:
+        for name, array in run_sample(NativeEngine(), sample, training).items():
+            assert np.isfinite(array).all(), name
+    check_guards(arenas)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_between_guards(name: str, arenas: list[executable.Executable]) -> None:
+    graph = NETWORKS[name]()
+    loss, optimizer = ops.SoftmaxCrossEntropy(), ops.SGD()
+    plan = NativeEngine().compile(graph, filled(graph), batch_size=5, training=True, loss=loss, optimizer=optimizer)
+    for step, n in enumerate((5, 3, 1)):
+        result = plan.train_step(*batch(graph, n, step), lr=0.01, step=step)
+        assert np.isfinite(result.loss)
+        assert np.isfinite(result.grad_norm)
+    inference = NativeEngine().compile(graph, filled(graph), batch_size=5)
+    assert np.isfinite(inference.forward(batch(graph, 2)[0])).all()
+    check_guards(arenas)
