@@ -16,10 +16,17 @@ bool winograd_applies(const ConvShape& shape);
 // m, or 0 where the direct kernels are expected to be faster. From the shape, batch and instruction set alone.
 int choose_winograd(ConvPass pass, const ConvShape& shape, int batch);
 
+// Whether the transformed weights (backward weight: their gradients) are more than what they are multiplied with. Then
+// the tiles' side is kept in memory and the weights' side passes by in parts, else the reverse.
+static FOVEA_INLINE bool winograd_has_few_tiles(ConvPass pass, const ConvShape& shape, long tiles) {
+    const long weights = static_cast<long>(shape.cin) * shape.cout * (pass == ConvPass::backward_weight ? 2 : 1);
+    return tiles * (shape.cin + shape.cout) <= weights;
+}
+
 // Completes a plan whose shape, pass and batch are set.
 void plan_winograd(ConvPlan& plan, int outputs);
 void pack_winograd(const ConvPlan& plan, const float* weight, float* packed);
-void run_winograd(const ConvPlan& plan, int n, const float* from, const float* packed, float* to, float* scratch,
+void run_winograd(const ConvPlan& plan, int n, const float* from, const float* weight, float* to, float* scratch,
                   const Epilogue& epilogue);
 void run_winograd_weight(const ConvPlan& plan, int n, const float* input, const float* grad_output, float* grad_weight,
                          float* scratch);

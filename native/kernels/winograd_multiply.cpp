@@ -6,7 +6,7 @@ namespace {
 // As in tap_tile.cpp, every loop over `acc` is unrolled, so that it stays in registers.
 template <int P, int V>
 __attribute__((noinline)) void product(const float* in, long in_row, long rows, long depth, const float* panel,
-                                       float* out, long out_row) {
+                                       float* out, long out_row, bool accumulate) {
     for (long r = 0; r < rows; r += P, in += P * in_row, out += P * out_row) {
         Vec acc[P][V];
         FOVEA_UNROLL
@@ -25,6 +25,11 @@ __attribute__((noinline)) void product(const float* in, long in_row, long rows, 
                 FOVEA_UNROLL
                 for (int j = 0; j < V; j++) acc[i][j] += a * b[j];
             }
+        }
+        if (accumulate) {
+            FOVEA_UNROLL
+            for (int i = 0; i < P; i++) FOVEA_UNROLL
+            for (int j = 0; j < V; j++) acc[i][j] += load(out + i * out_row + j * VL);
         }
         FOVEA_UNROLL
         for (int i = 0; i < P; i++) FOVEA_UNROLL
@@ -76,20 +81,17 @@ const WeightProduct weight_products[] = {{weight_rows, 3, weight_product<weight_
                                          {weight_rows, 2, weight_product<weight_rows, 2>}};
 #endif
 
-// The widest one that fills the fewest vectors.
-template <class Tile, size_t count>
-Tile choose(const Tile (&tiles)[count], int columns) {
-    const Tile* best = tiles;
-    for (const Tile& tile : tiles) {
-        const long width = tile.vectors * VL, best_width = best->vectors * VL;
-        if (round_up(columns, width) < round_up(columns, best_width)) best = &tile;
-    }
-    return *best;
-}
-
 }  // namespace
 
-ProductTile choose_product_tile(int columns) { return choose(product_tiles, columns); }
+ProductTile choose_product_tile(long rows, int columns) {
+    const auto area = [=](const ProductTile& tile) {
+        return round_up(rows, tile.rows) * round_up(columns, tile.vectors * VL);
+    };
+    const ProductTile* best = product_tiles;
+    for (const ProductTile& tile : product_tiles)
+        if (area(tile) < area(*best)) best = &tile;
+    return *best;
+}
 
 ProductTile find_product_tile(int rows, int vectors) {
     for (const ProductTile& tile : product_tiles)
@@ -97,7 +99,12 @@ ProductTile find_product_tile(int rows, int vectors) {
     return product_tiles[0];
 }
 
-WeightProduct choose_weight_product(int columns) { return choose(weight_products, columns); }
+WeightProduct choose_weight_product(int columns) {
+    const WeightProduct* best = weight_products;
+    for (const WeightProduct& tile : weight_products)
+        if (round_up(columns, tile.vectors * VL) < round_up(columns, best->vectors * VL)) best = &tile;
+    return *best;
+}
 
 WeightProduct find_weight_product(int vectors) {
     for (const WeightProduct& tile : weight_products)

@@ -4,14 +4,16 @@
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
 
-// out[r, column] = sum over k < depth of in[r, k] * panel[k, column], for `rows` rows, a multiple of the tile's, and
+// out[r, column] (+)= sum over k < depth of in[r, k] * panel[k, column], for `rows` rows, a multiple of the tile's, and
 // the vectors * VL columns of one panel.
 struct ProductTile {
     int rows, vectors;
-    void (*run)(const float* in, long in_row, long rows, long depth, const float* panel, float* out, long out_row);
+    void (*run)(const float* in, long in_row, long rows, long depth, const float* panel, float* out, long out_row,
+                bool accumulate);
 };
 
-ProductTile choose_product_tile(int columns);
+// The tile that computes least beyond `rows` x `columns`.
+ProductTile choose_product_tile(long rows, int columns);
 ProductTile find_product_tile(int rows, int vectors);
 
 // out[i, column] (+)= sum over t < tiles of v[t * VL + i] * d[j * d_vector + t * VL + lane], column = j * VL + lane:

@@ -1,6 +1,7 @@
-// Which layers run by Winograd's algorithm: a cost model in multiply-adds. It was fitted to times of one thread on Zen
-// 4 and of two on Zen 5, where everything but the products costs two to three times as many multiply-adds, as those are
-// twice as fast; the constants lie between the two. They are ratios, so they hold for other vector widths, too.
+// Which layers run by Winograd's algorithm: a cost model in multiply-adds. It was fitted to times of one thread on
+// Zen 4 (bench/winograd.py) and of two on Zen 5, where everything but the products costs two to three times as many
+// multiply-adds, as those are twice as fast; the constants lie between the two. Being ratios, they serve other vector
+// widths, too.
 #include "kernels/tap_conv.h"
 #include "kernels/winograd.h"
 #include "kernels/winograd_multiply.h"
@@ -12,16 +13,16 @@ namespace {
 constexpr int fewest_channels = 16;  // below, transforms cost more than products
 // Transform of one element of the (m + 2)^2 matrices, arithmetic and memory: measured 3 to 16 and 6 to 36; half as much
 // again in backward weight, whose matrices pass through memory between the stages.
-constexpr double transform_2 = 10, transform_4 = 20, weight_transform = 1.5;
-// One float of transformed weights (or their gradients) written or read: from memory or from cache.
-constexpr double far_float = 20, near_float = 5;
-constexpr double far_from = (16 << 20) / 4;  // floats that do not stay in a third-level cache beside the activations
-// Transformed weights are written (which reads the line first) and read by a training step; plans of few images are
-// taken for inference, which packs once.
-constexpr double step_moves = 3.25, inference_moves = 1;
+constexpr double transform_2 = 12, transform_4 = 20, weight_transform = 1.5;
+// One transformed weight, or its gradient: made from nine and written, or read, where it stays in a cache or not.
+constexpr double near_weight = 6, far_weight = 16;
+constexpr double far_from = (4 << 20) / 4;
+// Plans of few images are taken for inference, which packs once.
 constexpr int inference_below = 8;
-// Direct tiles run at this many multiply-adds per multiply-add of the peak.
-constexpr double direct_overhead = 1.05;
+// Direct tiles run at this many multiply-adds per multiply-add of the peak; forward and backward data with so few
+// outputs that each value loaded is multiplied once or twice: at more.
+constexpr double direct_overhead = 1.05, direct_overhead_narrow = 1.3;
+constexpr int narrow = 16;
 // What the better accuracy of the simpler algorithm is worth.
 constexpr double worth = 0.9;
 
@@ -43,18 +44,21 @@ double direct_share(const ConvShape& s, int batch) {
 double winograd_cost(ConvPass pass, const ConvShape& s, int batch, int m) {
     const bool weight = pass == ConvPass::backward_weight;
     const long products = (m + 2) * (m + 2), tiles = batch * ceil_div(s.out[1], m) * ceil_div(s.out[2], m);
-    const ProductTile tile = choose_product_tile(s.cout);
+    const ProductTile tile = choose_product_tile(tiles, s.cout);
     const long vectors = weight ? choose_weight_product(s.cout).vectors : tile.vectors;
     const long columns = round_up(s.cout, vectors * VL), rows = weight ? tiles : round_up(tiles, tile.rows);
     const double weights = static_cast<double>(products) * s.cin * columns;
     const double elements = static_cast<double>(products) * tiles * (round_up(s.cin, VL) + round_up(s.cout, VL));
-    const bool once = pass == ConvPass::forward && batch < inference_below;
+    const bool packed_once =
+        pass == ConvPass::forward && batch < inference_below && !winograd_has_few_tiles(pass, s, tiles);
     return rows * weights + elements * (m == 4 ? transform_4 : transform_2) * (weight ? weight_transform : 1) +
-           weights * (once ? inference_moves : step_moves) * (weights > far_from ? far_float : near_float);
+           weights * (weights > far_from && !packed_once ? far_weight : near_weight);
 }
 
 int cheapest(ConvPass pass, const ConvShape& s, int batch) {
-    const double direct = s.macs(batch) * direct_overhead * direct_share(s, batch);
+    const bool is_narrow = pass != ConvPass::backward_weight && s.cout <= narrow;
+    const double direct =
+        s.macs(batch) * (is_narrow ? direct_overhead_narrow : direct_overhead) * direct_share(s, batch);
     const double two = winograd_cost(pass, s, batch, 2), four = winograd_cost(pass, s, batch, 4);
     if (four < worth * min_of(direct, two)) return 4;
     return two < worth * direct ? 2 : 0;

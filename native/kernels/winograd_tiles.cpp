@@ -94,20 +94,22 @@ struct Finish {
 };
 
 template <int m>
-void products(const TileGrid& g, const Matrices& from, long first, long count, float* y, const Epilogue& e) {
+void products(const TileGrid& g, const Matrices& from, long first, long count, int channel, int channels, float* y,
+              const Epilogue& e) {
     using T = typename Winograd<m>::Output;
     const long row = static_cast<long>(g.out[1]) * g.cout, image_floats = row * g.out[0];
+    const float* bias = e.bias ? e.bias + channel : nullptr;
     Finish finish{e.clamp, broadcast(e.low), broadcast(e.high), {}};
     TilePlace place(g, m, first);
     for (long t = 0; t < count; t++, place.next(g, m)) {
-        float* to = y + place.image * image_floats + place.y * row + static_cast<long>(place.x) * g.cout;
+        float* to = y + place.image * image_floats + place.y * row + static_cast<long>(place.x) * g.cout + channel;
         const float* p = from.data + t * from.tile_stride;
         const int rows = min_of(m, g.out[0] - place.y), columns = min_of(m, g.out[1] - place.x);
         const auto get = [&](int i, int j) FOVEA_INLINE_LAMBDA { return load(p + (i * T::from + j) * from.xi_stride); };
-        for (int c = 0; c < g.cout; c += VL, p += from.vector_stride, to += VL) {
-            const Mask mask = first_lanes(g.cout - c);
-            finish.bias = e.bias ? load(e.bias + c, mask) : Vec{};
-            if (rows == m && columns == m && c + VL <= g.cout)
+        for (int c = 0; c < channels; c += VL, p += from.vector_stride, to += VL) {
+            const Mask mask = first_lanes(channels - c);
+            finish.bias = bias ? load(bias + c, mask) : Vec{};
+            if (rows == m && columns == m && c + VL <= channels)
                 transform_2d<T>(
                     get, [&](int i, int j, Vec v) FOVEA_INLINE_LAMBDA { store(to + i * row + j * g.cout, finish(v)); });
             else
@@ -134,9 +136,9 @@ void transform_inputs(int outputs, const TileGrid& grid, const float* x, long fi
     (outputs == 4 ? inputs<4> : inputs<2>)(grid, x, first, count, to);
 }
 
-void transform_products(int outputs, const TileGrid& grid, const Matrices& from, long first, long count, float* y,
-                        const Epilogue& epilogue) {
-    (outputs == 4 ? products<4> : products<2>)(grid, from, first, count, y, epilogue);
+void transform_products(int outputs, const TileGrid& grid, const Matrices& from, long first, long count, int channel,
+                        int channels, float* y, const Epilogue& epilogue) {
+    (outputs == 4 ? products<4> : products<2>)(grid, from, first, count, channel, channels, y, epilogue);
 }
 
 void transform_gradients(int outputs, const TileGrid& grid, const float* grad_output, long first, long count,

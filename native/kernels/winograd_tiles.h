@@ -12,6 +12,7 @@ struct TileGrid {
     int across, per_image;  // tiles of a row, of an image
     long tiles;             // of all images
 
+    TileGrid() = default;
     TileGrid(const ConvShape& shape, int outputs, int n);
 };
 
@@ -25,8 +26,9 @@ struct Matrices {
 // `outputs` is m: 2 or 4. Tiles first .. first + count of the grid become tiles 0 .. count of the matrices, or the
 // reverse.
 void transform_inputs(int outputs, const TileGrid& grid, const float* x, long first, long count, const Matrices& to);
-void transform_products(int outputs, const TileGrid& grid, const Matrices& from, long first, long count, float* y,
-                        const Epilogue& epilogue);
+// Writes the `channels` output channels from `channel` on, which are the first ones of the matrices.
+void transform_products(int outputs, const TileGrid& grid, const Matrices& from, long first, long count, int channel,
+                        int channels, float* y, const Epilogue& epilogue);
 void transform_gradients(int outputs, const TileGrid& grid, const float* grad_output, long first, long count,
                          const Matrices& to);
 

@@ -38,7 +38,8 @@ CASES = [
     same(1, 13, 1, 31, 16),
     same(1, 56, 56, 64, 64),
     same(5, 28, 28, 16, 17),
-    same(1, 4, 4, 160, 200),  # more weights than tiles: stage after stage
+    same(1, 4, 4, 160, 200),  # more weights than tiles: these pass by in parts
+    same(2, 5, 6, 300, 90),
     plane(2, (9, 6), 20, 24, (0, 0), (0, 0)),
     plane(2, (9, 6), 20, 24, (2, 2), (2, 2)),
     plane(2, (9, 6), 20, 24, (0, 2), (1, 0)),
@@ -82,7 +83,11 @@ def test_every_pass_against_the_formula(case: Case, outputs: int) -> None:
 
 
 @pytest.mark.parametrize("outputs", [2, 4])
-@pytest.mark.parametrize("case", [same(8, 14, 14, 64, 64), same(5, 16, 16, 17, 40), same(2, 7, 7, 192, 160)], ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [same(8, 14, 14, 64, 64), same(5, 16, 16, 17, 40), same(2, 7, 7, 192, 160), same(3, 6, 6, 330, 150)],
+    ids=str,
+)
 def test_bits_do_not_depend_on_threads(case: Case, outputs: int) -> None:
     results = []
     for threads in (1, 2, 3):
@@ -169,7 +174,9 @@ def _algorithm(case: Case, name: str) -> str:
         (same(16, 56, 56, 64, 64), FOUR),
         (same(16, 28, 28, 128, 128), FOUR),
         (same(16, 14, 14, 256, 256), FOUR),
-        (same(16, 7, 7, 512, 512), TWO),  # 38 MB of transformed weights for 4x4 outputs would be all memory traffic
+        (same(16, 7, 7, 512, 512), FOUR),
+        (same(1, 7, 7, 512, 512), DIRECT),  # four tiles do not repay the transform of the weights
+        (same(1, 8, 8, 256, 256), TWO),
         (same(128, 8, 8, 64, 64), FOUR),
         (same(128, 16, 16, 32, 32), FOUR),
         (same(128, 32, 32, 3, 16), DIRECT),  # too few channels
