@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 import fovea.ops as ops
@@ -117,6 +119,12 @@ REFUSED: list[tuple[Any, type[FoveaError], str]] = [
     (lambda: ops.Conv(8, 3, padding=-1), OpError, "expected padding"),
     (lambda: ops.Conv(8, 3.0), OpError, "expected kernel_size to be integers of at least 1, got 3.0"),
     (lambda: ops.Conv(8, 3, stride=0), OpError, "expected stride to be integers of at least 1, got 0"),
+    (lambda: ops.Conv(10**12, 3, groups=7), OpError, "choose groups from 1, 2, 4, 5"),  # at once, not after an hour
+    (lambda: ops.Softmax("c").output_shapes((4, 4, 3)), OpError, "expected an axis as an integer, got 'c'"),
+    (lambda: ops.Split((1, 2), axis=None).output_shapes((4, 4, 3)), OpError, "expected an axis as an integer"),  # type: ignore[arg-type]
+    (lambda: ops.Slice((0.5,), (3,), (1,)), OpError, "as integers of one length"),  # type: ignore[arg-type]
+    (lambda: ops.Transpose(3), OpError, "expected a permutation that begins with 0"),  # type: ignore[arg-type]
+    (lambda: ops.SGD(lr_scales=5), OpError, "expected lr_scales as pairs"),  # type: ignore[arg-type]
     (lambda: ops.Dropout(1.0), OpError, r"\[dropout\] expected rate to be a number from 0 to 0.999999, got 1.0"),
     (lambda: ops.ReLU("backward"), OpError, "expected backward_rule to be one of standard, guided, deconv"),
     (lambda: ops.Resize(), OpError, "expected either size or scale"),
@@ -210,3 +218,15 @@ def test_one_op_makes_one_node_with_its_inputs() -> None:
     with pytest.raises(FoveaError, match="to compute on arrays build a "):
         ops.Conv(8, 3)(1.0)
     assert len(ops.Split((1, 2))(x)) == 2
+
+
+def test_numbers_of_numpy_become_pythons() -> None:
+    """An 8-bit class count must not make 8-bit products, and what a file holds is JSON."""
+    dense = ops.Dense(np.uint8(200))  # type: ignore[arg-type]
+    assert type(dense.out_channels) is int
+    assert dense.parameters((300,))["weight"].size == 60_000
+    conv = ops.Conv(np.int64(8), (np.int32(3), 3), padding=((np.int64(1), 0), 1))  # type: ignore[arg-type]
+    dropout, sgd = ops.Dropout(np.float32(0.5)), ops.SGD(momentum=np.float64(0.9))  # type: ignore[arg-type]
+    for declared in (dense, conv, dropout, sgd):
+        assert json.loads(json.dumps(declared.to_dict())) is not None
+    assert op_from_dict("file", json.loads(json.dumps(conv.to_dict()))) == ops.Conv(8, (3, 3), padding=((1, 0), 1))

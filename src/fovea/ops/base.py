@@ -20,7 +20,7 @@ import numpy as np
 from fovea.errors import ModelFileError, OpError, ShapeError
 from fovea.ops.value import Value, apply
 
-__all__ = ["OPS", "Op", "ParamSpec", "Shape", "normal_axis", "op_from_dict", "size_of"]
+__all__ = ["OPS", "Op", "ParamSpec", "Shape", "normal_axis", "op_from_dict", "python_numbers", "size_of"]
 
 Shape = tuple[int | None, ...]
 
@@ -67,6 +67,19 @@ class Op:
         if not cls.__name__.startswith("_"):
             cls.kind = cls.__name__.lower()
             OPS[cls.kind] = cls
+        if "__post_init__" in cls.__dict__:
+            checks = cls.__dict__["__post_init__"]
+
+            def made_plain_first(self: Op) -> None:
+                Op.__post_init__(self)
+                checks(self)
+
+            cls.__post_init__ = made_plain_first  # type: ignore[method-assign]  # dataclass calls what it finds here
+
+    def __post_init__(self) -> None:
+        """NumPy's numbers become Python's: ``Dense(labels.max() + 1)`` must not count in 8 bits, and saves as JSON."""
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
+            object.__setattr__(self, field.name, python_numbers(getattr(self, field.name)))
 
     def __call__(self, *values: Value, name: str | None = None) -> Any:
         """One node of a graph: a Value, or a tuple of Values for an op with several outputs."""
@@ -120,6 +133,13 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def python_numbers(value: Any) -> Any:
+    """value with NumPy's scalars as Python's, in tuples and lists too."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return type(value)(map(python_numbers, value)) if type(value) in (tuple, list) else value
+
+
 def _frozen(value: Any) -> Any:
     return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
 
@@ -158,6 +178,8 @@ def size_of(shape: Shape) -> int:
 
 def normal_axis(op: str, axis: int, shape: Shape) -> int:
     """An axis of ``N,*shape`` as an index into the sample's shape (so the batch axis is refused)."""
+    if isinstance(axis, bool) or not isinstance(axis, int):
+        raise OpError(op, f"expected an axis as an integer, got {axis!r}; -1 is the channel axis")
     ndim = len(shape) + 1
     if not -ndim <= axis < ndim:
         raise ShapeError(

@@ -168,8 +168,10 @@ class ConvTranspose(Op):
 
 
 def divisors(n: int) -> str:
-    """The divisors of n as text, for messages: "1, 2, 3, 6"."""
-    return ", ".join(str(d) for d in range(1, n + 1) if n % d == 0)
+    """The divisors of n as text, for messages: "1, 2, 3, 6"; of a number with very many only the small ones."""
+    small = [d for d in range(1, min(math.isqrt(n), 10_000) + 1) if n % d == 0]
+    large = [n // d for d in reversed(small) if d * d < n]
+    return ", ".join(map(str, small + large if len(small) <= 50 else small[:50]))
 
 
 def spatial_and_channels(op: str, shape: Shape) -> tuple[Shape, int]:

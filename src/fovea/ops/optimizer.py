@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from fovea.errors import ConfigError, OpError
-from fovea.ops.base import number
+from fovea.ops.base import number, python_numbers
 
 __all__ = ["OPTIMIZERS", "SGD", "AdamW", "Optimizer", "optimizer_from_dict"]
 
@@ -44,12 +44,22 @@ class Optimizer:
         OPTIMIZERS[cls.kind] = cls
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, python_numbers(getattr(self, field.name)))
         number(self.kind, "weight_decay", self.weight_decay, 0.0, 1e6)
         if self.clip_norm is not None:
             number(self.kind, "clip_norm", self.clip_norm, 1e-12, 1e12)
         if self.ema_decay is not None:
             number(self.kind, "ema_decay", self.ema_decay, 0.0, 1.0)
-        object.__setattr__(self, "lr_scales", tuple((str(prefix), float(scale)) for prefix, scale in self.lr_scales))
+        try:
+            scales = tuple((str(prefix), float(scale)) for prefix, scale in self.lr_scales)
+        except (TypeError, ValueError):
+            raise OpError(
+                self.kind,
+                f"expected lr_scales as pairs (path prefix, factor), got {self.lr_scales!r}; give for example "
+                '(("head", 10.0),)',
+            ) from None
+        object.__setattr__(self, "lr_scales", scales)
 
     def lr_scale(self, path: str) -> float:
         """The factor on lr for one parameter path."""

@@ -26,9 +26,7 @@ class _Input(Op):
 
     def __post_init__(self) -> None:
         items = tuple(self.shape) if isinstance(self.shape, (tuple, list)) else (self.shape,)
-        if not all(
-            item is None or (isinstance(item, int) and not isinstance(item, bool) and item > 0) for item in items
-        ):
+        if not all(item is None or (_is_int(item) and item > 0) for item in items):
             raise OpError(
                 "input",
                 "expected the shape of one sample such as (32, 32, 3), None for an open size, got "
@@ -107,7 +105,7 @@ class Reshape(Op):
 
     def __post_init__(self) -> None:
         items = tuple(self.shape) if isinstance(self.shape, (tuple, list)) else (self.shape,)
-        good = all(isinstance(item, int) and not isinstance(item, bool) and (item > 0 or item == -1) for item in items)
+        good = all(_is_int(item) and (item > 0 or item == -1) for item in items)
         if not good or items.count(-1) > 1:
             raise OpError(
                 self.kind, f"expected positive sizes with at most one -1, got {self.shape!r}; leave the batch axis out"
@@ -133,8 +131,8 @@ class Transpose(Op):
     perm: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        perm = tuple(self.perm)
-        if sorted(perm) != list(range(len(perm))) or perm[:1] != (0,):
+        perm = tuple(self.perm) if isinstance(self.perm, (tuple, list)) else (self.perm,)
+        if not all(map(_is_int, perm)) or sorted(perm) != list(range(len(perm))) or perm[:1] != (0,):
             raise OpError(
                 self.kind,
                 f"expected a permutation that begins with 0 (the batch axis), got {perm}; for example (0, 3, 1, 2)",
@@ -167,10 +165,14 @@ class Slice(Op):
             object.__setattr__(self, name, tuple(value) if isinstance(value, (tuple, list)) else (value,))
         if not self.steps:
             object.__setattr__(self, "steps", (1,) * len(self.axes))
-        if len({len(self.starts), len(self.stops), len(self.axes), len(self.steps)}) != 1 or 0 in self.steps:
+        good = all(map(_is_int, (*self.axes, *self.steps))) and all(
+            item is None or _is_int(item) for item in (*self.starts, *self.stops)
+        )
+        one_length = len({len(self.starts), len(self.stops), len(self.axes), len(self.steps)}) == 1
+        if not good or not one_length or 0 in self.steps:
             raise OpError(
                 self.kind,
-                f"expected starts, stops, axes (and steps, not 0) of one length, got {self.starts}, "
+                f"expected starts, stops, axes (and steps, not 0) as integers of one length, got {self.starts}, "
                 f"{self.stops}, {self.axes}, {self.steps}; give one entry per sliced axis",
             )
 
@@ -316,3 +318,7 @@ class Reduce(Op):
         axes = self.sample_axes(inputs[0])
         sizes = [(1 if i in axes else size) for i, size in enumerate(inputs[0]) if self.keepdims or i not in axes]
         return (tuple(sizes),)
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
