@@ -9,7 +9,14 @@ namespace {
 // What forward leaves for backward, C floats each.
 enum Saved { mean_of, inv_std_of, factor_of, beta_of, saved_rows };
 
-constexpr long block_rows = 64;  // of these the sums are kept in registers
+// body(first row, behind the last row, channel, mask): blocks of rows that stay in the first cache, VL channels at a
+// time, so that what belongs to a channel is loaded once for all rows of a block.
+template <class Body>
+FOVEA_INLINE void over_blocks(long begin, long end, long width, const Body& body) {
+    const long rows = max_of(8L, 2048 / width);
+    for (long first = begin; first < end; first += rows)
+        for (long c = 0; c < width; c += VL) body(first, min_of(first + rows, end), c, first_lanes(width - c));
+}
 
 // For one chunk of rows and its first row as pivot p: sum(x - p), sum((x - p)^2). The pivot keeps the difference of
 // large sums small when the mean is far from 0.
@@ -19,28 +26,21 @@ void chunk_moments(const float* x, long rows, long width, float* part) {
         pivot[c] = x[c];
         sum[c] = square[c] = 0;
     }
-    for (long first = 0; first < rows; first += block_rows) {
-        const long last = min_of(first + block_rows, rows);
-        for (long c = 0; c < width; c += VL) {
-            const Mask mask = first_lanes(width - c);
-            const Vec p = load(pivot + c, mask);
-            Vec s[4] = {}, q[4] = {};
-            long row = first;
-            for (; row + 4 <= last; row += 4) FOVEA_UNROLL
-            for (int i = 0; i < 4; i++) {
-                const Vec d = load(x + (row + i) * width + c, mask) - p;
-                s[i] += d;
-                q[i] += d * d;
-            }
-            for (; row < last; row++) {
-                const Vec d = load(x + row * width + c, mask) - p;
-                s[0] += d;
-                q[0] += d * d;
-            }
-            store(sum + c, load(sum + c, mask) + ((s[0] + s[1]) + (s[2] + s[3])), mask);
-            store(square + c, load(square + c, mask) + ((q[0] + q[1]) + (q[2] + q[3])), mask);
-        }
-    }
+    over_blocks(0, rows, width, [=](long first, long last, long c, Mask mask) {
+        const Vec p = load(pivot + c, mask);
+        Vec s[4] = {}, q[4] = {};
+        const auto take = [&](long row, int i) {
+            const Vec d = load(x + row * width + c, mask) - p;
+            s[i] += d;
+            q[i] += d * d;
+        };
+        long row = first;
+        for (; row + 4 <= last; row += 4) FOVEA_UNROLL
+        for (int i = 0; i < 4; i++) take(row + i, i);
+        for (; row < last; row++) take(row, 0);
+        store(sum + c, load(sum + c, mask) + ((s[0] + s[1]) + (s[2] + s[3])), mask);
+        store(square + c, load(square + c, mask) + ((q[0] + q[1]) + (q[2] + q[3])), mask);
+    });
 }
 
 // Mean and biased variance of one channel from the chunks (Chan et al. 1983, equation 2.1), in order, in double.
@@ -65,21 +65,17 @@ size_t moments_scratch(const OpCall& call) {
 }
 
 template <bool residual>
-void apply_rows(const float* x, const float* skip, const float* saved, long rows, long width, float low, float high,
-                float* y) {
-    const float *mean = saved + mean_of * width, *factor = saved + factor_of * width, *beta = saved + beta_of * width;
-    const Vec lowest = broadcast(low), highest = broadcast(high);
-    for (long row = 0; row < rows; row++) {
-        for (long c = 0; c < width; c += VL) {
-            const Mask mask = first_lanes(width - c);
-            Vec z = (load(x + c, mask) - load(mean + c, mask)) * load(factor + c, mask) + load(beta + c, mask);
-            if (residual) z += load(skip + c, mask);
-            store(y + c, at_most(at_least(z, lowest), highest), mask);
+void apply_rows(const float* x, const float* skip, const float* saved, long begin, long end, long width, float low,
+                float high, float* y) {
+    over_blocks(begin, end, width, [=](long first, long last, long c, Mask mask) {
+        const Vec mean = load(saved + mean_of * width + c, mask), factor = load(saved + factor_of * width + c, mask);
+        const Vec beta = load(saved + beta_of * width + c, mask), lowest = broadcast(low), highest = broadcast(high);
+        for (long at = first * width + c; at < last * width; at += width) {
+            Vec z = (load(x + at, mask) - mean) * factor + beta;
+            if (residual) z += load(skip + at, mask);
+            store(y + at, at_most(at_least(z, lowest), highest), mask);
         }
-        x += width;
-        y += width;
-        if (residual) skip += width;
-    }
+    });
 }
 
 void apply(const OpCall& call, const float* x, const float* skip, const float* saved, float high, float* y) {
@@ -87,11 +83,10 @@ void apply(const OpCall& call, const float* x, const float* skip, const float* s
     const bool clamp = call.ints[2] != 0;
     const float low = clamp ? 0.0f : -__builtin_inff(), top = clamp ? high : __builtin_inff();
     over_rows(call.n * call.ints[0], width, [=](long begin, long end) {
-        const long at = begin * width;
         if (skip)
-            apply_rows<true>(x + at, skip + at, saved, end - begin, width, low, top, y + at);
+            apply_rows<true>(x, skip, saved, begin, end, width, low, top, y);
         else
-            apply_rows<false>(x + at, nullptr, saved, end - begin, width, low, top, y + at);
+            apply_rows<false>(x, nullptr, saved, begin, end, width, low, top, y);
     });
 }
 
@@ -140,124 +135,136 @@ void batchnorm_inference(const OpCall& call) {
 // How the gradient g behind the clamp is found: no clamp; from the stored output; from x (recomputed as forward did).
 enum GateKind { open, by_output, by_input };
 
+// The mask of VL channels: what belongs to the channels is loaded once.
 template <GateKind kind>
 struct Gate {
-    const float *y, *saved;
-    Vec high;
-    long width;
+    const float* y;
+    Vec high, mean, factor, beta;
 
-    FOVEA_INLINE Vec operator()(Vec dy, Vec x, long at, long c, Mask mask) const {
+    FOVEA_INLINE Gate(const float* output, const float* saved, float top, long width, long c, Mask mask)
+        : y(output),
+          high(broadcast(top)),
+          mean(load(saved + mean_of * width + c, mask)),
+          factor(load(saved + factor_of * width + c, mask)),
+          beta(load(saved + beta_of * width + c, mask)) {}
+
+    FOVEA_INLINE Vec operator()(Vec dy, Vec x, long at, Mask mask) const {
         if (kind == open) return dy;
-        Vec z;
-        if (kind == by_output)
-            z = load(y + at + c, mask);
-        else
-            z = (x - load(saved + mean_of * width + c, mask)) * load(saved + factor_of * width + c, mask) +
-                load(saved + beta_of * width + c, mask);
+        const Vec z = kind == by_output ? load(y + at, mask) : (x - mean) * factor + beta;
         const Vec below = z < high ? dy : Vec{};
         return z > 0.0f ? below : Vec{};
     }
 };
 
-// sum(g) and sum(g (x - mean)) over rows [begin, end).
-template <GateKind kind>
-void chunk_gradients(const Gate<kind>& gate, const float* dy, const float* x, long begin, long end, float* part) {
-    const long width = gate.width;
+// One call of batchnorm_backward.
+struct Backward {
+    const float *dy, *term, *x, *y, *saved;
+    float *dx, *dskip, *means;
+    long width;
+    float high;
+};
+
+// sum(g) and sum(g (x - mean)) over rows [begin, end). With a residual g = mask(dy + term) is stored as its gradient.
+template <GateKind kind, bool stores>
+void chunk_gradients(const Backward& b, long begin, long end, float* part) {
+    const long width = b.width;
     for (long c = 0; c < 2 * width; c++) part[c] = 0;
-    for (long first = begin; first < end; first += block_rows) {
-        const long last = min_of(first + block_rows, end);
-        for (long c = 0; c < width; c += VL) {
-            const Mask mask = first_lanes(width - c);
-            const Vec mean = load(gate.saved + mean_of * width + c, mask);
-            Vec s[4] = {}, q[4] = {};
-            const auto take = [&](long row, int i) {
-                const Vec xi = load(x + row * width + c, mask);
-                const Vec g = gate(load(dy + row * width + c, mask), xi, row * width, c, mask);
-                s[i] += g;
-                q[i] += g * (xi - mean);
-            };
-            long row = first;
-            for (; row + 4 <= last; row += 4) FOVEA_UNROLL
-            for (int i = 0; i < 4; i++) take(row + i, i);
-            for (; row < last; row++) take(row, 0);
-            store(part + c, load(part + c, mask) + ((s[0] + s[1]) + (s[2] + s[3])), mask);
-            store(part + width + c, load(part + width + c, mask) + ((q[0] + q[1]) + (q[2] + q[3])), mask);
-        }
-    }
+    over_blocks(begin, end, width, [&](long first, long last, long c, Mask mask) {
+        const Gate<kind> gate(b.y, b.saved, b.high, width, c, mask);
+        Vec s[4] = {}, q[4] = {};
+        const auto take = [&](long row, int i) {
+            const long at = row * width + c;
+            const Vec xi = load(b.x + at, mask);
+            Vec dy = load(b.dy + at, mask);
+            if (stores && b.term) dy += load(b.term + at, mask);
+            const Vec g = gate(dy, xi, at, mask);
+            if (stores) store(b.dskip + at, g, mask);
+            s[i] += g;
+            q[i] += g * (xi - gate.mean);
+        };
+        long row = first;
+        for (; row + 4 <= last; row += 4) FOVEA_UNROLL
+        for (int i = 0; i < 4; i++) take(row + i, i);
+        for (; row < last; row++) take(row, 0);
+        store(part + c, load(part + c, mask) + ((s[0] + s[1]) + (s[2] + s[3])), mask);
+        store(part + width + c, load(part + width + c, mask) + ((q[0] + q[1]) + (q[2] + q[3])), mask);
+    });
 }
 
-// dx = factor (g - mean(g) - (x - mean) inv_std^2 mean(g (x - mean)));  the residual's gradient is g.
+// dx = factor (g - mean(g) - (x - mean) inv_std^2 mean(g (x - mean)))
 template <GateKind kind>
-void gradient_rows(const Gate<kind>& gate, const float* dy, const float* x, const float* means, long begin, long end,
-                   float* dx, float* dskip) {
-    const long width = gate.width;
-    const float *mean = gate.saved + mean_of * width, *factor = gate.saved + factor_of * width;
-    for (long at = begin * width; at < end * width; at += width) {
-        for (long c = 0; c < width; c += VL) {
-            const Mask mask = first_lanes(width - c);
-            const Vec xi = load(x + at + c, mask);
-            const Vec g = gate(load(dy + at + c, mask), xi, at, c, mask);
-            if (dskip) store(dskip + at + c, g, mask);
-            const Vec centered = xi - load(mean + c, mask);
-            const Vec rest = g - load(means + c, mask) - centered * load(means + width + c, mask);
-            store(dx + at + c, rest * load(factor + c, mask), mask);
+void gradient_rows(const Backward& b, const float* dy, long begin, long end) {
+    const long width = b.width;
+    over_blocks(begin, end, width, [&](long first, long last, long c, Mask mask) {
+        const Gate<kind> gate(b.y, b.saved, b.high, width, c, mask);
+        const Vec mean = load(b.means + c, mask), slope = load(b.means + width + c, mask);
+        for (long at = first * width + c; at < last * width; at += width) {
+            const Vec xi = load(b.x + at, mask), g = gate(load(dy + at, mask), xi, at, mask);
+            store(b.dx + at, (g - mean - (xi - gate.mean) * slope) * gate.factor, mask);
         }
-    }
+    });
 }
 
 size_t gradient_scratch(const OpCall& call) {
     return static_cast<size_t>((sum_chunks(call.n * call.ints[0], call.ints[1]) + 1) * 2 * call.ints[1]);
 }
 
-template <GateKind kind>
+template <GateKind kind, bool stores>
 void backward(const OpCall& call) {
-    float *dx = out(call, 0), *dgamma = out(call, 1), *dbeta = out(call, 2), *dskip = out(call, 3);
-    const float *dy = in(call, 4), *x = in(call, 5), *saved = in(call, 7);
+    float *dgamma = out(call, 1), *dbeta = out(call, 2), *parts = call.scratch + 2 * call.ints[1];
     const long width = call.ints[1], rows = call.n * call.ints[0], chunks = sum_chunks(rows, width);
-    const Gate<kind> gate{in(call, 6), saved, broadcast(call.reals[0]), width};
-    float *means = call.scratch, *parts = call.scratch + 2 * width;
+    const Backward b{in(call, 4),  in(call, 8),  in(call, 5),  in(call, 6), in(call, 7),
+                     out(call, 0), out(call, 3), call.scratch, width,       call.reals[0]};
     over_chunks(rows, chunks, [&](long chunk, long begin, long end) {
-        chunk_gradients(gate, dy, x, begin, end, parts + chunk * 2 * width);
+        chunk_gradients<kind, stores>(b, begin, end, parts + chunk * 2 * width);
     });
     for (long c = 0; c < width; c++) {
         const double sum = sum_parts(parts + c, chunks, 2 * width);
         const double product = sum_parts(parts + width + c, chunks, 2 * width);
-        const double inv_std = static_cast<double>(saved[inv_std_of * width + c]);
+        const double inv_std = static_cast<double>(b.saved[inv_std_of * width + c]);
         if (dgamma) dgamma[c] = static_cast<float>(product * inv_std);
         if (dbeta) dbeta[c] = static_cast<float>(sum);
-        means[c] = static_cast<float>(sum / static_cast<double>(rows));
-        means[width + c] = static_cast<float>(product * inv_std * inv_std / static_cast<double>(rows));
+        b.means[c] = static_cast<float>(sum / static_cast<double>(rows));
+        b.means[width + c] = static_cast<float>(product * inv_std * inv_std / static_cast<double>(rows));
     }
-    if (!dx) return;
-    over_rows(rows, width, [&](long begin, long end) { gradient_rows(gate, dy, x, means, begin, end, dx, dskip); });
+    if (!b.dx) return;
+    over_rows(rows, width, [&](long begin, long end) {
+        if (stores)
+            gradient_rows<open>(b, b.dskip, begin, end);
+        else
+            gradient_rows<kind>(b, b.dy, begin, end);
+    });
 }
 
-// dx (null only without dresidual), dgamma, dbeta, dresidual (may be null), dy, x, y (only read with gate 1), saved;
-// ints: rows of one sample, C, gate; reals: high.
+// dx (may be null), dgamma, dbeta (may be null), dresidual (may be null), dy, x, y (only read with gate 1), saved,
+// term (added to dy; only with dresidual, may be null); ints: rows of one sample, C, gate; reals: high.
 void batchnorm_backward(const OpCall& call) {
-    if (call.ints[2] == by_output)
-        backward<by_output>(call);
+    if (out(call, 3))
+        backward<by_output, true>(call);
+    else if (call.ints[2] == by_output)
+        backward<by_output, false>(call);
     else if (call.ints[2] == by_input)
-        backward<by_input>(call);
+        backward<by_input, false>(call);
     else
-        backward<open>(call);
+        backward<open, false>(call);
 }
 
 template <GateKind kind>
 void constant_backward(const OpCall& call) {
     float *dx = out(call, 0), *dskip = out(call, 1);
-    const float *dy = in(call, 2), *x = in(call, 3), *saved = in(call, 5);
+    const float *dy = in(call, 2), *x = in(call, 3), *y = in(call, 4), *saved = in(call, 5);
     const long width = call.ints[1];
-    const Gate<kind> gate{in(call, 4), saved, broadcast(call.reals[0]), width};
-    over_rows(call.n * call.ints[0], width, [&](long begin, long end) {
-        for (long at = begin * width; at < end * width; at += width)
-            for (long c = 0; c < width; c += VL) {
-                const Mask mask = first_lanes(width - c);
-                const Vec xi = kind == by_input ? load(x + at + c, mask) : Vec{};
-                const Vec g = gate(load(dy + at + c, mask), xi, at, c, mask);
-                if (dskip) store(dskip + at + c, g, mask);
-                if (dx) store(dx + at + c, g * load(saved + factor_of * width + c, mask), mask);
+    const float high = call.reals[0];
+    over_rows(call.n * call.ints[0], width, [=](long begin, long end) {
+        over_blocks(begin, end, width, [=](long first, long last, long c, Mask mask) {
+            const Gate<kind> gate(y, saved, high, width, c, mask);
+            for (long at = first * width + c; at < last * width; at += width) {
+                const Vec xi = kind == by_input ? load(x + at, mask) : Vec{};
+                const Vec g = gate(load(dy + at, mask), xi, at, mask);
+                if (dskip) store(dskip + at, g, mask);
+                if (dx) store(dx + at, g * gate.factor, mask);
             }
+        });
     });
 }
 
@@ -297,7 +304,7 @@ size_t fold_scratch(const OpCall& call) { return static_cast<size_t>(call.ints[1
 
 const OpKernel list[] = {
     {"batchnorm", 8, 3, 3, batchnorm, moments_scratch},
-    {"batchnorm_backward", 8, 3, 1, batchnorm_backward, gradient_scratch},
+    {"batchnorm_backward", 9, 3, 1, batchnorm_backward, gradient_scratch},
     {"batchnorm_inference", 8, 3, 2, batchnorm_inference, nullptr},
     {"batchnorm_inference_backward", 6, 3, 1, batchnorm_inference_backward, nullptr},
     {"batchnorm_fold", 8, 2, 1, fold, fold_scratch},

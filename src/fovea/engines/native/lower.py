@@ -23,7 +23,8 @@ class Lowering:
     """The state of a lowering; rules read and extend it.
 
     ``values``: where each node's output lies. ``saved``: what a forward rule leaves for its backward rule.
-    ``grads``: the gradients of values, in the backward pass that is being lowered.
+    ``grads``: the gradients of values, in the backward pass that is being lowered: one term from every reader, added
+    when the value's own node asks for them.
     """
 
     def __init__(self, spec: PlanSpec, store: ParameterStore) -> None:
@@ -33,7 +34,7 @@ class Lowering:
         self.instructions: list[Instruction] = []
         self.values: dict[Ref, Operand] = {}
         self.saved: dict[str, Operand] = {}
-        self.grads: dict[Ref, Operand] = {}
+        self.grads: dict[Ref, list[Operand]] = {}
         self.whole: set[Ref] = set()
         """Values that are one for the whole batch: losses and what is computed from them."""
         self.section = Section.FORWARD
@@ -133,7 +134,19 @@ class Lowering:
 
     def grad(self, node: Node, index: int = 0) -> Operand:
         """The gradient of a node's output; None when nothing reached it."""
-        return self.grads.get(Ref(node.name, index))
+        terms = self.grad_terms(Ref(node.name, index), 1)
+        return terms[0] if terms else None
+
+    def grad_terms(self, ref: Ref, most: int) -> list[Operand]:
+        """The gradient of a value as at most so many terms that are still to be added."""
+        terms = self.grads.get(ref, [])
+        before, self.fixed_n = self.fixed_n, 1 if ref in self.whole else 0
+        while len(terms) > most:
+            total = self.buffer(self.size(ref))
+            self.emit("add", [total], terms[:2], [self.size(ref), 0], inplace=(0, 0))
+            terms[:2] = [total]
+        self.fixed_n = before
+        return terms
 
     def grad_parameter(self, node: Node, name: str) -> Operand:
         """Where a parameter's gradient goes, or None when it is frozen or absent."""
@@ -145,16 +158,10 @@ class Lowering:
         return self.buffer(self.size(node.inputs[index]))
 
     def add_grad(self, node: Node, index: int, gradient: Operand) -> None:
-        """The gradient of an input through this node; it is added to what other readers of the value sent."""
+        """The gradient of an input through this node: one term of that value's gradient."""
         ref = node.inputs[index]
-        if ref.node not in self.spec.differentiated:
-            return
-        if ref not in self.grads:
-            self.grads[ref] = gradient
-            return
-        total = self.buffer(self.size(ref))
-        self.emit("add", [total], [self.grads[ref], gradient], [self.size(ref), 0], inplace=(0, 0))
-        self.grads[ref] = total
+        if ref.node in self.spec.differentiated:
+            self.grads.setdefault(ref, []).append(gradient)
 
     def key(self, node: Node) -> Fixed:
         """The cell that holds a node's random key; the plan fills it before each forward."""
@@ -191,17 +198,17 @@ class Lowering:
         for ref, seed in seeds:
             self._seed(ref, seed, spread=section == Section.LOSS_BACKWARD and ref not in self.whole)
         for node in reversed(nodes):
-            received = [self.grad(node, i) for i in range(node.op.num_outputs)]
-            if not self.differentiated(node) or node.op.kind in ("input", "stopgradient") or not any(received):
+            reached = [bool(self.grads.get(Ref(node.name, i))) for i in range(node.op.num_outputs)]
+            if not self.differentiated(node) or node.op.kind in ("input", "stopgradient") or not any(reached):
                 continue
             self.node = node.name
             self.fixed_n = 1 if node.inputs and node.inputs[0] in self.whole else 0
-            for index, one in enumerate(received):
-                if one is None:
+            for index, one in enumerate(reached):
+                if not one:
                     self._fill_grad(node, index)
             self.fusions.backward.get(node.name, RULES[node.op.kind].backward)(self, node)
         self.node, self.fixed_n = "", 0
-        self.wrt[section] = {name: self.grads.get(Ref(name)) for name in self.spec.wrt}
+        self.wrt[section] = {name: self.grad(self.spec.graph.node(name)) for name in self.spec.wrt}
         for operand in self.wrt[section].values():
             if isinstance(operand, Buffer):
                 operand.pinned = True
@@ -212,18 +219,13 @@ class Lowering:
             share = Buffer(1)
             self.emit("batch_mean_backward", [share], [seed])
             seed = share
-        if ref in self.grads:
-            self.fixed_n = 1 if ref in self.whole else 0
-            total = self.buffer(self.size(ref))
-            self.emit("add", [total], [self.grads[ref], seed], [self.size(ref), 0])
-            seed, self.fixed_n = total, 0
-        self.grads[ref] = seed
+        self.grads.setdefault(ref, []).append(seed)
 
     def _fill_grad(self, node: Node, index: int) -> None:
         """Zero, for an output that no reader sent a gradient to."""
         zero = self.buffer(self.size(Ref(node.name, index)))
         self.emit("fill", [zero], [], [zero.elements], [0.0])
-        self.grads[Ref(node.name, index)] = zero
+        self.grads[Ref(node.name, index)] = [zero]
 
 
 def _gradient_offsets(spec: PlanSpec) -> tuple[dict[str, int], int]:

@@ -9,6 +9,7 @@ from fovea.engines.native.program import Buffer, Section
 from fovea.engines.native.rules.norm import rows_and_channels
 from fovea.engines.native.rules.rule import Rule
 from fovea.engines.native.rules.window import conv_ints
+from fovea.graph.graph import Ref
 from fovea.ops import BatchNorm
 
 if TYPE_CHECKING:
@@ -103,14 +104,18 @@ def norm_backward(norm: Node, add: Node | None, clamp: Node | None, low: Lowerin
     kind = _OPEN if not masked else _BY_INPUT if add is None else _BY_OUTPUT
     other = None if add is None else other_input(norm, add)
     to_residual = add is not None and other is not None and low.needs(add, other)
-    dy, saved = low.grad(node), low.saved[norm.name]
+    # Where the masked gradient is stored, the first pass adds what two readers of the output sent.
+    stored = to_residual and masked and low.spec.trains(norm)
+    dy, *more = low.grad_terms(Ref(node.name), 2 if stored else 1)
+    saved = low.saved[norm.name]
     dskip = low.grad_input(norm) if to_residual and masked else None
     dx = low.grad_input(norm) if low.needs(norm) or dskip is not None else None
     ins = [dy, low.input(norm), low.value(node) if kind == _BY_OUTPUT else None, saved]
     ints, reals = [*rows_and_channels(norm), kind], (highest(clamp),)
     if low.spec.trains(norm):
         grads = [low.grad_parameter(norm, "weight"), low.grad_parameter(norm, "bias")]
-        low.emit("batchnorm_backward", [dx, *grads, dskip], ins, ints, reals, inplace=(0, 0))
+        term = more[0] if more else None
+        low.emit("batchnorm_backward", [dx, *grads, dskip], [*ins, term], ints, reals, inplace=(0, 0))
     elif dx is not None:
         low.emit("batchnorm_inference_backward", [dx, dskip], ins, ints, reals, inplace=(0, 0))
     if add is not None and other is not None and to_residual:
