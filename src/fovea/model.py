@@ -64,6 +64,10 @@ class Model:
         name: str = "",
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
+        if input_shape is not None and not isinstance(input_shape, (tuple, list)):
+            raise ConfigError(
+                "model", f"expected input_shape as sizes and channels, got {input_shape!r}; give (32, 32, 3), say"
+            )
         graph = build(network, None if input_shape is None else tuple(input_shape))
         self._assemble(graph, initialize(graph, seed, initializer), classes, preprocessing, task, name, provenance)
 
@@ -85,6 +89,8 @@ class Model:
     def _checked_classes(self, classes: Sequence[str] | None) -> tuple[str, ...] | None:
         if classes is None:
             return None
+        if isinstance(classes, str) or not isinstance(classes, (Sequence, np.ndarray)):
+            raise ConfigError("model", f"expected classes as a list of names, got {classes!r}; give ['cat', 'dog']")
         names = tuple(str(name) for name in classes)
         shape = self.graph.output_shapes[0]
         if self.task.kind == "classification" and (not shape or shape[-1] != len(names)):
@@ -111,7 +117,7 @@ class Model:
         return [path for path in self.store.parameters if path not in self._frozen]
 
     def freeze(self, *patterns: str) -> None:
-        """Exclude parameters from training: paths, prefixes ("stage1") or patterns ("*.bias")."""
+        """Exclude parameters from training: paths, prefixes ("stage1") or patterns ("*.bias"), one or more."""
         self._frozen |= match_paths(list(self.store.parameters), patterns)
 
     def unfreeze(self, *patterns: str) -> None:
@@ -167,6 +173,8 @@ class Model:
 
     def forward(self, *inputs: Array, keep: Sequence[str] = ()) -> dict[str, Any]:
         """Like calling the model, with the activations of the nodes named in ``keep``: name -> array, and "outputs"."""
+        if isinstance(keep, str):
+            raise ConfigError("model", f"expected keep as a list of names, got {keep!r}; give [{keep!r}]")
         return self._infer(inputs, tuple(keep), pixels=False)
 
     def _infer(self, inputs: Sequence[Array], keep: tuple[str, ...], pixels: bool) -> dict[str, Any]:
@@ -176,6 +184,11 @@ class Model:
                 "model",
                 f"expected {len(self.graph.inputs)} array(s) with at least one sample, got "
                 f"{[array.shape for array in arrays]}; one image is image[None]",
+            )
+        if any(len(array) != len(arrays[0]) for array in arrays):
+            raise ShapeError(
+                "model",
+                f"expected as many samples in every input, got {[len(array) for array in arrays]}; give them in pairs",
             )
         plan = self._plan(tuple(tuple(array.shape[1:]) for array in arrays), len(arrays[0]), keep, pixels)
         capacity = plan.spec.batch_size
@@ -224,6 +237,8 @@ class Model:
         assert self.preprocessing is not None
         single = isinstance(samples, (str, os.PathLike))
         paths = [samples] if single else samples
+        if not isinstance(samples, (str, os.PathLike, list, tuple, np.ndarray)):
+            raise DataError("predict", f"expected images or paths, got {type(samples).__name__}; give a list of them")
         if isinstance(paths, (list, tuple)) and paths and isinstance(paths[0], (str, os.PathLike)):
             return read_samples([Path(path) for path in paths], self.preprocessing)
         if isinstance(samples, np.ndarray) and samples.ndim == len(self.graph.input_shapes[0]):
@@ -233,7 +248,10 @@ class Model:
     # --- the file
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write everything to one safetensors file, atomically. Returns the path."""
+        """Write everything to one safetensors file, atomically. Returns the path.
+
+        Raises ModelFileError when it cannot be written; what was there before is then still whole.
+        """
         metadata = {
             "format": FORMAT_VERSION,
             "fovea": fovea.__version__,
@@ -245,7 +263,12 @@ class Model:
             "seed": self.store.seed,
             "provenance": self.provenance,
         }
-        write_tensors(path, self.store.tensors(), metadata)
+        try:
+            write_tensors(path, self.store.tensors(), metadata)
+        except OSError as error:
+            raise ModelFileError(
+                str(path), f"expected to write the file, got: {error.strerror or error}; free space or change the path"
+            ) from None
         return Path(path)
 
     def __repr__(self) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fovea
-from fovea.errors import GraphError, OpError, ShapeError
+from fovea.errors import ConfigError, GraphError, OpError, ShapeError
 from fovea.graph.compose import build
 from fovea.graph.graph import Graph, Ref
 from fovea.graph.objective import attach
@@ -123,6 +123,47 @@ def test_declarations_refuse_impossible_arguments():
         fovea.ReLU()(np.zeros(3))
 
 
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: build([fovea.ReLU()], (8, 8, 3)), r"\[model\] expected layers, .*fovea.Sequential\(first"),
+        (lambda: build(None, (8, 8, 3)), r"\[model\] expected layers, got None"),
+        (lambda: build(fovea.ReLU, (8, 8, 3)), r"write ReLU\(...\)"),
+        (lambda: fovea.Residual([fovea.ReLU()]), r"\[residual\] expected layers"),
+        (lambda: fovea.Residual(fovea.ReLU(), shortcut=5), r"\[residual\] expected layers, got 5"),
+        (lambda: fovea.Parallel(fovea.ReLU(), join="add"), r"\[parallel\] expected layers, got add"),
+    ],
+)
+def test_what_is_no_layer_is_refused_with_the_way_to_write_it(make, text):
+    with pytest.raises(GraphError, match=text):
+        make()
+
+
+def test_graph_inputs_are_inputs_and_listed_once():
+    x = fovea.Input((8, 8, 3))
+    hidden = fovea.Conv(4, 3)(x)
+    with pytest.raises(GraphError, match=r"expected each input once, made by fovea\.Input, got conv"):
+        Graph(hidden, fovea.ReLU()(hidden))
+    with pytest.raises(GraphError, match="expected each input once"):
+        Graph([x, x], hidden)
+
+
+def test_sizes_that_no_machine_holds_are_refused_before_anything_is_allocated():
+    with pytest.raises(ShapeError, match=r"\[dense1: dense\] expected sizes that a machine can hold"):
+        build(fovea.Sequential(fovea.Flatten(), fovea.Dense(10**10)), (1000, 1000, 3))
+    with pytest.raises(ShapeError, match=r"\[resize2: resize\] expected sizes that a machine can hold, got far more"):
+        build(fovea.Sequential(fovea.Resize(scale=10**8), fovea.Resize(scale=10**400)), (1, 1, 1))
+    with pytest.raises(ConfigError, match="expected parameters that fit into memory, got 3,200 GB"):
+        fovea.Model(fovea.Dense(10**6), input_shape=(800_000,))
+
+
+def test_starting_values_need_a_seed_and_a_scheme():
+    with pytest.raises(ConfigError, match=r"\[seed\] expected an integer, got 'x'"):
+        fovea.Model(fovea.Dense(2), input_shape=(3,), seed="x")
+    with pytest.raises(ConfigError, match=r"\[initializer\] expected a name or an Initializer, got None"):
+        fovea.Model(fovea.Dense(2), input_shape=(3,), initializer=None)
+
+
 def test_foreign_inputs_and_unknown_nodes_are_named():
     x, other = fovea.Input((4, 4, 1)), fovea.Input((4, 4, 1))
     with pytest.raises(GraphError, match="not among the graph's inputs"):
@@ -144,6 +185,10 @@ def test_attached_losses_become_nodes_with_targets():
     assert objective.graph.shape("target.policy") == ()
     with pytest.raises(GraphError, match="expected a dict"):
         attach(graph, fovea.MeanSquaredError())
+    with pytest.raises(GraphError, match=r"expected \(loss, weight\) for output 'value'"):
+        attach(graph, {"value": fovea.MeanSquaredError()})
+    with pytest.raises(GraphError, match="expected a loss op"):
+        attach(graph.pruned(graph.outputs[:1]), fovea.SoftmaxCrossEntropy)
 
 
 def test_receptive_fields_through_branches_and_strides():
@@ -160,3 +205,16 @@ def test_receptive_fields_through_branches_and_strides():
     assert sizes["residual1.conv2"] == (11 + 8 + 8, 4, -5 - 8)
     assert sizes["residual1.add1"] == (27, 4, -13)
     assert sizes["globalavgpool1"] == (64, 0, 0)
+
+
+def test_receptive_fields_after_slices_and_smaller_resizes():
+    x = fovea.Input((16, 16, 3))
+    values = {
+        "last_five": fovea.Slice((-5,), (None,), (1,))(x, name="last_five"),
+        "backwards": fovea.Slice((None,), (None,), (1,), (-2,))(x, name="backwards"),
+        "half": fovea.Resize(size=8)(x, name="half"),
+        "double": fovea.Resize(scale=2)(fovea.MaxPool(4)(x), name="double"),
+    }
+    fields = receptive_fields(Graph(x, list(values.values())))
+    found = {name: (fields[name][0].size, fields[name][0].jump, fields[name][0].start) for name in values}
+    assert found == {"last_five": (1, 1, 11), "backwards": (1, 2, 1), "half": (1, 2, 0), "double": (4, 2, 0)}

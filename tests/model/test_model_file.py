@@ -10,7 +10,7 @@ import pytest
 
 import fovea
 from fovea.errors import FoveaError, ModelFileError
-from fovea.graph.serialize import read_tensors, write_tensors
+from fovea.graph.serialize import graph_from_dict, read_tensors, write_tensors
 
 
 def small_model(seed=0) -> fovea.Model:
@@ -61,13 +61,14 @@ def test_a_folder_that_holds_one_loads_too(tmp_path):
 def test_loading_allocates_nothing_that_the_file_does_not_hold(saved, tmp_path):
     _, path = saved
     tensors, metadata = read_tensors(path)
-    for node in metadata["graph"]["nodes"]:
-        if node["name"] == "head":
-            node["op"]["out_channels"] = 1 << 40
     metadata["classes"] = None
-    write_tensors(tmp_path / "huge.safetensors", tensors, metadata)
-    with pytest.raises(ModelFileError, match=r"expected head\.weight with shape"):
-        fovea.load(tmp_path / "huge.safetensors")
+    for size, text in ((1 << 30, r"expected head\.weight with shape"), (1 << 40, "expected sizes that a machine can")):
+        for node in metadata["graph"]["nodes"]:
+            if node["name"] == "head":
+                node["op"]["out_channels"] = size
+        write_tensors(tmp_path / "huge.safetensors", tensors, metadata)
+        with pytest.raises(ModelFileError, match=text):
+            fovea.load(tmp_path / "huge.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -175,7 +176,32 @@ def test_a_failed_write_leaves_the_old_file(saved, tmp_path, monkeypatch):
         raise OSError("no space left on device")
 
     monkeypatch.setattr("os.replace", fail)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(ModelFileError, match="expected to write the file, got: no space"):
         small_model(seed=1).save(path)
     assert path.read_bytes() == before
     assert [item.name for item in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+def test_provenance_may_hold_numbers_of_numpy_and_nothing_that_json_lacks(tmp_path):
+    model = small_model()
+    model.provenance = {"accuracy": np.float32(0.5), "counts": np.arange(2), "path": tmp_path}
+    path = model.save(tmp_path / "m.safetensors")
+    assert fovea.load(path).provenance == {"accuracy": 0.5, "counts": [0, 1], "path": str(tmp_path)}
+    model.provenance = {"who": object()}
+    with pytest.raises(ModelFileError, match="expected metadata that JSON can hold, got: a object"):
+        model.save(path)
+    assert fovea.load(path).provenance["accuracy"] == 0.5
+
+
+def test_a_path_that_takes_no_file_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path, tmp_path / "file" / "m.safetensors"):
+        with pytest.raises(ModelFileError, match="expected to write the file, got: "):
+            small_model().save(path)
+
+
+def test_unknown_references_in_a_large_file_are_refused_in_no_time():
+    names = [f"node{'x' * 400}{index}" for index in range(20_000)]
+    nodes = [{"name": name, "op": {"kind": "input", "shape": [1]}, "inputs": []} for name in names]
+    with pytest.raises(ModelFileError, match="expected the name of a node, got 'node"):
+        graph_from_dict("file", {"nodes": nodes, "inputs": names[:1], "outputs": [["node" + "x" * 450, 0]]})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -224,9 +224,18 @@ def prepare(
     ("*.bias").
     Raises GraphError, ShapeError or EngineError in one line.
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or not 1 <= batch_size <= 1 << 20:
         raise EngineError(
-            "compile", f"expected batch_size as an integer of at least 1, got {batch_size!r}; give the largest batch"
+            "compile",
+            f"expected batch_size as an integer of at least 1 (and at most {1 << 20:,}), got {batch_size!r}; give the "
+            "largest batch",
+        )
+    for option, names in (("keep", keep), ("wrt", wrt), ("trainable", () if trainable is None else trainable)):
+        if isinstance(names, str) or not isinstance(names, Collection):
+            raise EngineError("compile", f"expected {option} as a list of names, got {names!r}; give [{names!r}], say")
+    if optimizer is not None and not isinstance(optimizer, Optimizer):
+        raise EngineError(
+            "compile", f"expected an optimizer such as fovea.SGD(momentum=0.9), got {optimizer!r}; give one or None"
         )
     shapes = graph.input_shapes if input_shape is None else _shapes(graph, input_shape)
     if any(size is None for shape in shapes for size in shape):
@@ -262,6 +271,8 @@ def prepare(
 
 
 def _shapes(graph: Graph, given: Shape | Sequence[Shape]) -> tuple[Shape, ...]:
+    if not isinstance(given, (tuple, list)):
+        raise ShapeError("compile", f"expected input_shape as sizes and channels, got {given!r}; give (32, 32, 3), say")
     nested = given and isinstance(given[0], (tuple, list))
     return tuple(tuple(shape) for shape in given) if nested else (tuple(given),)  # type: ignore[arg-type]
 
@@ -273,6 +284,8 @@ def match_paths(paths: Sequence[str], patterns: Sequence[str] | None) -> frozens
         return frozenset(paths)
     chosen: set[str] = set()
     for pattern in patterns:
+        if not isinstance(pattern, str):
+            raise GraphError("trainable", f"expected paths or patterns as texts, got {pattern!r}; give 'conv1', say")
         hits = {
             path
             for path in paths

@@ -24,6 +24,7 @@ def available_engines() -> list[str]:
     return [name for name, (module, _, needs) in ENGINES.items() if _found(module) and _found(needs)]
 
 
+@functools.cache  # a search of the disk, and the default engine is asked for at every call of a model
 def _found(module: str) -> bool:
     try:
         spec = importlib.util.find_spec(module)
@@ -42,7 +43,7 @@ def get_engine(engine: str | Engine | None = None) -> Engine:
     if isinstance(engine, Engine):
         return engine
     name = default_engine() if engine is None else engine
-    if name not in ENGINES:
+    if not isinstance(name, str) or name not in ENGINES:
         raise EngineError("engine", f"expected one of {', '.join(ENGINES)}, got {engine!r}; choose one of them")
     return _make(name)
 

@@ -31,10 +31,7 @@ class Sequential:
         for layer in layers:
             named = layer.items() if isinstance(layer, Mapping) else [(None, layer)]
             for name, one in named:
-                if isinstance(one, type) or not callable(one):
-                    hint = f"{one.__name__}(...)" if isinstance(one, type) else "an op such as fovea.ReLU()"
-                    raise GraphError("sequential", f"expected layers, got {one!r}; write {hint}")
-                self.layers.append((name, one))
+                self.layers.append((name, checked_layer("sequential", one)))
 
     def __call__(self, *values: Value, name: str | None = None) -> Any:
         with scope("sequential", name):
@@ -54,8 +51,8 @@ class Residual:
     learning", equation 1."""
 
     def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
-        self.body = body
-        self.shortcut = shortcut
+        self.body = checked_layer("residual", body)
+        self.shortcut = None if shortcut is None else checked_layer("residual", shortcut)
 
     def __call__(self, value: Value, *, name: str | None = None) -> Any:
         with scope("residual", name):
@@ -73,11 +70,23 @@ class Parallel:
 
     def __init__(self, *branches: Layer | Mapping[str, Layer], join: Layer | None = None) -> None:
         self.branches = Sequential(*branches).layers
-        self.join = Concat() if join is None else join
+        self.join = Concat() if join is None else checked_layer("parallel", join)
 
     def __call__(self, value: Value, *, name: str | None = None) -> Any:
         with scope("parallel", name):
             return self.join(*(call(branch, (value,), branch_name) for branch_name, branch in self.branches))
+
+
+def checked_layer(where: str, layer: Any) -> Layer:
+    """The layer itself. Raises GraphError for what cannot be called on symbolic values, and for a class."""
+    if isinstance(layer, type) or not callable(layer):
+        fix = "an op such as fovea.ReLU()"
+        if isinstance(layer, type):
+            fix = f"{layer.__name__}(...)"
+        elif isinstance(layer, (list, tuple)):
+            fix = "fovea.Sequential(first, second, ...)"
+        raise GraphError(where, f"expected layers, got {str(layer)[:100]}; write {fix}")
+    return layer  # type: ignore[no-any-return]  # it is callable, which is all that can be known here
 
 
 def call(layer: Layer, values: tuple[Value, ...], name: str | None) -> Any:
@@ -94,6 +103,7 @@ def build(network: Layer | Graph, input_shape: Any) -> Graph:
     it is."""
     if isinstance(network, Graph):
         return network if input_shape is None else network.at(tuple(input_shape))
+    checked_layer("model", network)
     if input_shape is None:
         raise GraphError("model", "expected input_shape=(H, W, C) for a network without inputs, got None; give it")
     source = Input(input_shape)

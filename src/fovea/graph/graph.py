@@ -14,6 +14,8 @@ from fovea.ops.value import Application, Scope, Value, apply, scope
 
 __all__ = ["Graph", "Node", "Ref"]
 
+_LARGEST_SIZE, _LARGEST_ARRAY = 1 << 31, 1 << 40  # beyond them lies a mistake, or a file that wants to fill the memory
+
 
 class Ref(NamedTuple):
     """One output of a node."""
@@ -58,6 +60,10 @@ class Graph:
 
     def __init__(self, inputs: Value | Sequence[Value], outputs: Value | Sequence[Value]) -> None:
         input_values = _values("inputs", inputs)
+        sources = [value.source for value in input_values]
+        if any(source.op.kind != "input" for source in sources) or len(set(sources)) != len(sources):
+            given = ", ".join(source.op.kind for source in sources)
+            raise GraphError("graph", f"expected each input once, made by fovea.Input, got {given}; list Input values")
         output_values = _values("outputs", outputs)
         order = _trace(input_values, output_values)
         names = _name(order)
@@ -104,8 +110,11 @@ class Graph:
         shapes = tuple(self.shape(ref) for ref in refs)
         try:
             node = Node(name, op, refs, shapes, op.output_shapes(*shapes))
-            for spec in (*node.parameters.values(), *node.buffers.values()):
-                spec.size  # noqa: B018 - parameter shapes are checked here, where the node can be named
+            sizes = [size for shape in node.output_shapes for size in shape if size is not None]
+            arrays = [spec.size for spec in (*node.parameters.values(), *node.buffers.values())]
+            if max(sizes, default=0) > _LARGEST_SIZE or max(arrays, default=0) > _LARGEST_ARRAY:
+                got = f"{float(max(sizes + arrays)):.3g}" if max(sizes + arrays) < 1e300 else "far more"
+                raise ShapeError(op.kind, f"expected sizes that a machine can hold, got {got}; make the layer smaller")
         except FoveaError as error:
             if error.where == name:
                 raise
@@ -125,8 +134,10 @@ class Graph:
     def node(self, name: str) -> Node:
         """The node of that name. Raises GraphError with near names."""
         if name not in self.nodes:
-            near = difflib.get_close_matches(name, self.nodes, 3) or list(self.nodes)[:8]
-            raise GraphError("graph", f"expected the name of a node, got {name!r}; near names: {', '.join(near)}")
+            some = list(self.nodes)[:1000]  # comparing names takes its time, and a hostile file may hold very many
+            near = difflib.get_close_matches(name[:100], some, 3) if isinstance(name, str) else []
+            names = ", ".join(near or some[:8])
+            raise GraphError("graph", f"expected the name of a node, got {str(name)[:100]!r}; near names: {names}")
         return self.nodes[name]
 
     @property

@@ -46,7 +46,20 @@ class Initializer:
 def initialize(graph: Graph, seed: int = 0, initializer: str | Initializer = "kaiming") -> ParameterStore:
     """A store with starting values for every parameter and buffer of the graph, a pure function of seed and paths."""
     rule = Initializer(initializer) if isinstance(initializer, str) else initializer
-    store = ParameterStore.for_graph(graph, seed)
+    if not isinstance(rule, Initializer):
+        raise ConfigError(
+            "initializer", f"expected a name or an Initializer, got {rule!r}; give one of {', '.join(SCHEMES)}"
+        )
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        raise ConfigError("seed", f"expected an integer, got {seed!r}; give for example seed=0")
+    from fovea.data.tree import machine_memory  # reads archives too: not at start-up
+
+    needed = 4 * sum(spec.size for spec in graph.parameters().values())
+    if needed > machine_memory():
+        raise ConfigError(
+            "model", f"expected parameters that fit into memory, got {needed / 1e9:,.0f} GB; make the layers smaller"
+        )
+    store = ParameterStore.for_graph(graph, int(seed))
     silenced = _residual_gammas(graph) if rule.zero_gamma else set()
     for path, spec in {**graph.parameters(), **graph.buffers()}.items():
         scheme = rule.weights if spec.init == "weight" else spec.init

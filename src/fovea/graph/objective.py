@@ -8,7 +8,7 @@ from typing import Any
 
 from fovea.errors import GraphError
 from fovea.graph.graph import Graph, Ref
-from fovea.ops.base import Op
+from fovea.ops.base import Op, is_number
 from fovea.ops.loss import SoftmaxCrossEntropy
 from fovea.ops.reshape import _Input
 
@@ -41,7 +41,7 @@ def attach(graph: Graph, loss: Loss) -> Objective:
     if isinstance(loss, Graph):
         return _attach_graph(graph, loss)
     if isinstance(loss, Mapping):
-        pairs = [(_output(graph, name), op, float(weight)) for name, (op, weight) in loss.items()]
+        pairs = [(_output(graph, name), *_loss_and_weight(name, given)) for name, given in loss.items()]
     elif len(graph.outputs) != 1:
         names = ", ".join(ref.node for ref in graph.outputs)
         raise GraphError(
@@ -56,7 +56,7 @@ def attach(graph: Graph, loss: Loss) -> Objective:
     ]
     losses, targets = [], []
     for ref, op, _ in pairs:
-        if not getattr(op, "is_loss", False):
+        if not isinstance(op, Op) or not op.is_loss:
             raise GraphError(
                 "loss", f"expected a loss op such as fovea.SoftmaxCrossEntropy(), got {op!r}; choose a loss"
             )
@@ -68,6 +68,13 @@ def attach(graph: Graph, loss: Loss) -> Objective:
         losses.append(Ref(f"loss{suffix}"))
     whole = Graph.from_nodes(entries, (*graph.inputs, *targets), graph.outputs)
     return Objective(whole, tuple(losses), tuple(weight for _, _, weight in pairs), tuple(targets))
+
+
+def _loss_and_weight(name: Any, given: Any) -> tuple[Op, float]:
+    pair = given if isinstance(given, (tuple, list)) else (given, None)
+    if len(pair) != 2 or not is_number(pair[1]):
+        raise GraphError("loss", f"expected (loss, weight) for output {name!r}, got {given!r}; give for example 1.0")
+    return pair[0], float(pair[1])
 
 
 def _output(graph: Graph, name: Any) -> Ref:

@@ -65,21 +65,29 @@ def _through(graph: Graph, node: Node, seen: Fields, everything: Fields) -> Fiel
         )
     if isinstance(op, Resize):
         out = node.output_shapes[0]
-        factors = [1 if not a or not b else b // a for a, b in zip(shape, out[:-1], strict=False)]
         extra = 1 if op.mode == "bilinear" else 0
         return tuple(
-            ReceptiveField(f.size + extra * f.jump, _divided(f.jump, max(1, k)), f.start)
-            for f, k in zip(seen, factors, strict=True)
+            ReceptiveField(f.size + extra * f.jump, _scaled(f.jump, a, b), f.start)
+            for f, a, b in zip(seen, shape, out[:-1], strict=False)
         )
     if isinstance(op, Slice):
         cuts = op.slices(shape)
-        return tuple(
-            replace(f, jump=f.jump * abs(cut.step or 1), start=f.start + max(cut.start or 0, 0) * f.jump)
-            for f, cut in zip(seen, cuts, strict=False)
-        )
+        return tuple(_cut(f, cut, size) for f, cut, size in zip(seen, cuts, shape, strict=False))
     if isinstance(op, Pad):
         return tuple(replace(f, start=f.start - lo * f.jump) for f, (lo, _) in zip(seen, op.pairs(shape), strict=False))
     return seen
+
+
+def _cut(field: ReceptiveField, cut: slice, size: int | None) -> ReceptiveField:
+    """A slice begins at its lowest element (a negative step reads the same elements from the other end)."""
+    taken = range(size or 0)[cut]
+    first = min(taken[0], taken[-1]) if taken else max(cut.start or 0, 0)
+    return replace(field, jump=field.jump * abs(cut.step or 1), start=field.start + first * field.jump)
+
+
+def _scaled(jump: int, a: int | None, b: int | None) -> int:
+    """The jump after an axis of size a is resampled to size b."""
+    return jump if not a or not b else _divided(jump, b // a) if b >= a else jump * -(-a // b)
 
 
 def _divided(jump: int, factor: int) -> int:

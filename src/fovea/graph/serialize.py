@@ -103,10 +103,34 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], None]
 def write_tensors(
     path: str | os.PathLike[str], tensors: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, Any]
 ) -> None:
-    """A safetensors file with ``metadata`` as JSON under the key "fovea", written atomically."""
+    """A safetensors file with ``metadata`` as JSON under the key "fovea", written atomically.
+
+    NumPy's numbers and arrays in the metadata become lists. Raises ModelFileError for what JSON has no word for,
+    OSError when the disk does not take the file.
+    """
     contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    text = {"fovea": json.dumps(metadata)}
-    write_atomically(path, lambda temporary: safetensors.numpy.save_file(contiguous, str(temporary), metadata=text))
+    try:
+        text = {"fovea": json.dumps(metadata, default=_jsonable)}
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ModelFileError(
+            str(path), f"expected metadata that JSON can hold, got: {error}; give numbers, texts, lists and dicts"
+        ) from None
+
+    def fill(temporary: Path) -> None:
+        try:
+            safetensors.numpy.save_file(contiguous, str(temporary), metadata=text)
+        except SafetensorError as error:  # a full disk, say
+            raise OSError(str(error)) from None
+
+    write_atomically(path, fill)
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"a {type(value).__name__}")
 
 
 def read_tensors(

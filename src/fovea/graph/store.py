@@ -58,7 +58,15 @@ class ParameterStore:
             raise GraphError(
                 where, f"expected paths of this model, got {', '.join(unknown[:3])}; see model.parameters()"
             )
-        arrays = {path: np.asarray(value, np.float32) for path, value in values.items()}
+        arrays: dict[str, Array] = {}
+        for path, value in values.items():
+            try:
+                arrays[path] = np.asarray(value, np.float32)
+            except (TypeError, ValueError):
+                got = type(value).__name__
+                raise GraphError(
+                    where, f"expected {path} as an array of numbers, got {got}; give a NumPy array"
+                ) from None
         for path, array in arrays.items():
             if array.shape != own[path].shape:
                 raise GraphError(
