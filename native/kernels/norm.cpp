@@ -9,37 +9,86 @@ namespace {
 // What forward leaves for backward, C floats each.
 enum Saved { mean_of, inv_std_of, factor_of, beta_of, saved_rows };
 
-// body(first row, behind the last row, channel, mask): blocks of rows that stay in the first cache, VL channels at a
-// time, so that what belongs to a channel is loaded once for all rows of a block.
+// Neighbouring vectors of channels that are worked on together: what belongs to the channels stays in registers over
+// many rows, and every row is still read in long runs.
+template <int vectors>
+struct Group {
+    static constexpr int count = vectors;
+    long first;
+    Mask mask[vectors];
+
+    FOVEA_INLINE Group(long c, long width) : first(c) {
+        for (int k = 0; k < vectors; k++) mask[k] = first_lanes(width - c - static_cast<long>(k) * VL);
+    }
+    FOVEA_INLINE long at(int k) const { return first + static_cast<long>(k) * VL; }
+    FOVEA_INLINE Vec get(const float* p, int k) const { return load(p + at(k), mask[k]); }
+    FOVEA_INLINE void put(float* p, int k, Vec v) const { store(p + at(k), v, mask[k]); }
+};
+
+// The group's count inside of a generic lambda.
+template <class G>
+struct Channels;
+template <int vectors>
+struct Channels<const Group<vectors>&> {
+    static constexpr int count = vectors;
+};
+
+// body(group, first row, behind the last row) over blocks of rows that stay in the first cache.
 template <class Body>
 FOVEA_INLINE void over_blocks(long begin, long end, long width, const Body& body) {
-    const long rows = max_of(8L, 2048 / width);
-    for (long first = begin; first < end; first += rows)
-        for (long c = 0; c < width; c += VL) body(first, min_of(first + rows, end), c, first_lanes(width - c));
+    const long rows = max_of(8L, 4096 / width);
+    for (long first = begin; first < end; first += rows) {
+        const long last = min_of(first + rows, end);
+        for (long c = 0; c < width;) {
+            const long left = ceil_div(width - c, VL);
+            if (left >= 4)
+                body(Group<4>(c, width), first, last);
+            else if (left >= 2)
+                body(Group<2>(c, width), first, last);
+            else
+                body(Group<1>(c, width), first, last);
+            c += (left >= 4 ? 4 : left >= 2 ? 2 : 1) * VL;
+        }
+    }
+}
+
+// Two sums over the rows of a block, `take(row, k, first, second)` adding to them; several rows at a time where there
+// are few channels, so that additions do not wait for each other. The sums are added to what `to` holds.
+template <class G, class Take>
+FOVEA_INLINE void add_sums(const G& group, long first, long last, float* to, long width, const Take& take) {
+    constexpr int chains = 4 / G::count;
+    Vec s[G::count][chains] = {}, q[G::count][chains] = {};
+    long row = first;
+    for (; row + chains <= last; row += chains) FOVEA_UNROLL
+    for (int i = 0; i < chains; i++) FOVEA_UNROLL
+    for (int k = 0; k < G::count; k++) take(row + i, k, s[k][i], q[k][i]);
+    for (; row < last; row++) FOVEA_UNROLL
+    for (int k = 0; k < G::count; k++) take(row, k, s[k][0], q[k][0]);
+    FOVEA_UNROLL
+    for (int k = 0; k < G::count; k++) {
+        for (int i = 1; i < chains; i++) {
+            s[k][0] += s[k][i];
+            q[k][0] += q[k][i];
+        }
+        group.put(to, k, group.get(to, k) + s[k][0]);
+        group.put(to + width, k, group.get(to + width, k) + q[k][0]);
+    }
 }
 
 // For one chunk of rows and its first row as pivot p: sum(x - p), sum((x - p)^2). The pivot keeps the difference of
 // large sums small when the mean is far from 0.
 void chunk_moments(const float* x, long rows, long width, float* part) {
-    float *pivot = part, *sum = part + width, *square = part + 2 * width;
+    float *pivot = part, *sum = part + width;  // the squares behind the sums
     for (long c = 0; c < width; c++) {
         pivot[c] = x[c];
-        sum[c] = square[c] = 0;
+        sum[c] = sum[width + c] = 0;
     }
-    over_blocks(0, rows, width, [=](long first, long last, long c, Mask mask) {
-        const Vec p = load(pivot + c, mask);
-        Vec s[4] = {}, q[4] = {};
-        const auto take = [&](long row, int i) {
-            const Vec d = load(x + row * width + c, mask) - p;
-            s[i] += d;
-            q[i] += d * d;
-        };
-        long row = first;
-        for (; row + 4 <= last; row += 4) FOVEA_UNROLL
-        for (int i = 0; i < 4; i++) take(row + i, i);
-        for (; row < last; row++) take(row, 0);
-        store(sum + c, load(sum + c, mask) + ((s[0] + s[1]) + (s[2] + s[3])), mask);
-        store(square + c, load(square + c, mask) + ((q[0] + q[1]) + (q[2] + q[3])), mask);
+    over_blocks(0, rows, width, [=](const auto& group, long first, long last) {
+        add_sums(group, first, last, sum, width, [=, &group](long row, int k, Vec& s, Vec& q) {
+            const Vec d = group.get(x + row * width, k) - group.get(pivot, k);
+            s += d;
+            q += d * d;
+        });
     });
 }
 
@@ -67,13 +116,20 @@ size_t moments_scratch(const OpCall& call) {
 template <bool residual>
 void apply_rows(const float* x, const float* skip, const float* saved, long begin, long end, long width, float low,
                 float high, float* y) {
-    over_blocks(begin, end, width, [=](long first, long last, long c, Mask mask) {
-        const Vec mean = load(saved + mean_of * width + c, mask), factor = load(saved + factor_of * width + c, mask);
-        const Vec beta = load(saved + beta_of * width + c, mask), lowest = broadcast(low), highest = broadcast(high);
-        for (long at = first * width + c; at < last * width; at += width) {
-            Vec z = (load(x + at, mask) - mean) * factor + beta;
-            if (residual) z += load(skip + at, mask);
-            store(y + at, at_most(at_least(z, lowest), highest), mask);
+    const Vec lowest = broadcast(low), highest = broadcast(high);
+    over_blocks(begin, end, width, [=](const auto& group, long first, long last) {
+        constexpr int count = Channels<decltype(group)>::count;
+        Vec mean[count], factor[count], beta[count];
+        for (int k = 0; k < count; k++) {
+            mean[k] = group.get(saved + mean_of * width, k);
+            factor[k] = group.get(saved + factor_of * width, k);
+            beta[k] = group.get(saved + beta_of * width, k);
+        }
+        for (long at = first * width; at < last * width; at += width) FOVEA_UNROLL
+        for (int k = 0; k < count; k++) {
+            Vec z = (group.get(x + at, k) - mean[k]) * factor[k] + beta[k];
+            if (residual) z += group.get(skip + at, k);
+            group.put(y + at, k, at_most(at_least(z, lowest), highest));
         }
     });
 }
@@ -138,19 +194,18 @@ enum GateKind { open, by_output, by_input };
 // The mask of VL channels: what belongs to the channels is loaded once.
 template <GateKind kind>
 struct Gate {
-    const float* y;
-    Vec high, mean, factor, beta;
+    Vec mean, factor, beta;
 
-    FOVEA_INLINE Gate(const float* output, const float* saved, float top, long width, long c, Mask mask)
-        : y(output),
-          high(broadcast(top)),
-          mean(load(saved + mean_of * width + c, mask)),
-          factor(load(saved + factor_of * width + c, mask)),
-          beta(load(saved + beta_of * width + c, mask)) {}
-
-    FOVEA_INLINE Vec operator()(Vec dy, Vec x, long at, Mask mask) const {
+    template <class G>
+    FOVEA_INLINE void read(const G& group, int k, const float* saved, long width) {
+        mean = group.get(saved + mean_of * width, k);
+        factor = group.get(saved + factor_of * width, k);
+        beta = group.get(saved + beta_of * width, k);
+    }
+    // `y`: the output, only with by_output.
+    FOVEA_INLINE Vec masked(Vec dy, Vec x, Vec y, Vec high) const {
         if (kind == open) return dy;
-        const Vec z = kind == by_output ? load(y + at, mask) : (x - mean) * factor + beta;
+        const Vec z = kind == by_output ? y : (x - mean) * factor + beta;
         const Vec below = z < high ? dy : Vec{};
         return z > 0.0f ? below : Vec{};
     }
@@ -169,25 +224,21 @@ template <GateKind kind, bool stores>
 void chunk_gradients(const Backward& b, long begin, long end, float* part) {
     const long width = b.width;
     for (long c = 0; c < 2 * width; c++) part[c] = 0;
-    over_blocks(begin, end, width, [&](long first, long last, long c, Mask mask) {
-        const Gate<kind> gate(b.y, b.saved, b.high, width, c, mask);
-        Vec s[4] = {}, q[4] = {};
-        const auto take = [&](long row, int i) {
-            const long at = row * width + c;
-            const Vec xi = load(b.x + at, mask);
-            Vec dy = load(b.dy + at, mask);
-            if (stores && b.term) dy += load(b.term + at, mask);
-            const Vec g = gate(dy, xi, at, mask);
-            if (stores) store(b.dskip + at, g, mask);
-            s[i] += g;
-            q[i] += g * (xi - gate.mean);
-        };
-        long row = first;
-        for (; row + 4 <= last; row += 4) FOVEA_UNROLL
-        for (int i = 0; i < 4; i++) take(row + i, i);
-        for (; row < last; row++) take(row, 0);
-        store(part + c, load(part + c, mask) + ((s[0] + s[1]) + (s[2] + s[3])), mask);
-        store(part + width + c, load(part + width + c, mask) + ((q[0] + q[1]) + (q[2] + q[3])), mask);
+    const Vec high = broadcast(b.high);
+    over_blocks(begin, end, width, [&](const auto& group, long first, long last) {
+        Gate<kind> gate[Channels<decltype(group)>::count];
+        FOVEA_UNROLL
+        for (int k = 0; k < group.count; k++) gate[k].read(group, k, b.saved, width);
+        add_sums(group, first, last, part, width, [&](long row, int k, Vec& s, Vec& q) {
+            const long at = row * width;
+            const Vec x = group.get(b.x + at, k), y = kind == by_output ? group.get(b.y + at, k) : Vec{};
+            Vec dy = group.get(b.dy + at, k);
+            if (stores && b.term) dy += group.get(b.term + at, k);
+            const Vec g = gate[k].masked(dy, x, y, high);
+            if (stores) group.put(b.dskip + at, k, g);
+            s += g;
+            q += g * (x - gate[k].mean);
+        });
     });
 }
 
@@ -195,12 +246,21 @@ void chunk_gradients(const Backward& b, long begin, long end, float* part) {
 template <GateKind kind>
 void gradient_rows(const Backward& b, const float* dy, long begin, long end) {
     const long width = b.width;
-    over_blocks(begin, end, width, [&](long first, long last, long c, Mask mask) {
-        const Gate<kind> gate(b.y, b.saved, b.high, width, c, mask);
-        const Vec mean = load(b.means + c, mask), slope = load(b.means + width + c, mask);
-        for (long at = first * width + c; at < last * width; at += width) {
-            const Vec xi = load(b.x + at, mask), g = gate(load(dy + at, mask), xi, at, mask);
-            store(b.dx + at, (g - mean - (xi - gate.mean) * slope) * gate.factor, mask);
+    const Vec high = broadcast(b.high);
+    over_blocks(begin, end, width, [&](const auto& group, long first, long last) {
+        constexpr int count = Channels<decltype(group)>::count;
+        Gate<kind> gate[count];
+        Vec mean[count], slope[count];
+        for (int k = 0; k < count; k++) {
+            gate[k].read(group, k, b.saved, width);
+            mean[k] = group.get(b.means, k);
+            slope[k] = group.get(b.means + width, k);
+        }
+        for (long at = first * width; at < last * width; at += width) FOVEA_UNROLL
+        for (int k = 0; k < count; k++) {
+            const Vec x = group.get(b.x + at, k), y = kind == by_output ? group.get(b.y + at, k) : Vec{};
+            const Vec g = gate[k].masked(group.get(dy + at, k), x, y, high);
+            group.put(b.dx + at, k, (g - mean[k] - (x - gate[k].mean) * slope[k]) * gate[k].factor);
         }
     });
 }
@@ -256,13 +316,16 @@ void constant_backward(const OpCall& call) {
     const long width = call.ints[1];
     const float high = call.reals[0];
     over_rows(call.n * call.ints[0], width, [=](long begin, long end) {
-        over_blocks(begin, end, width, [=](long first, long last, long c, Mask mask) {
-            const Gate<kind> gate(y, saved, high, width, c, mask);
-            for (long at = first * width + c; at < last * width; at += width) {
-                const Vec xi = kind == by_input ? load(x + at, mask) : Vec{};
-                const Vec g = gate(load(dy + at, mask), xi, at, mask);
-                if (dskip) store(dskip + at, g, mask);
-                if (dx) store(dx + at, g * gate.factor, mask);
+        over_blocks(begin, end, width, [=](const auto& group, long first, long last) {
+            Gate<kind> gate[Channels<decltype(group)>::count];
+            for (int k = 0; k < group.count; k++) gate[k].read(group, k, saved, width);
+            for (long at = first * width; at < last * width; at += width) FOVEA_UNROLL
+            for (int k = 0; k < group.count; k++) {
+                const Vec xi = kind == by_input ? group.get(x + at, k) : Vec{};
+                const Vec yi = kind == by_output ? group.get(y + at, k) : Vec{};
+                const Vec g = gate[k].masked(group.get(dy + at, k), xi, yi, broadcast(high));
+                if (dskip) group.put(dskip + at, k, g);
+                if (dx) group.put(dx + at, k, g * gate[k].factor);
             }
         });
     });
