@@ -37,7 +37,7 @@ def _check_options(kind: str, size: Size, length: int | None) -> None:
         raise DataError("length", f"is for signals and clips; these are {kind}s, give size")
     if size is not None and kind == "signal":
         raise DataError("size", "is for images, clips and volumes; these are signals, give length")
-    sides = () if size is None else (size,) if isinstance(size, int) else tuple(size)
+    sides = () if size is None else tuple(size) if isinstance(size, (tuple, list)) else (size,)
     for side in (*sides, *(() if length is None else (length,))):
         if isinstance(side, bool) or not isinstance(side, (int, np.integer)) or not 1 <= side <= 1 << 16:
             raise DataError("size", f"must be positive integers up to 65536, got {side!r}")

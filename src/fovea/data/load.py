@@ -59,7 +59,9 @@ def dataset(
 
     >>> data = fovea.dataset("photos/", size=96)  # doctest: +SKIP
     """
-    _check(kind, task, val_fraction, max_bad)
+    _check(kind, task, val_fraction, max_bad, seed)
+    _check_whole("max_memory", max_memory, 1)
+    _check_whole("workers", workers, 1)
     limit = max_memory if max_memory is not None else machine_memory() // 2
     place, name, item = _locate(path)
     options = Options(kind, task, label_pattern, test_where, val_where, limit)
@@ -73,6 +75,8 @@ def dataset(
         found.notes[:0] = notes
     if item is not None and item.classes is not None and found.classes is None:
         found.classes = item.classes
+    if task is not None and found.task != task:
+        raise DataError(name, f"holds targets for {found.task}, task={task!r} was asked for; leave task out")
     limits = Limits(max_bad, limit, workers)
     return _assemble(name, str(place or name), found, size, length, per_sample, val_fraction, seed, limits)
 
@@ -97,12 +101,12 @@ def from_arrays(
     >>> from_arrays((np.zeros((4, 8, 8), np.uint8), [0, 1, 0, 1]), val_fraction=0).input_shape
     (8, 8, 1)
     """
-    _check(kind, task, val_fraction, 0.0)
+    _check(kind, task, val_fraction, 0.0, seed)
     parts: dict[str, tuple[Source, Labels]] = {}
     for split, pair in (("train", train), ("val", val), ("test", test)):
-        if pair is None:
+        if pair is None and split != "train":
             continue
-        inputs, labels = np.asarray(pair[0]), np.asarray(pair[1])
+        inputs, labels = _pair(pair, f"{name}.{split}")
         if labels.ndim == 2 and labels.shape[1] == 1:
             labels = labels[:, 0]
         if labels.ndim != 1 or inputs.ndim < 2 or len(labels) != len(inputs):
@@ -116,28 +120,47 @@ def from_arrays(
         source = ArraySource(this_kind, shape, lambda values=values: values, split)  # type: ignore[misc]  # a default, not a loop variable
         parts[split] = (source, [str(label) for label in labels] if labels.dtype.kind in "US" else labels)
     first = parts["train"]
+    if classes is not None and (isinstance(classes, str) or not isinstance(classes, (Sequence, np.ndarray))):
+        raise DataError(name, f"needs classes as a list of names, got {classes!r}; give ['cat', 'dog'], say")
     if any(source.kind != first[0].kind for source, _ in parts.values()):
         raise DataError(name, "splits hold samples of different kinds")
-    found = Found(
-        first[0].kind, task or task_of_labels(first[1]), parts, tuple(classes) if classes is not None else None
-    )
+    names = tuple(map(str, classes)) if classes is not None else None
+    found = Found(first[0].kind, task or task_of_labels(first[1]), parts, names)
     limits = Limits(0.0, machine_memory(), None)
     return _assemble(name, name, found, None, None, per_sample, val_fraction, seed, limits)
 
 
-def _check(kind: str | None, task: str | None, val_fraction: float, max_bad: float) -> None:
+def _pair(pair: Any, where: str) -> tuple[Array, Array]:
+    """Inputs and targets as arrays. Raises DataError."""
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise DataError(where, f"must be a pair (inputs, targets), got {type(pair).__name__}; give two arrays")
+    try:
+        return np.asarray(pair[0]), np.asarray(pair[1])
+    except ValueError:
+        raise DataError(where, "has samples of unequal shape; bring them to one size first") from None
+
+
+def _check(kind: str | None, task: str | None, val_fraction: float, max_bad: float, seed: int) -> None:
     if kind is not None and kind not in KINDS:
         raise DataError("kind", f"{kind!r} is not one of {', '.join(KINDS)}")
     if task is not None and task not in TASKS:
         raise DataError("task", f"{task!r} is not one of {', '.join(TASKS)}")
-    if not 0 <= val_fraction < 1:
+    _check_whole("seed", seed, 0)
+    if not isinstance(val_fraction, (int, float)) or not 0 <= val_fraction < 1:
         raise DataError("val_fraction", f"must be at least 0 and below 1, got {val_fraction!r}")
-    if not 0 <= max_bad <= 1:
+    if not isinstance(max_bad, (int, float)) or not 0 <= max_bad <= 1:
         raise DataError("max_bad", f"must be a share from 0 to 1, got {max_bad!r}")
+
+
+def _check_whole(name: str, value: Any, least: int) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least):
+        raise DataError(name, f"must be an integer of at least {least}, got {value!r}")
 
 
 def _locate(path: str | os.PathLike[str]) -> tuple[Path | None, str, fetch.Known | None]:
     """Where the data lie (None: scikit-learn's digits), what they are called, and what is known about that name."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise DataError("data", f"must be a path or a name, got {type(path).__name__}; arrays go to fovea.from_arrays")
     text = os.fspath(path)
     given = Path(text).expanduser()
     try:
@@ -239,7 +262,12 @@ def _assemble(
 def _targets(name: str, found: Found) -> tuple[tuple[str, ...], dict[str, Array]]:
     """Class names, and for each split ``int64 (N,)`` indices into them or ``float32 (N, 1)`` values."""
     if found.task == "regression":
-        values = {split: np.asarray(labels, np.float32).reshape(-1, 1) for split, (_, labels) in found.parts.items()}
+        try:
+            values = {
+                split: np.asarray(labels, np.float32).reshape(-1, 1) for split, (_, labels) in found.parts.items()
+            }
+        except (TypeError, ValueError):
+            raise DataError(name, "has targets that are not numbers; leave task='regression' out") from None
         for split, column in values.items():
             if not np.isfinite(column).all():
                 raise DataError(

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fovea.data import spatial
+from fovea.data.decode import MAX_PIXELS
 from fovea.errors import DataError
 
 __all__ = ["KINDS", "Preprocessing", "pixel_statistics"]
@@ -173,6 +174,12 @@ class Preprocessing:
     def _image(self, image: Array) -> Array:
         size = (self.size[0], self.size[1]) if self.size is not None else None
         plan = spatial.place(image.shape[0], image.shape[1], size, self.resize, self.resize_to)
+        if plan.height * plan.width > MAX_PIXELS:  # one row of pixels can ask for gigabytes
+            raise DataError(
+                _WHERE,
+                f"an image of {image.shape[0]}x{image.shape[1]} would be resized to {plan.height}x{plan.width}, "
+                f"more than {MAX_PIXELS:,} pixels; crop it first",
+            )
         return spatial.transform(image, plan, self.interpolation, self.antialias, self.fill)
 
     def _clip(self, frames: Array) -> Array:

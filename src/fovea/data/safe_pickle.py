@@ -119,7 +119,7 @@ def _combine(code: str, argument: Any, stack: list[Any], name: str) -> None:
         _list(stack[-1]).extend(values)
     elif code == "SETITEM":
         value, key = stack.pop(), stack.pop()
-        _dict(stack[-1])[key] = value
+        _dict(stack[-1]).update(_pairs([key, value]))
     elif code == "SETITEMS":
         items = _pop_mark(stack)
         _dict(stack[-1]).update(_pairs(items))
@@ -154,6 +154,9 @@ def _pop_mark(stack: list[Any]) -> list[Any]:
 
 
 def _pairs(items: list[Any]) -> dict[Any, Any]:
+    # hashing a tuple of shared tuples can take for ever: plain keys only
+    if not all(isinstance(key, (str, bytes, int)) for key in items[::2]):
+        raise TypeError("a key that is not a text or an integer")
     return dict(zip(items[::2], items[1::2], strict=True))
 
 
@@ -180,8 +183,9 @@ def _reduce(function: Any, arguments: Any) -> Any:
         _build(array, (1, shape, dtype, order == "F", raw))
         return array
     if function.text == "numpy dtype":
-        if arguments[0] not in _DTYPES:
-            raise ValueError(f"arrays of dtype {arguments[0]!r} are not read")
+        if not isinstance(arguments[0], str) or arguments[0] not in _DTYPES:
+            name = arguments[0][:20] if isinstance(arguments[0], str) else type(arguments[0]).__name__
+            raise ValueError(f"arrays of dtype {name!r} are not read")
         return _Dtype(str(arguments[0]))
     if (
         function.text == "_codecs encode"

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fovea.data.decode import read_frames, read_images
+from fovea.data.decode import IMAGE_SUFFIXES, read_frames, read_images
+from fovea.data.layouts.folders import frame_number
 from fovea.data.npy import read_npy
 from fovea.data.preprocess import Preprocessing
 from fovea.data.wav import read_wav
@@ -34,11 +35,22 @@ def read_samples(paths: Sequence[Path], preprocessing: Preprocessing) -> list[Ar
     return [_read_one(path, preprocessing) for path in paths]
 
 
+def _read_frames(folder: Path, channels: int) -> Array:
+    """The frames of a folder, in the order of their numbers as in training."""
+    names = [item.name for item in folder.iterdir() if item.is_file() and not item.name.startswith(".")]
+    names = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
+    if not names:
+        raise DataError(str(folder), "expected a folder of frames, found no image in it; check the path")
+    frames = read_images([folder / name for name in sorted(names, key=frame_number)], channels)
+    if any(frame.shape != frames[0].shape for frame in frames):
+        raise DataError(str(folder), "expected frames of one size, got unequal ones; resize them first")
+    return np.stack(frames)
+
+
 def _read_one(path: Path, preprocessing: Preprocessing) -> Array:
     if preprocessing.kind == "clip":
         if path.is_dir():
-            frames = read_images(sorted(item for item in path.iterdir() if item.is_file()), preprocessing.channels)
-            return np.stack(frames)
+            return _read_frames(path, preprocessing.channels)
         return read_frames(path, preprocessing.channels)
     if preprocessing.kind == "signal" and path.suffix.lower() == ".wav":
         return read_wav(path.read_bytes(), str(path))[0]

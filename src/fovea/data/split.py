@@ -68,6 +68,8 @@ class Pattern:
     """
 
     def __init__(self, text: str) -> None:
+        if not isinstance(text, str):
+            raise DataError("label pattern", f"must be a text such as '{{label}}_{{take}}.wav', got {text!r}")
         self.text = text
         pieces = re.split(r"\{([A-Za-z_]\w*)\}", text)
         self.fields = tuple(pieces[1::2])

@@ -15,7 +15,7 @@ from fovea.data.split import SPLIT_WORDS
 from fovea.data.tree import Tree
 from fovea.errors import DataError
 
-__all__ = ["SUFFIXES", "find", "kind_of_files", "wanted_files"]
+__all__ = ["SUFFIXES", "find", "frame_number", "kind_of_files", "wanted_files"]
 
 SUFFIXES = {"image": decode.IMAGE_SUFFIXES, "signal": (".wav", ".wave"), "array": (".npy", ".npz")}
 _FRAME = re.compile(r"(?:frame|img|image|f)?[-_ ]?\d+", re.IGNORECASE)
@@ -169,9 +169,10 @@ def _clips(items: list[Item]) -> list[tuple[tuple[str, ...], str, str]]:
     for path, label, below in items:
         name = path.rsplit("/", 1)[0] if "/" in below else path
         clips.setdefault((name, label), []).append(path)
-    return [(tuple(sorted(paths, key=_frame_number)), name, label) for (name, label), paths in clips.items()]
+    return [(tuple(sorted(paths, key=frame_number)), name, label) for (name, label), paths in clips.items()]
 
 
-def _frame_number(path: str) -> tuple[int, str]:
-    digits = re.findall(r"\d{1,18}", path.rsplit("/", 1)[1].rsplit(".", 1)[0])
+def frame_number(path: str) -> tuple[int, str]:
+    """The order of a clip's frames: the last number in the file's name, so that frame10 follows frame9."""
+    digits = re.findall(r"\d{1,18}", path.rsplit("/", 1)[-1].rsplit(".", 1)[0])
     return (int(digits[-1]) if digits else 0, path)
