@@ -107,7 +107,7 @@ def test_weights_come_back_from_a_model_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: models.small_cnn(4, (8, 8, 1), weights=path), r"head.dense1.weight with shape \(256, 4\)"),
+        (lambda path: models.small_cnn(4, (8, 8, 1), weights=path), r"head.dense1.weight with shape \(64, 4\)"),
         (lambda path: models.lenet5(weights=path), "the file holds another architecture"),
         (lambda path: models.small_cnn(3, (28, 28, 1), weights=path), "the file holds another architecture"),
     ],
