@@ -97,7 +97,7 @@ _PUBLIC: dict[str, str] = {
 }
 
 # Sub-packages that users reach as attributes: fovea.models.lenet5(...).
-_SUBPACKAGES: tuple[str, ...] = ("data", "engines", "errors", "graph", "models", "ops", "random")
+_SUBPACKAGES: tuple[str, ...] = ("data", "engines", "errors", "graph", "models", "ops", "random", "tasks", "training")
 
 __all__ = [*_PUBLIC, *_SUBPACKAGES, "__version__"]
 

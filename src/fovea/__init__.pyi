@@ -7,6 +7,8 @@ from fovea import graph as graph
 from fovea import models as models
 from fovea import ops as ops
 from fovea import random as random
+from fovea import tasks as tasks
+from fovea import training as training
 from fovea.data.augment import Augment as Augment
 from fovea.data.load import dataset as dataset
 from fovea.data.load import from_arrays as from_arrays

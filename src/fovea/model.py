@@ -228,6 +228,8 @@ class Model:
                 "expected a model that knows its preprocessing, got one without; call model(x) with float32 "
                 "network input N,*spatial,C, or set model.preprocessing",
             )
+        if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
+            raise ConfigError("predict", f"expected top_k as an integer of at least 1, got {top_k!r}; 5 is usual")
         outputs = self.logits(self.preprocessing.apply_spatial(self._loaded(samples)))
         return self.task.decode(outputs, classes=self.classes, top_k=top_k)
 
@@ -282,6 +284,8 @@ def load(path: str | os.PathLike[str]) -> Model:
 
     Raises ModelFileError, in one line, for a file that is missing, damaged, hostile or of a newer format.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise ModelFileError("load", f"expected the path of a model, got {type(path).__name__}; give a path")
     file = Path(path)
     file = file / MODEL_FILE if file.is_dir() else file
     where, graphs = str(path), []

@@ -48,16 +48,16 @@ class Run:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        if not self.is_run(self.path):
+        if not self.is_run(path):
             raise ConfigError(
                 str(path), f"expected a run folder (one that holds {CONFIG_FILE}), found none; see runs/ or train first"
             )
+        self.path = Path(path)
 
     @staticmethod
     def is_run(path: str | os.PathLike[str]) -> bool:
         """Whether a folder holds a run."""
-        return (Path(path) / CONFIG_FILE).is_file()
+        return isinstance(path, (str, os.PathLike)) and (Path(path) / CONFIG_FILE).is_file()
 
     @property
     def name(self) -> str:
@@ -115,7 +115,7 @@ class Run:
         path = self.path / name
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(str(path), f"expected a JSON file, got: {error}; the run is damaged") from None
         if not isinstance(value, dict):
             raise ConfigError(str(path), f"expected a JSON object, got a {type(value).__name__}; the run is damaged")

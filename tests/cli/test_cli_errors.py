@@ -33,6 +33,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (root / "broken.json").write_text("{epochs", encoding="utf-8")
     (root / "unknown.json").write_text('{"epoch": 3}', encoding="utf-8")
+    (root / "seed.json").write_text('{"seed": "abc"}')
     (root / "note.txt").write_text("hello", encoding="utf-8")
     one = root / "one" / "only"
     one.mkdir(parents=True)
@@ -81,6 +82,7 @@ WRONG: dict[str, Wrong] = {
     "a run folder that is a file": lambda w: ["train", w / "data", "--out", w / "note.txt"],
     "config that is not there": lambda w: ["train", w / "data", "--config", w / "no.json"],
     "config that is no JSON": lambda w: ["train", w / "data", "--config", w / "broken.json"],
+    "config with a seed in words": lambda w: ["train", w / "data", "--config", w / "seed.json"],
     "config with a misspelt name": lambda w: ["train", w / "data", "--config", w / "unknown.json"],
     "resume what is no run": lambda w: ["train", "--resume", w / "data"],
     "resume with another recipe": lambda w: ["train", "--resume", w / "run", "--epochs", 9],

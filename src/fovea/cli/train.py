@@ -132,7 +132,7 @@ def _train(
 
     data = open_data(path, reading)
     _describe(data)
-    made = _model(name, data, int(options.get("seed", 0)))
+    made = _model(name, data, options.get("seed", 0))
     if freeze:
         made.freeze(*freeze)
         options["trainable"] = made.trainable

@@ -78,7 +78,7 @@ class Optimizer:
 def optimizer_from_dict(fields: Mapping[str, Any]) -> Optimizer:
     """The optimiser that ``to_dict`` described."""
     kind = fields.get("kind")
-    if kind not in OPTIMIZERS:
+    if not isinstance(kind, str) or kind not in OPTIMIZERS:
         raise ConfigError("optimizer", f"expected one of {', '.join(OPTIMIZERS)}, got {kind!r}; choose one of them")
     try:
         return OPTIMIZERS[kind](**{name: value for name, value in fields.items() if name != "kind"})

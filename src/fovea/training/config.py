@@ -182,7 +182,7 @@ def read_options(path: str | os.PathLike[str]) -> dict[str, Any]:
             fields = importlib.import_module("tomllib").loads(text)
         else:
             fields = json.loads(text)
-    except (OSError, ValueError) as error:  # both parsers raise kinds of ValueError
+    except (OSError, ValueError, RecursionError) as error:  # both parsers raise kinds of ValueError
         raise ConfigError(str(path), f"expected a readable TOML or JSON file, got: {error}; correct it") from None
     if not isinstance(fields, dict):
         raise ConfigError(str(path), f"expected options by name, got a {type(fields).__name__}; see fovea train --help")

@@ -15,7 +15,7 @@ from fovea import progress
 from fovea.data.dataset import Dataset, Split
 from fovea.data.loader import Loader
 from fovea.engines.base import Engine, Plan
-from fovea.errors import DataError, NonFiniteError
+from fovea.errors import ConfigError, DataError, NonFiniteError
 from fovea.graph.store import ParameterStore
 from fovea.model import Model, load
 from fovea.run import EVALUATION_FILE, Run
@@ -46,6 +46,10 @@ def evaluate(
 
     >>> fovea.evaluate("runs/digits", "digits")["accuracy"]  # doctest: +SKIP
     """
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ConfigError(
+            "evaluate", f"expected batch_size as an integer of at least 1, got {batch_size!r}; 256 is usual"
+        )
     run = model if isinstance(model, Run) else None
     if not isinstance(model, (Model, Run)):
         run = Run(model) if Run.is_run(model) else None

@@ -22,7 +22,7 @@ from fovea.ops.optimizer import AdamW
 from fovea.tasks.base import task_for
 from fovea.training.config import TrainConfig
 
-__all__ = ["Recipe", "check_shapes", "data_identity", "fit_model", "open_data", "recipe_for", "resolved"]
+__all__ = ["Recipe", "check_model", "check_shapes", "data_identity", "fit_model", "open_data", "recipe_for", "resolved"]
 
 _NORMS = {"batchnorm", "layernorm", "groupnorm"}
 
@@ -38,6 +38,7 @@ def fit_model(model: Model, data: Dataset) -> Dataset:
 
     Raises ShapeError, DataError or ConfigError when the two do not belong together.
     """
+    check_model(model)
     if data.task == "classification" and model.classes is not None:
         data = data.with_classes(model.classes)
     check_shapes(model, data)
@@ -51,6 +52,13 @@ def fit_model(model: Model, data: Dataset) -> Dataset:
         data = data.prepared(model.preprocessing)
     model.task = model.task.fit(data.train.targets)
     return data
+
+
+def check_model(model: Any) -> None:
+    """Raise ConfigError for anything but a Model (a network without one, say)."""
+    if not isinstance(model, Model):
+        fix = "make one: fovea.Model(network, input_shape)"
+        raise ConfigError("train", f"expected a fovea.Model, got {type(model).__name__}; {fix}")
 
 
 def check_shapes(model: Model, data: Dataset) -> None:

@@ -43,7 +43,12 @@ def new_folder(out: str | os.PathLike[str] | None, name: str) -> Path:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """A JSON file for people and programs, written atomically. Raises ConfigError when the disk does not take it."""
-    text = json.dumps(value, indent=2) + "\n"
+    try:
+        text = json.dumps(value, indent=2) + "\n"
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            str(path), f"expected values that JSON can hold, got: {error}; give numbers and texts"
+        ) from None
 
     def fill(temporary: Path) -> None:
         temporary.write_text(text, encoding="utf-8")

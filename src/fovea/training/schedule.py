@@ -138,7 +138,7 @@ class OneCycle(Schedule):
 def schedule_from_dict(fields: Mapping[str, Any]) -> Schedule:
     """The schedule that ``to_dict`` described. Raises ConfigError."""
     kind = fields.get("kind")
-    if kind not in SCHEDULES:
+    if not isinstance(kind, str) or kind not in SCHEDULES:
         raise ConfigError("schedule", f"expected one of {', '.join(SCHEDULES)}, got {kind!r}; choose one of them")
     try:
         return SCHEDULES[kind](**{name: value for name, value in fields.items() if name != "kind"})

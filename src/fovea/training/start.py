@@ -91,6 +91,7 @@ def train(
         arguments["engine"] = engine.name if isinstance(engine, Engine) else engine
         config = TrainConfig(**{field.name: arguments[field.name] for field in dataclasses.fields(TrainConfig)})
     chosen = get_engine(engine if engine is not None else config.engine)
+    _check_callbacks(callbacks)
     _use_threads(config, chosen)
     ready = fit_model(model, open_data(data))
     config = resolved(config, model, len(ready.train))
@@ -123,6 +124,7 @@ def resume(
     differently). A finished run is returned as it is. Raises DataError when the data are not those it began with.
     """
     opened = run if isinstance(run, Run) else Run(run)
+    _check_callbacks(callbacks)
     if opened.finished:
         return opened
     config = TrainConfig.from_dict(opened.config.get("train", {}))
@@ -162,6 +164,11 @@ def _finished(folder: Path, data: Dataset, report: bool) -> Run:
         except (FoveaError, OSError) as error:  # the training itself is done and safe
             progress.say(f"no report: {error}")
     return run
+
+
+def _check_callbacks(callbacks: Sequence[Callback]) -> None:
+    if not isinstance(callbacks, (list, tuple)) or not all(map(callable, callbacks)):
+        raise ConfigError("callbacks", f"expected a list of functions, got {callbacks!r}; give [function]")
 
 
 def _use_threads(config: TrainConfig, engine: Engine) -> None:

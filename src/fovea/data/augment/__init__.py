@@ -134,7 +134,7 @@ class Augment:
 
 
 def _step(item: Any) -> Step:
-    if not isinstance(item, Mapping) or item.get("name") not in STEPS:
+    if not isinstance(item, Mapping) or not isinstance(item.get("name"), str) or item["name"] not in STEPS:
         raise ConfigError("augment", f"{str(item)[:80]} is no step; known names are {', '.join(STEPS)}")
     kind = STEPS[item["name"]]
     values = {
