@@ -114,7 +114,7 @@ void bind_conv(nb::module_& m) {
             },
             nb::kw_only(), nb::arg("groups"), nb::arg("cin"), nb::arg("cout"), nb::arg("in_size"), nb::arg("out_size"),
             nb::arg("kernel"), nb::arg("stride"), nb::arg("dilation"), nb::arg("pad_lo"));
-    nb::enum_<ConvPass>(m, "ConvPass")
+    nb::enum_<ConvPass>(m, "ConvPass", "The three passes of a convolution.")
         .value("forward", ConvPass::forward)
         .value("backward_data", ConvPass::backward_data)
         .value("backward_weight", ConvPass::backward_weight);

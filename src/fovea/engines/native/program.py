@@ -53,6 +53,7 @@ class Fixed:
 
     @property
     def dtype(self) -> str:
+        """NumPy's name of the element type."""
         return self.array.dtype.name
 
 

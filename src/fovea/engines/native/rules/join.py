@@ -99,6 +99,7 @@ def summed_to(low: Lowering, value: Operand, full: Sizes, shape: Sizes, factor: 
 
 
 def operand_shapes(low: Lowering, node: Node) -> tuple[Sizes, list[Sizes]]:
+    """The shape of one sample of the output, and of every input."""
     return sizes(low, Ref(node.name)), [sizes(low, ref) for ref in node.inputs]
 
 

@@ -36,6 +36,7 @@ def softmax_ints(low: Lowering, node: Node) -> list[int]:
 
 
 def class_weights(low: Lowering, node: Node) -> Operand:
+    """The weights of the classes as a constant of the plan, or None."""
     assert isinstance(node.op, SoftmaxCrossEntropy)
     return None if node.op.class_weights is None else low.constant(node.op.class_weights)
 

@@ -88,6 +88,7 @@ def groupnorm_backward(low: Lowering, node: Node) -> None:
 
 
 def lrn_numbers(node: Node) -> tuple[list[int], list[float]]:
+    """What the kernels of LRN take: rows, channels, size; alpha / size, beta, k."""
     assert isinstance(node.op, LRN)
     return [*rows_and_channels(node), node.op.size], [node.op.alpha / node.op.size, node.op.beta, node.op.k]
 

@@ -50,6 +50,7 @@ def reduction(low: Lowering, node: Node) -> tuple[str, list[Run]]:
 
 
 def factor_of(kind: str, run: Run) -> tuple[float, ...]:
+    """What a sum is multiplied by: 1 / elements for the mean; a maximum has no factor."""
     return () if kind == "max" else (1.0 / run[1] if kind == "mean" else 1.0,)
 
 
@@ -85,6 +86,7 @@ def reduce_backward(low: Lowering, node: Node) -> None:
 
 
 def softmax_run(low: Lowering, node: Node) -> Run:
+    """The axis of a softmax as outer, length and inner elements."""
     assert isinstance(node.op, Softmax)
     shape = sizes(low, node.inputs[0])
     axis = normal_axis(node.op.kind, node.op.axis, shape)

@@ -142,10 +142,12 @@ class Along(NamedTuple):
 
     @property
     def result(self) -> Sizes:
+        """The shape of one sample after the step."""
         return (*self.shape[: self.axis], self.out, *self.shape[self.axis + 1 :])
 
     @property
     def all_ints(self) -> list[int]:
+        """The integers of the kernel: outer, length, output length, inner, then its own."""
         outer, inner = math.prod(self.shape[: self.axis]), math.prod(self.shape[self.axis + 1 :])
         return [outer, self.shape[self.axis], self.out, inner, *self.ints]
 
@@ -219,6 +221,7 @@ _PAD_SOURCES = chain(pad_steps)
 
 
 def pad_offset(low: Lowering, node: Node) -> int:
+    """Where the first element of the input lies in the padded sample."""
     assert isinstance(node.op, Pad)
     shape, target = sizes(low, node.inputs[0]), sizes(low, Ref(node.name))
     return sum(before * step for (before, _), step in zip(node.op.pairs(shape), strides(target), strict=True))
