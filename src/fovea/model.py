@@ -19,6 +19,7 @@ from fovea.errors import ConfigError, DataError, FoveaError, ModelFileError, Sha
 from fovea.graph.compose import Layer, build
 from fovea.graph.graph import Graph, Ref
 from fovea.graph.initialize import Initializer, initialize
+from fovea.graph.objective import free_name
 from fovea.graph.serialize import graph_from_dict, graph_to_dict, read_tensors, write_tensors
 from fovea.graph.store import ParameterStore
 from fovea.graph.summary import Summary, summarize
@@ -148,17 +149,17 @@ class Model:
     def _with_pixels(self) -> Graph:
         if self.preprocessing is None:
             return self.graph
-        source = self.graph.inputs[0]
+        source, added = self.graph.inputs[0], free_name("preprocess", self.graph.nodes)
         dtype = "uint8" if self.preprocessing.kind in ("image", "clip") else "float32"
         entries: list[Any] = []
         for node in self.graph.nodes.values():
             if node.name == source:
                 entries.append((source, type(node.op)(self.graph.shape(source), dtype), ()))  # type: ignore[call-arg]
-                entries.append(("preprocess", Normalize(**self.preprocessing.normalize()), (Ref(source),)))
+                entries.append((added, Normalize(**self.preprocessing.normalize()), (Ref(source),)))
             else:
-                refs = tuple(Ref("preprocess") if ref.node == source else ref for ref in node.inputs)
+                refs = tuple(Ref(added) if ref.node == source else ref for ref in node.inputs)
                 entries.append((node.name, node.op, refs))
-        outputs = tuple(Ref("preprocess") if ref.node == source else ref for ref in self.graph.outputs)
+        outputs = tuple(Ref(added) if ref.node == source else ref for ref in self.graph.outputs)
         return Graph.from_nodes(entries, self.graph.inputs, outputs)
 
     def __call__(self, *inputs: Array) -> Any:
@@ -300,7 +301,7 @@ def load(path: str | os.PathLike[str]) -> Model:
         return {name: spec.shape for name, spec in {**graphs[0].parameters(), **graphs[0].buffers()}.items()}
 
     tensors, metadata = read_tensors(file, expect)
-    graph = graphs[0]
+    graph = graphs[0].with_constants(tensors)
     wrong = [name for name, array in tensors.items() if array.dtype != np.float32]
     if wrong:
         raise ModelFileError(

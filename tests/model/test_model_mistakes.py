@@ -7,6 +7,7 @@ import pytest
 
 import fovea
 from fovea.errors import FoveaError
+from fovea.graph.graph import Ref
 from tests.model.test_model_file import small_model
 
 LOSS = fovea.SoftmaxCrossEntropy()
@@ -50,3 +51,37 @@ def test_inputs_of_unequal_length_are_refused_and_never_cut():
 
 def test_class_names_may_come_as_an_array():
     assert fovea.Model(fovea.Dense(2), (5,), classes=np.array(["a", "b"])).classes == ("a", "b")
+
+
+@pytest.mark.parametrize("name", ["loss", "target", "preprocess"])
+def test_a_node_may_have_the_name_of_one_that_is_added(name):
+    model = fovea.Model(fovea.Sequential({name: fovea.Conv(2, 3)}, fovea.GlobalAvgPool()), (8, 8, 3))
+    model.preprocessing = fovea.Preprocessing(size=(8, 8))
+    plan = model.compile("reference", 2, pixels=True, training=True, loss=LOSS)
+    plan.forward(np.zeros((2, 8, 8, 3), np.uint8))
+    assert len(plan.loss(np.array([0, 1]))) == 1
+
+
+def test_losses_of_two_outputs_of_one_node():
+    x = fovea.Input((6,))
+    graph = fovea.Graph(x, list(fovea.Split((2, 4))(x, name="cut")))
+    loss = {Ref("cut", index): (fovea.MeanSquaredError(), 1.0) for index in (0, 1)}
+    plan = fovea.Model(graph).compile("reference", 3, training=True, loss=loss)
+    plan.forward(np.ones((3, 6), np.float32))
+    assert plan.loss([np.zeros((3, 2)), np.full((3, 4), 3.0)]) == (1.0, 4.0)
+
+
+def test_constants_of_a_loaded_graph_keep_their_values_in_another_model(tmp_path):
+    x = fovea.Input((2,))
+    model = fovea.Model(fovea.Graph(x, x + fovea.Constant([1.0, 2.0])()))
+    loaded = fovea.load(model.save(tmp_path / "m.safetensors"))
+    again = fovea.Model(fovea.Sequential(loaded.graph, fovea.ReLU()), input_shape=(2,))
+    for one in (loaded, fovea.Model(loaded.graph), again):
+        plan = one.compile("reference")
+        assert plan.forward(np.zeros((1, 2), np.float32)).tolist() == [[1.0, 2.0]]
+
+
+def test_integers_that_are_no_pixels_are_refused_and_never_wrapped():
+    plan = small_model().compile("reference", 1, pixels=True)
+    with pytest.raises(FoveaError, match="expected values 0 to 255, got 0 to 300"):
+        plan.forward(np.arange(768).reshape(1, 16, 16, 3) % 301)

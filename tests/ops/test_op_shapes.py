@@ -125,6 +125,11 @@ REFUSED: list[tuple[Any, type[FoveaError], str]] = [
     (lambda: ops.Slice((0.5,), (3,), (1,)), OpError, "as integers of one length"),  # type: ignore[arg-type]
     (lambda: ops.Transpose(3), OpError, "expected a permutation that begins with 0"),  # type: ignore[arg-type]
     (lambda: ops.SGD(lr_scales=5), OpError, "expected lr_scales as pairs"),  # type: ignore[arg-type]
+    (
+        lambda: ops.AvgPool(2, 1, padding=1, dilation=2, count_include_pad=False).output_shapes((1, 1, 1)),
+        ShapeError,
+        "expected dilation of at most the input 1, got 2; a window steps over it",
+    ),
     (lambda: ops.Dropout(1.0), OpError, r"\[dropout\] expected rate to be a number from 0 to 0.999999, got 1.0"),
     (lambda: ops.ReLU("backward"), OpError, "expected backward_rule to be one of standard, guided, deconv"),
     (lambda: ops.Resize(), OpError, "expected either size or scale"),

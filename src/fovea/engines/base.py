@@ -166,6 +166,8 @@ class Plan(abc.ABC):
         declared: str = self.spec.graph.node(name).op.dtype  # type: ignore[attr-defined]
         if array.dtype.kind not in "fiub" or (declared != "float32" and array.dtype.kind == "f"):
             raise ShapeError(name, f"expected {declared} values, got {array.dtype}; convert the array")
+        if declared == "uint8" and array.dtype != np.uint8 and not 0 <= array.min() <= array.max() <= 255:
+            raise ShapeError(name, f"expected values 0 to 255, got {array.min()} to {array.max()}; convert to uint8")
         return declared
 
     def as_list(self, arrays: Array | Sequence[Any]) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from fovea.errors import FoveaError, GraphError, ShapeError
@@ -199,6 +199,15 @@ class Graph:
                 wanted.update(ref.node for ref in node.inputs)
         entries = [(node.name, node.op, node.inputs) for node in self.nodes.values() if node.name in wanted]
         return Graph.from_nodes(entries, self.inputs, outputs)
+
+    def with_constants(self, tensors: Mapping[str, Any]) -> Graph:
+        """The same graph whose Constants are declared with the values of ``tensors``: graph files hold their shape."""
+        entries = []
+        for node in self.nodes.values():
+            value = tensors.get(f"{node.name}.value") if node.op.kind == "constant" else None
+            op = node.op if value is None else replace(node.op, value=value)  # type: ignore[type-var]  # ops are records
+            entries.append((node.name, op, node.inputs))
+        return Graph.from_nodes(entries, self.inputs, self.outputs)
 
     def __call__(self, *values: Value, name: str | None = None) -> Any:
         """Use the graph as a layer inside another one: its nodes are recorded again, in a scope of their own."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from fovea.ops.base import Op, is_number
 from fovea.ops.loss import SoftmaxCrossEntropy
 from fovea.ops.reshape import _Input
 
-__all__ = ["Objective", "attach"]
+__all__ = ["Objective", "attach", "free_name"]
 
 Loss = Op | Graph | Mapping[str, tuple[Op, float]] | None
 
@@ -55,19 +55,28 @@ def attach(graph: Graph, loss: Loss) -> Objective:
         (node.name, node.op, node.inputs) for node in graph.nodes.values()
     ]
     losses, targets = [], []
+    taken = {node.name for node in graph.nodes.values()}
     for ref, op, _ in pairs:
         if not isinstance(op, Op) or not op.is_loss:
             raise GraphError(
                 "loss", f"expected a loss op such as fovea.SoftmaxCrossEntropy(), got {op!r}; choose a loss"
             )
-        suffix = "" if len(pairs) == 1 else f".{ref.node}"
+        suffix = "" if len(pairs) == 1 else f".{ref.node}" + (f".{ref.index}" if ref.index else "")
+        target_name, loss_name = free_name(f"target{suffix}", taken), free_name(f"loss{suffix}", taken)
         integers = isinstance(op, SoftmaxCrossEntropy) and not op.soft_targets
         target = _Input(op.target_shape(graph.shape(ref)), "int64" if integers else "float32")  # type: ignore[attr-defined]
-        entries += [(f"target{suffix}", target, ()), (f"loss{suffix}", op, (ref, Ref(f"target{suffix}")))]
-        targets.append(f"target{suffix}")
-        losses.append(Ref(f"loss{suffix}"))
+        entries += [(target_name, target, ()), (loss_name, op, (ref, Ref(target_name)))]
+        targets.append(target_name)
+        losses.append(Ref(loss_name))
     whole = Graph.from_nodes(entries, (*graph.inputs, *targets), graph.outputs)
     return Objective(whole, tuple(losses), tuple(weight for _, _, weight in pairs), tuple(targets))
+
+
+def free_name(name: str, taken: Container[str]) -> str:
+    """The name of an added node; with underscores where the network has a node of that name itself."""
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _loss_and_weight(name: Any, given: Any) -> tuple[Op, float]:

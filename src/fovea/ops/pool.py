@@ -42,10 +42,21 @@ class _Pool(Op):
                     f"expected padding below the window extent {axis.extent}, got ({axis.pad_lo}, "
                     f"{axis.pad_hi}); a window must not lie in the padding alone",
                 )
+            if axis.input is not None and axis.dilation > axis.input and _steps_over(axis):
+                raise ShapeError(
+                    self.kind,
+                    f"expected dilation of at most the input {axis.input}, got {axis.dilation}; a window steps over it",
+                )
         return axes
 
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
         return ((*(axis.output for axis in self.windows(inputs[0])), inputs[0][-1]),)
+
+
+def _steps_over(axis: window.Axis) -> bool:
+    """Whether a window that begins in the padding has no tap inside the input: its first at or after 0 lies beyond."""
+    begun_before = min(-(-axis.pad_lo // axis.stride), axis.output or 0, 4096)
+    return any((o * axis.stride - axis.pad_lo) % axis.dilation >= (axis.input or 0) for o in range(begun_before))
 
 
 @dataclass(frozen=True)
