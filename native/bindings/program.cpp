@@ -76,6 +76,7 @@ void bind_program(nb::module_& m) {
             [](Program& self, int base, const AnyArray& array) { self.bind(base, const_cast<void*>(array.data())); },
             nb::arg("base"), nb::arg("array").noconvert(), "The caller keeps the array as long as it is used.")
         .def("run", &Program::run, nb::arg("sections"), nb::arg("n"), ReleaseLock())
+        .def("work", &Program::work, nb::arg("section"), nb::arg("per_sample"), nb::arg("once"))
         .def("time", &Program::time, nb::arg("on"))
         .def("times", &Program::times, nb::arg("section"))
         .def(

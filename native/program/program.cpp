@@ -5,10 +5,12 @@
 #include <stdexcept>
 
 #include "runtime/denormal.h"
+#include "runtime/pool.h"
 
 namespace fovea {
 namespace {
 
+constexpr double light_operations = 3e6;  // some 50 microseconds of one core, what waking another one takes
 constexpr size_t most_operands_on_stack = 16;
 constexpr size_t arena_slack = 16;  // floats: kernels may read (not write) one vector beyond the last buffer
 
@@ -32,7 +34,8 @@ Program::Program(size_t arena_bytes, int capacity, int bases, int sections)
       arena_(arena_bytes / sizeof(float) + arena_slack),
       capacity_(capacity),
       bases_(static_cast<size_t>(bases), nullptr),
-      sections_(static_cast<size_t>(sections)) {
+      sections_(static_cast<size_t>(sections)),
+      work_(static_cast<size_t>(sections), Work{0, 0}) {
     if (bases < 2 || sections < 1 || capacity < 1) throw std::invalid_argument("bases, sections or capacity");
     bases_[arena_base] = arena_.data();
 }
@@ -141,7 +144,13 @@ void Program::run(const std::vector<int>& sections, long n) {
     if (n < 1 || n > capacity_) throw std::invalid_argument("n");
     for (int section : sections)
         if (section < 0 || static_cast<size_t>(section) >= sections_.size()) throw std::invalid_argument("section");
+    double operations = 0;
+    for (int section : sections) {
+        const Work& work = work_[static_cast<size_t>(section)];
+        operations += work.per_sample * static_cast<double>(n) + work.once;
+    }
     const FlushDenormals flush;
+    const CallingThreadOnly alone(operations < light_operations);
     for (int section : sections)
         for (Instruction& instruction : sections_[static_cast<size_t>(section)]) {
             if (!timing_) {
@@ -153,6 +162,10 @@ void Program::run(const std::vector<int>& sections, long n) {
             const std::chrono::duration<double, std::nano> took = std::chrono::steady_clock::now() - start;
             instruction.nanoseconds += took.count();
         }
+}
+
+void Program::work(int section, double per_sample, double once) {
+    work_.at(static_cast<size_t>(section)) = {per_sample, once};
 }
 
 void Program::time(bool on) {

@@ -45,6 +45,10 @@ class Program {
     // Runs the sections in order on n samples.
     void run(const std::vector<int>& sections, long n);
 
+    // Says how many operations a section takes, for each sample and in all: runs below `light_operations` stay on the
+    // calling thread.
+    void work(int section, double per_sample, double once);
+
     // Nanoseconds that each instruction of a section took since timing was switched on (which resets them).
     void time(bool on);
     std::vector<double> times(int section) const;
@@ -53,6 +57,9 @@ class Program {
     size_t arena_bytes() const { return arena_bytes_; }
 
   private:
+    struct Work {
+        double per_sample, once;
+    };
     struct Packed {
         ConvPlan plan;
         Operand weight;
@@ -87,6 +94,7 @@ class Program {
     int capacity_;
     std::vector<void*> bases_;
     std::vector<std::vector<Instruction>> sections_;
+    std::vector<Work> work_;
     std::vector<Packed> packed_;
     bool timing_ = false;
 };

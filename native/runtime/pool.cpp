@@ -178,6 +178,9 @@ void set_threads(int n) {
 
 int get_threads() { return state().threads; }
 
+CallingThreadOnly::CallingThreadOnly(bool on) : before_(inside_piece) { inside_piece = inside_piece || on; }
+CallingThreadOnly::~CallingThreadOnly() { inside_piece = before_; }
+
 void run_pieces(long pieces, PieceFunction function, const void* body) {
     if (pieces > 1 && !inside_piece) {
         State& s = state();

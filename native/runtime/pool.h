@@ -10,6 +10,19 @@ constexpr int max_threads = 256;
 void set_threads(int n);
 int get_threads();
 
+// While one lives (with `on`), regions that the calling thread opens run on it alone: work that is done before another
+// thread would be awake.
+class CallingThreadOnly {
+  public:
+    explicit CallingThreadOnly(bool on);
+    ~CallingThreadOnly();
+    CallingThreadOnly(const CallingThreadOnly&) = delete;
+    CallingThreadOnly& operator=(const CallingThreadOnly&) = delete;
+
+  private:
+    bool before_;
+};
+
 using PieceFunction = void (*)(const void* body, long piece);
 void run_pieces(long pieces, PieceFunction function, const void* body);
 

@@ -75,6 +75,14 @@ def test_nothing_overlaps_in_real_programs(name: str) -> None:
                 owner.update(dict.fromkeys(range(layout.offsets[operand], end, ALIGNMENT), operand))
 
 
+def test_operations_are_counted_by_hand() -> None:
+    """What decides whether a run stays on the calling thread: multiply-adds, and eight for every other element."""
+    graph = build(Sequential(ops.Conv(16, 3, groups=2), ops.Sigmoid(), ops.Flatten(), ops.Dense(10)), (5, 5, 8))
+    spec = prepare(graph, batch_size=3)
+    instructions = lower(spec, filled(graph), []).instructions
+    assert executable.operations(instructions) == (3 * 3 * 9 * 4 * 16 + 8 * 3 * 3 * 16 + 144 * 10, 0)
+
+
 def test_missing_core_says_how_to_build_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
         raise ImportError(f"No module named {name!r}")

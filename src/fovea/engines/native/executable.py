@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -19,6 +20,7 @@ __all__ = ["Executable", "core"]
 
 _ABSOLUTE, _ARENA, _GRADIENTS, _FIRST_BOUND = 0, 1, 2, 3
 _ALGORITHMS = ("naive", "tiles", "batch_tiles", "merged", "depthwise", "panels", "winograd2", "winograd4")
+_PER_ELEMENT = 8  # operations that an element counts outside of convolutions: about what moving it costs
 _SIZES = 21  # of the ints of a convolution; one more says whether the output is clamped
 
 
@@ -31,6 +33,24 @@ def core() -> ModuleType:
             "native",
             f"expected the compiled core, got: {error}; build it with `make native`, or install fovea with pip",
         ) from None
+
+
+def operations(instructions: Iterable[Instruction]) -> tuple[float, float]:
+    """About how many operations instructions take: for each sample, and those that do not depend on the batch."""
+    per_sample, once = 0.0, 0.0
+    for one in instructions:
+        if one.kernel.startswith("conv_"):
+            groups, inputs, outputs = one.ints[:3]
+            positions, taps = math.prod(one.ints[6:9]), math.prod(one.ints[9:12])
+            per_sample += positions * taps * (inputs // groups) * outputs
+            continue
+        for out in one.outs:
+            if isinstance(out, Buffer):
+                per_sample += _PER_ELEMENT * out.elements * out.per_sample
+                once += _PER_ELEMENT * out.elements * (not out.per_sample)
+            elif isinstance(out, Fixed):
+                once += _PER_ELEMENT * out.array.size
+    return per_sample, once
 
 
 class Executable:
@@ -49,6 +69,8 @@ class Executable:
         self._arena = self._program.arena()
         for instruction in order:
             self._add(instruction)
+        for section in Section:
+            self._program.work(int(section), *operations(one for one in order if one.section == section))
 
     def replace(self, section: Section, instructions: Sequence[Instruction]) -> None:
         """Other instructions for one section; they use no buffers of the arena."""
