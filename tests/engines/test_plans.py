@@ -119,6 +119,21 @@ def test_a_step_is_forward_backward_update(engine: Engine) -> None:
         near(store.parameters[path], array)
 
 
+def test_a_step_without_a_number_is_the_next_one(engine: Engine) -> None:
+    """Dropout must not draw the same mask for ever when nobody counts."""
+    x, target = batch(4)
+
+    def losses(count: bool) -> list[float]:
+        graph = network()
+        store = filled(graph)
+        loss, optimizer = ops.SoftmaxCrossEntropy(), ops.SGD()
+        plan = engine.compile(graph, store, batch_size=4, training=True, loss=loss, optimizer=optimizer)
+        return [plan.train_step(x, target, lr=0.0, step=i if count else None).loss for i in range(3)]
+
+    assert losses(True) == losses(False)
+    assert len(set(losses(False))) == 3
+
+
 def test_accumulated_gradients_are_those_of_the_larger_batch(engine: Engine) -> None:
     """Without statistics over the batch, 6 samples in one call or in 4 + 2 make the same gradient."""
     graph = build(Sequential(ops.Conv(4, 3), ops.ReLU(), ops.Flatten(), ops.Dense(5)), (8, 8, 3))

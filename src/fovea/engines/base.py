@@ -121,10 +121,10 @@ class Plan(abc.ABC):
         targets: Array | Sequence[Array],
         *,
         lr: float,
-        step: int,
+        step: int | None = None,
         loss_weights: Sequence[float] | None = None,
     ) -> Step:
-        """forward, loss, backward and update in one call."""
+        """forward, loss, backward and update in one call. ``step`` keys the randomness; None: the updates so far."""
 
     @abc.abstractmethod
     def clone(self) -> Plan:

@@ -325,7 +325,7 @@ class NativePlan(Plan):
         targets: Array | Sequence[Array],
         *,
         lr: float,
-        step: int,
+        step: int | None = None,
         loss_weights: Sequence[float] | None = None,
     ) -> Step:
         """forward, loss, backward and update in one call of the core."""
@@ -333,7 +333,7 @@ class NativePlan(Plan):
             weights = self._loss_weights(loss_weights)
             self._prepare_update(lr)
             self._seeds[:] = weights
-            n = self._bind_inputs(self.as_list(inputs), step)
+            n = self._bind_inputs(self.as_list(inputs), self.store.updates if step is None else step)
             self._bind_targets(targets, n)
             sections = [Section.FORWARD, Section.LOSS, *self._backward_sections(Section.LOSS_BACKWARD), Section.UPDATE]
             self._run(sections, n)

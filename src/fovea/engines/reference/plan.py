@@ -259,11 +259,11 @@ class ReferencePlan(Plan):
         targets: Array | Sequence[Array],
         *,
         lr: float,
-        step: int,
+        step: int | None = None,
         loss_weights: Sequence[float] | None = None,
     ) -> Step:
         """forward, loss_backward and update; then what backward needed is dropped."""
-        outputs = self.forward(*self.as_list(inputs), step=step)
+        outputs = self.forward(*self.as_list(inputs), step=self.store.updates if step is None else step)
         losses = self.loss_backward(targets, loss_weights)
         norm = self.update(lr)
         self.saved, self.values, self._n = {}, {}, 0
