@@ -197,3 +197,28 @@ def test_loss_graphs_and_losses_per_sample() -> None:
     near(results[0][0], results[1][0], 1e-6)
     for path, array in results[1][1].items():
         near(results[0][1][path], array, 2e-6)
+
+
+def test_gradients_of_sections_that_reach_different_parameters() -> None:
+    """The loss knows one of two heads, given grad_outputs know both: nothing of an old gradient may come back."""
+    x = ops.Input((4,), name="x")
+    features = ops.Tanh()(ops.Dense(5)(x, name="shared"))
+    graph = Graph(inputs=x, outputs=[ops.Dense(3)(features, name="label"), ops.Dense(2)(features, name="other")])
+    loss = {"label": (ops.SoftmaxCrossEntropy(), 1.0)}
+    rng = np.random.default_rng(7)
+    inputs, targets = rng.standard_normal((6, 4)).astype(np.float32), rng.integers(0, 3, 6)
+    grads = [None, rng.standard_normal((6, 2)).astype(np.float32)]
+    results = []
+    for engine in (NativeEngine(), DOUBLE):
+        store = filled(graph)
+        plan = engine.compile(graph, store, batch_size=6, training=True, loss=loss, optimizer=ops.SGD(momentum=0.0))
+        norms = []
+        for calls in ("b", "ll", "lb", "l", "bl", "b", "", "l", "lbb", "l"):
+            plan.forward(inputs)
+            for call in calls:
+                plan.loss_backward(targets) if call == "l" else plan.backward(grads)
+            norms.append(plan.update(0.1))
+        results.append((norms, store.parameters))
+    near(results[0][0], results[1][0], 1e-5)
+    for path, array in results[1][1].items():
+        near(results[0][1][path], array, 1e-5)

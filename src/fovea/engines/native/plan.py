@@ -48,7 +48,9 @@ class NativePlan(Plan):
         self._written = {section: self._written_paths(section) for section in (Section.BACKWARD, Section.LOSS_BACKWARD)}
         self._renews_buffers = any(one.kernel == "batchnorm" for one in instructions)
         self._labels = self._label_limits()
-        self._last_section: Section | None = None
+        # Which sections wrote the gradients since they were zero (None: the caller): each may reach other parameters.
+        self._in_sum: set[Section | None] = set()
+        self._in_addend: set[Section | None] = set()
         self._version = -1
         self._key_seed: int | None = None
         self._base_keys = np.zeros(0, np.uint64)
@@ -244,21 +246,24 @@ class NativePlan(Plan):
     def _backward_sections(self, section: Section) -> list[Section]:
         """Gradients are written to ``_sum``, or beside it and added when it holds some already."""
         fresh = not self.gradients
-        if not fresh and self._addend is None:
-            self._addend = np.zeros_like(self._sum)
-        target = self._sum if fresh or self._addend is None else self._addend
-        if self._last_section not in (None, section):
-            target.fill(0.0)  # the other section may have written what this one does not reach
         self._take_replaced()
-        self._last_section = section
-        self._program.bind_gradients(target)
-        return [section] if fresh else [section, Section.ACCUMULATE]
+        if fresh:
+            _only(self._sum, self._in_sum, section)
+            self._program.bind_gradients(self._sum)
+            return [section]
+        if self._addend is None:
+            self._addend = np.zeros_like(self._sum)
+        _only(self._addend, self._in_addend, section)
+        self._in_sum.add(section)
+        self._program.bind_gradients(self._addend)
+        return [section, Section.ACCUMULATE]
 
     def _take_replaced(self) -> None:
         """Arrays that the caller put into ``gradients`` (an average over machines, say) become the plan's own."""
         for path, array in self.gradients.items():
             if array is not self._views[path]:
                 self._views[path][...] = array
+                self._in_sum.add(None)
 
     def _after_backward(self, section: Section) -> dict[str, Array]:
         paths = {**dict.fromkeys(self.gradients), **dict.fromkeys(self._written[section])}
@@ -284,6 +289,7 @@ class NativePlan(Plan):
             self._prepare_update(lr)
             if not self.gradients:
                 self._sum.fill(0.0)
+                self._in_sum.clear()
             self._take_replaced()
             self._program.bind_gradients(self._sum)
             self._program.run([Section.UPDATE], 1)
@@ -372,3 +378,11 @@ class NativePlan(Plan):
             yield
         finally:
             self._lock.release()
+
+
+def _only(gradients: Array, writers: set[Section | None], section: Section) -> None:
+    """Zero what another section wrote, which this one may not reach; its own it writes again."""
+    if writers - {section}:
+        gradients.fill(0.0)
+    writers.clear()
+    writers.add(section)
