@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -86,6 +87,15 @@ class Model:
         self._frozen: set[str] = set()
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._bytes: dict[tuple[tuple[int, ...], ...], int] = {}
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles hold: plans belong to one process, each model makes its own."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_plans", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._plans, self._lock = OrderedDict(), threading.Lock()
 
     def _checked_classes(self, classes: Sequence[str] | None) -> tuple[str, ...] | None:
         if classes is None:
@@ -191,13 +201,14 @@ class Model:
                 "model",
                 f"expected as many samples in every input, got {[len(array) for array in arrays]}; give them in pairs",
             )
-        plan = self._plan(tuple(tuple(array.shape[1:]) for array in arrays), len(arrays[0]), keep, pixels)
-        capacity = plan.spec.batch_size
         parts: list[list[Array]] = []
-        for start in range(0, len(arrays[0]), capacity):
-            result = plan.forward(*(array[start : start + capacity] for array in arrays))
-            outputs = list(result) if isinstance(result, tuple) else [result]
-            parts.append(outputs + [plan.kept[name] for name in keep])
+        with self._lock:  # a plan serves one caller at a time; threads that ask one model wait for each other
+            plan = self._plan(tuple(tuple(array.shape[1:]) for array in arrays), len(arrays[0]), keep, pixels)
+            capacity = plan.spec.batch_size
+            for start in range(0, len(arrays[0]), capacity):
+                result = plan.forward(*(array[start : start + capacity] for array in arrays))
+                outputs = list(result) if isinstance(result, tuple) else [result]
+                parts.append(outputs + [plan.kept[name] for name in keep])
         joined = [np.concatenate(column) if len(column) > 1 else column[0] for column in zip(*parts, strict=True)]
         count = len(joined) - len(keep)
         outputs_value = joined[0] if count == 1 else tuple(joined[:count])
@@ -242,7 +253,9 @@ class Model:
         paths = [samples] if single else samples
         if not isinstance(samples, (str, os.PathLike, list, tuple, np.ndarray)):
             raise DataError("predict", f"expected images or paths, got {type(samples).__name__}; give a list of them")
-        if isinstance(paths, (list, tuple)) and paths and isinstance(paths[0], (str, os.PathLike)):
+        if isinstance(paths, (list, tuple)) and any(isinstance(path, (str, os.PathLike)) for path in paths):
+            if not all(isinstance(path, (str, os.PathLike)) for path in paths):
+                raise DataError("predict", "expected paths or images, got both; predict them one after the other")
             return read_samples([Path(path) for path in paths], self.preprocessing)
         if isinstance(samples, np.ndarray) and samples.ndim == len(self.graph.input_shapes[0]):
             return samples[None]

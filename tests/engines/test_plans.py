@@ -376,3 +376,16 @@ def test_what_was_not_compiled_cannot_be_asked(engine: Engine) -> None:
         engine.compile(graph, filled(graph), batch_size=2, keep=["stem.conv"])
     with pytest.raises(EngineError, match="precision"):
         engine.compile(graph, filled(graph), batch_size=2, precision="int3")
+
+
+def test_backward_needs_a_plan_and_a_forward_that_kept_something(engine: Engine) -> None:
+    graph, (x, targets) = network(), batch(2)
+    loss, optimizer = ops.SoftmaxCrossEntropy(), ops.SGD()
+    plan = engine.compile(graph, filled(graph), batch_size=2, loss=loss)
+    plan.forward(x)
+    with pytest.raises(EngineError, match="expected a training plan, or wrt="):
+        plan.loss_backward(targets)
+    plan = engine.compile(graph, filled(graph), batch_size=2, training=True, loss=loss, optimizer=optimizer)
+    plan.train_step(x, targets, lr=0.1)
+    with pytest.raises(EngineError, match="expected forward before loss and backward"):
+        plan.loss(targets)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -20,6 +24,7 @@ LOSS = fovea.SoftmaxCrossEntropy()
         (lambda m: fovea.Model(fovea.Dense(2), (5,), classes="ab"), "expected classes as a list of names, got 'ab'"),
         (lambda m: fovea.Model(fovea.Dense(2), (5,), classes=2), "expected classes as a list of names, got 2"),
         (lambda m: m.freeze(["stem"]), r"expected paths or patterns as texts, got \['stem'\]"),
+        (lambda m: m.predict(["a.png", np.zeros((16, 16, 3), np.uint8)]), "expected paths or images, got both"),
         (lambda m: m.predict(None), "expected images or paths, got NoneType"),
         (lambda m: m.forward(np.zeros((1, 16, 16, 3)), keep="stem"), "expected keep as a list of names, got 'stem'"),
         (lambda m: m.compile(keep="stem"), r"expected keep as a list of names, got 'stem'; give \['stem'\]"),
@@ -85,3 +90,22 @@ def test_integers_that_are_no_pixels_are_refused_and_never_wrapped():
     plan = small_model().compile("reference", 1, pixels=True)
     with pytest.raises(FoveaError, match="expected values 0 to 255, got 0 to 300"):
         plan.forward(np.arange(768).reshape(1, 16, 16, 3) % 301)
+
+
+def test_copies_and_pickles_hold_the_numbers_and_make_plans_of_their_own():
+    model = small_model()
+    x = np.random.default_rng(0).standard_normal((2, 16, 16, 3)).astype(np.float32)
+    expected = model(x)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert (other(x) == expected).all()
+        other.parameters()["head.bias"][:] += 1
+        assert (model(x) == expected).all()
+
+
+def test_threads_that_ask_one_model_get_what_they_asked_for():
+    model = small_model()
+    inputs = [np.full((n, 16, 16, 3), n, np.float32) for n in (1, 2, 3, 4, 5, 6, 7, 8)]
+    expected = [model(x) for x in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(model, inputs * 5))
+    assert all((one == other).all() for one, other in zip(results, expected * 5, strict=True))

@@ -130,6 +130,7 @@ REFUSED: list[tuple[Any, type[FoveaError], str]] = [
         ShapeError,
         "expected dilation of at most the input 1, got 2; a window steps over it",
     ),
+    (lambda: ops.Reduce(()), OpError, "expected one axis or more, got none"),
     (lambda: ops.Dropout(1.0), OpError, r"\[dropout\] expected rate to be a number from 0 to 0.999999, got 1.0"),
     (lambda: ops.ReLU("backward"), OpError, "expected backward_rule to be one of standard, guided, deconv"),
     (lambda: ops.Resize(), OpError, "expected either size or scale"),

@@ -42,6 +42,7 @@ def model() -> fovea.Model:
         ),
         (lambda d, out: fovea.find_lr(None, d), r"expected a fovea\.Model, got NoneType"),
         (lambda d, out: fovea.find_lr(model(), d, steps="x"), "expected 0 < low < high and 10 steps or more"),
+        (lambda d, out: fovea.find_lr(model(), d, epoch=1), "expected an option of training, got 'epoch'; near"),
         (lambda d, out: fovea.evaluate(None, d), "expected the path of a model, got NoneType"),
         (lambda d, out: fovea.evaluate(model(), d, batch_size="3"), "expected batch_size as an integer of at least 1"),
         (lambda d, out: fovea.Run(None), "expected a run folder"),

@@ -170,6 +170,14 @@ class Plan(abc.ABC):
             raise ShapeError(name, f"expected values 0 to 255, got {array.min()} to {array.max()}; convert to uint8")
         return declared
 
+    def check_backward(self) -> None:
+        """Raise EngineError for a plan that was compiled for inference without ``wrt``: it keeps nothing."""
+        if not self.spec.training and not self.spec.wrt:
+            raise EngineError(
+                "plan",
+                "expected a training plan, or wrt=[...] at compile time, to run backward; compile with one of them",
+            )
+
     def as_list(self, arrays: Array | Sequence[Any]) -> list[Any]:
         """One array or several, as a list."""
         return list(arrays) if isinstance(arrays, (list, tuple)) else [arrays]

@@ -307,6 +307,8 @@ class Reduce(Op):
 
     def __post_init__(self) -> None:
         axes = tuple(self.axes) if isinstance(self.axes, (tuple, list)) else (self.axes,)
+        if not axes:
+            raise OpError(self.kind, "expected one axis or more, got none; (1, 2) are those of an image")
         object.__setattr__(self, "axes", axes)
         choice(self.kind, "reduction", self.reduction, ("mean", "sum", "max"))
 

@@ -21,7 +21,7 @@ from fovea.engines.registry import get_engine
 from fovea.errors import ConfigError
 from fovea.model import Model
 from fovea.ops.base import is_number
-from fovea.training.config import TrainConfig
+from fovea.training.config import TrainConfig, checked_names
 from fovea.training.prepare import Recipe, check_model, fit_model, open_data, recipe_for, resolved
 
 __all__ = ["LRFinding", "find_lr"]
@@ -65,7 +65,7 @@ def find_lr(
     """
     if not (is_number(low) and is_number(high) and isinstance(steps, int)) or not 0 < low < high or steps < 10:
         raise ConfigError("find_lr", f"expected 0 < low < high and 10 steps or more, got {low}, {high}, {steps}")
-    config = TrainConfig(**options) if config is None else config
+    config = TrainConfig(**checked_names("find_lr", options)) if config is None else config
     check_model(model)
     kept = model.store.copy()
     before = (model.task, model.classes, model.preprocessing)

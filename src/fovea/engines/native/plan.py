@@ -204,11 +204,7 @@ class NativePlan(Plan):
         """Gradients of ``sum(grad_outputs * outputs)``: returned for ``wrt``, added to ``gradients`` for parameters."""
         with self._alone():
             self._require_forward()
-            if not self.spec.training and not self.spec.wrt:
-                raise EngineError(
-                    "plan",
-                    "expected a training plan, or wrt=[...] at compile time, to run backward; compile with one of them",
-                )
+            self.check_backward()
             given = self.as_list(grad_outputs)
             if len(given) != len(self.spec.outputs):
                 raise ShapeError(
@@ -238,6 +234,7 @@ class NativePlan(Plan):
         with self._alone():
             self._seeds[:] = [weight * scale for weight in self._loss_weights(weights)]
             self._require_forward()
+            self.check_backward()
             self._bind_targets(targets, self._n)
             self._run([Section.LOSS, *self._backward_sections(Section.LOSS_BACKWARD)], self._n)
             self._after_backward(Section.LOSS_BACKWARD)
@@ -348,6 +345,7 @@ class NativePlan(Plan):
             norm = self._after_update()
             losses = self._losses()
             total = sum(weight * loss for weight, loss in zip(weights, losses, strict=True))
+            self._n = 0  # the weights have changed: what this forward left belongs to the old ones
             return Step(total, losses, self._outputs(n), norm)
 
     # --- the rest of the contract

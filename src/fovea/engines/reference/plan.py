@@ -167,11 +167,7 @@ class ReferencePlan(Plan):
     def backward(self, grad_outputs: Array | Sequence[Array | None]) -> dict[str, Array]:
         """Gradients of ``sum(grad_outputs * outputs)``: returned for ``wrt``, added to ``gradients`` for parameters."""
         self._require_forward()
-        if not self.spec.training and not self.spec.wrt:
-            raise EngineError(
-                "plan",
-                "expected a training plan, or wrt=[...] at compile time, to run backward; compile with one of them",
-            )
+        self.check_backward()
         given = self.as_list(grad_outputs)
         if len(given) != len(self.spec.outputs):
             raise ShapeError(
@@ -194,6 +190,7 @@ class ReferencePlan(Plan):
         self, targets: Array | Sequence[Array], weights: Sequence[float] | None = None, scale: float = 1.0
     ) -> tuple[float, ...]:
         """The losses, and the gradients of ``scale * sum_i weights[i] * losses[i]`` added to ``gradients``."""
+        self.check_backward()
         losses = self.loss(targets, weights)
         gradients: dict[Ref, Array] = {}
         for ref, weight in zip(self.spec.losses, self._loss_weights(weights), strict=True):
