@@ -11,9 +11,9 @@ namespace fovea::FOVEA_ISA_NAMESPACE {
 namespace {
 
 constexpr int fewest_channels = 16;  // below, transforms cost more than products
-// Transform of one element of the (m + 2)^2 matrices, arithmetic and memory: measured 3 to 16 and 6 to 36; half as much
-// again in backward weight, whose matrices pass through memory between the stages.
-constexpr double transform_2 = 12, transform_4 = 20, weight_transform = 1.5;
+// Transform of one element of the (m + 2)^2 matrices, arithmetic and memory: measured 3 to 9 and 6 to 18 on Zen 4, up
+// to 36 on Zen 5.
+constexpr double transform_2 = 12, transform_4 = 20;
 // One transformed weight, or its gradient: made from nine and written, or read, where it stays in a cache or not.
 constexpr double near_weight = 6, far_weight = 16;
 constexpr double far_from = (4 << 20) / 4;
@@ -51,7 +51,7 @@ double winograd_cost(ConvPass pass, const ConvShape& s, int batch, int m) {
     const double elements = static_cast<double>(products) * tiles * (round_up(s.cin, VL) + round_up(s.cout, VL));
     const bool packed_once =
         pass == ConvPass::forward && batch < inference_below && !winograd_has_few_tiles(pass, s, tiles);
-    return rows * weights + elements * (m == 4 ? transform_4 : transform_2) * (weight ? weight_transform : 1) +
+    return rows * weights + elements * (m == 4 ? transform_4 : transform_2) +
            weights * (weights > far_from && !packed_once ? far_weight : near_weight);
 }
 
