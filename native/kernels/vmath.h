@@ -1,10 +1,8 @@
-// exp, tanh, logistic and error function on vectors, accurate to about two units in the last place.
+// exp, tanh, logistic and error function on vectors, accurate to a few units in the last place.
 #pragma once
 #include "kernels/vec.h"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
-
-static FOVEA_INLINE Vec select_positive(Vec test, Vec yes, Vec no) { return test > 0.0f ? yes : no; }
 
 // exp(x) = 2^k exp(r), |r| <= ln(2) / 2, exp(r) by its Taylor polynomial of degree 7 (remainder below 1e-8).
 static FOVEA_INLINE Vec vexp(Vec x) {
@@ -49,11 +47,23 @@ static FOVEA_INLINE Vec vtanh(Vec x) {
     return vabs(x) < 0.625f ? near : signed_far;
 }
 
+// erf(x) = x p(x^2) for |x| < 1, else sign(x) (1 - exp(-x^2) q(1 / (1 + |x| / 2))); p and q interpolate at Chebyshev
+// nodes. Error below 1.8e-7, relative below 1 and absolute above.
 static FOVEA_INLINE Vec verf(Vec x) {
-    Vec y;
+    constexpr float p[] = {-9.673591193859465e-06f, 0.00011268253729213029f, -0.0008484396385028958f,
+                           0.005221053492277861f,   -0.026865437626838684f,  0.11283782869577408f,
+                           -0.37612637877464294f,   1.128379225730896f};
+    constexpr float q[] = {-0.08468787372112274f, 0.3940534293651581f,    -0.6884657144546509f, 0.4862183928489685f,
+                           -0.1595841646194458f,  0.25688037276268005f,   0.22906038165092468f, 0.28459781408309937f,
+                           0.28189241886138916f,  7.0592036536254454e-06f};
+    const Vec magnitude = vabs(x), square = x * x, u = 1.0f / (1.0f + 0.5f * magnitude);
+    Vec inside = broadcast(p[0]), outside = broadcast(q[0]);
     FOVEA_UNROLL
-    for (int i = 0; i < VL; i++) y[i] = __builtin_erff(x[i]);
-    return y;
+    for (int i = 1; i < 8; i++) inside = inside * square + p[i];
+    FOVEA_UNROLL
+    for (int i = 1; i < 10; i++) outside = outside * u + q[i];
+    const Vec far = 1.0f - vexp(-square) * outside, signed_far = x < 0.0f ? -far : far;
+    return magnitude < 1.0f ? inside * x : signed_far;
 }
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

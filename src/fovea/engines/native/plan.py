@@ -343,6 +343,7 @@ class NativePlan(Plan):
             self._after_forward(n)
             self._after_backward(Section.LOSS_BACKWARD)
             norm = self._after_update()
+            self._n = 0  # these activations belong to the weights before the update: no backward on them
             losses = self._losses()
             total = sum(weight * loss for weight, loss in zip(weights, losses, strict=True))
             self._n = 0  # the weights have changed: what this forward left belongs to the old ones
