@@ -52,7 +52,7 @@ ConvShape forward_shape(const ConvPlan& plan) {
 // Tiles of a chunk: few enough to stay in its second-level cache with the weights passing by, and enough to make that
 // stream slow (each vector of weights does as many multiplications as there are tiles).
 long chunk_rows(const Job& job) {
-    const long chunk_floats = (512 << 10) / 4, resident_floats = (256 << 10) / 4;
+    const long chunk_floats = (512 << 10) / 4, resident_floats = (640 << 10) / 4;
     const long per_tile = job.products * (round_up(job.grid.cin, VL) + job.blocks * job.width);
     const double macs = static_cast<double>(job.grid.tiles) * job.weight_floats();
     const long pieces = min_of(piece_count(macs), ceil_div(job.grid.tiles, job.tile.rows));

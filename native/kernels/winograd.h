@@ -17,11 +17,12 @@ bool winograd_applies(const ConvShape& shape);
 // m, or 0 where the direct kernels are expected to be faster. From the shape, batch and instruction set alone.
 int choose_winograd(ConvPass pass, const ConvShape& shape, int batch);
 
-// Whether the transformed weights (backward weight: their gradients) are more than what they are multiplied with. Then
-// the tiles' side is kept in memory and the weights' side passes by in parts, else the reverse.
+// Whether the transformed weights (backward weight: their gradients) are more than what they are multiplied with, and
+// too many for a second-level cache. Then the tiles' side is kept in memory and the weights' side passes by in parts,
+// else the reverse.
 static FOVEA_INLINE bool winograd_has_few_tiles(ConvPass pass, const ConvShape& shape, long tiles) {
-    const long weights = static_cast<long>(shape.cin) * shape.cout * (pass == ConvPass::backward_weight ? 2 : 1);
-    return tiles * (shape.cin + shape.cout) <= weights;
+    const long weights = static_cast<long>(shape.cin) * shape.cout;
+    return weights >= 8192 && tiles * (shape.cin + shape.cout) <= weights * (pass == ConvPass::backward_weight ? 2 : 1);
 }
 
 // Completes a plan whose shape, pass and batch are set.

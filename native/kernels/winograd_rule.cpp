@@ -17,7 +17,8 @@ constexpr double transform_2 = 12, transform_4 = 20;
 // One transformed weight, or its gradient: made from nine and written, or read, where it stays in a cache or not.
 constexpr double near_weight = 6, far_weight = 16;
 constexpr double far_from = (4 << 20) / 4;
-// Plans of few images are taken for inference, which packs once.
+// Plans of few images are taken for inference, which packs once and then only reads.
+constexpr double packed_weight = 2;
 constexpr int inference_below = 8;
 // Direct tiles run at this many multiply-adds per multiply-add of the peak; forward and backward data with so few
 // outputs that each value loaded is multiplied once or twice: at more.
@@ -51,8 +52,8 @@ double winograd_cost(ConvPass pass, const ConvShape& s, int batch, int m) {
     const double elements = static_cast<double>(products) * tiles * (round_up(s.cin, VL) + round_up(s.cout, VL));
     const bool packed_once =
         pass == ConvPass::forward && batch < inference_below && !winograd_has_few_tiles(pass, s, tiles);
-    return rows * weights + elements * (m == 4 ? transform_4 : transform_2) +
-           weights * (weights > far_from && !packed_once ? far_weight : near_weight);
+    const double per_weight = packed_once ? packed_weight : weights > far_from ? far_weight : near_weight;
+    return rows * weights + elements * (m == 4 ? transform_4 : transform_2) + weights * per_weight;
 }
 
 int cheapest(ConvPass pass, const ConvShape& s, int batch) {
