@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 import fovea
 from fovea.errors import FoveaError, ModelFileError
-from fovea.graph.serialize import graph_from_dict, read_tensors, write_tensors
+from fovea.graph.serialize import graph_from_dict, read_tensors, remove_leftovers, write_tensors
 
 
 def small_model(seed=0) -> fovea.Model:
@@ -205,3 +207,35 @@ def test_unknown_references_in_a_large_file_are_refused_in_no_time():
     nodes = [{"name": name, "op": {"kind": "input", "shape": [1]}, "inputs": []} for name in names]
     with pytest.raises(ModelFileError, match="expected the name of a node, got 'node"):
         graph_from_dict("file", {"nodes": nodes, "inputs": names[:1], "outputs": [["node" + "x" * 450, 0]]})
+
+
+def test_files_get_the_permissions_that_the_user_wants_and_leftovers_go(tmp_path):
+    mask = os.umask(0o027)
+    try:
+        path = small_model().save(tmp_path / "m.safetensors")
+    finally:
+        os.umask(mask)
+    assert path.stat().st_mode & 0o777 == 0o640
+    (tmp_path / ".m.safetensors.1a2b.tmp").write_bytes(b"half a file")
+    (tmp_path / ".other.safetensors.1a2b.tmp").write_bytes(b"somebody else's")
+    remove_leftovers(path)
+    assert sorted(item.name for item in tmp_path.iterdir()) == [".other.safetensors.1a2b.tmp", "m.safetensors"]
+
+
+def test_an_input_that_the_graph_does_not_list_is_refused():
+    nodes = [{"name": name, "op": {"kind": "input", "shape": [2]}, "inputs": []} for name in ("a", "b")]
+    nodes.append({"name": "sum", "op": {"kind": "add"}, "inputs": [["a", 0], ["b", 0]]})
+    assert graph_from_dict("file", {"nodes": nodes, "inputs": ["a", "b"], "outputs": [["sum", 0]]}).inputs == ("a", "b")
+    for inputs in (["a"], ["a", "b", "b"]):
+        with pytest.raises(ModelFileError, match="expected every Input among the graph's inputs once"):
+            graph_from_dict("file", {"nodes": nodes, "inputs": inputs, "outputs": [["sum", 0]]})
+
+
+def test_a_full_disk_is_one_line(saved, tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.numpy.save_file", fail)
+    with pytest.raises(ModelFileError, match="expected to write the file, got: I/O error: No space left"):
+        saved[0].save(tmp_path / "m.safetensors")
+    assert list(tmp_path.iterdir()) == []

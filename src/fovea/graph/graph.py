@@ -103,6 +103,10 @@ class Graph:
                 raise GraphError(
                     name, "expected a graph input made by fovea.Input, got another node; list only Input values"
                 )
+        unlisted = [node.name for node in self.nodes.values() if node.op.kind == "input" and node.name not in inputs]
+        if unlisted or len(set(inputs)) != len(inputs):
+            names = ", ".join((unlisted or list(inputs))[:3])
+            raise GraphError("graph", f"expected every Input among the graph's inputs once, got {names}; list it once")
 
     def _infer(self, name: str, op: Op, refs: tuple[Ref, ...]) -> Node:
         if op.arity is not None and len(refs) != op.arity:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from fovea.errors import FoveaError, ModelFileError
 from fovea.graph.graph import Graph, Ref
 from fovea.ops.base import op_from_dict
 
-__all__ = ["graph_from_dict", "graph_to_dict", "read_tensors", "write_atomically", "write_tensors"]
+__all__ = ["graph_from_dict", "graph_to_dict", "read_tensors", "remove_leftovers", "write_atomically", "write_tensors"]
 
 MAX_NODES = 100_000
 MAX_METADATA = 64 << 20
@@ -78,15 +79,15 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], None]
     whole."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)  # less what the user's umask takes
+    mode = os.fstat(handle).st_mode
     os.close(handle)
     try:
-        write(Path(temporary))
+        write(temporary)
+        os.chmod(temporary, mode)  # safetensors puts a file of its own in place
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -98,6 +99,14 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], None]
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def remove_leftovers(path: str | os.PathLike[str]) -> None:
+    """Delete temporary files that a killed process left beside ``path``; nobody may be writing it now."""
+    target = Path(path)
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
+        with contextlib.suppress(OSError):
+            leftover.unlink()
 
 
 def write_tensors(

@@ -16,6 +16,7 @@ from fovea import progress
 from fovea.data.dataset import Batch, Dataset
 from fovea.data.loader import Loader
 from fovea.engines.base import Engine
+from fovea.graph.serialize import remove_leftovers
 from fovea.model import Model
 from fovea.run import BEST_FILE, CHECKPOINTS, LAST_FILE, METRICS_FILE, MODEL_FILE
 from fovea.training import nonfinite
@@ -64,6 +65,8 @@ class Loop:
 
     def restore(self) -> None:
         """Go back to the last checkpoint. Raises ModelFileError when it is damaged or of another model."""
+        for file in (self._checkpoint(LAST_FILE), self._checkpoint(BEST_FILE), self.folder / MODEL_FILE):
+            remove_leftovers(file)
         self.state, metadata = read_checkpoint(self._checkpoint(LAST_FILE), self.model.store, self.averaged)
         self._log = Log(self.folder, int(metadata["log_bytes"]))
 

@@ -132,6 +132,8 @@ def resume(
     config = dataclasses.replace(config, **{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]  # both are int or None
     used = opened.config.get("engine")
     chosen = get_engine(engine if engine is not None else used if used in available_engines() else None)
+    if engine is None and chosen.name != used:
+        progress.say(f"note: the {used} engine is not here; {chosen.name} continues, with other rounding")
     _use_threads(config, chosen)
     model = load(opened.path)
     identity = read_identity(opened.path / CHECKPOINTS / LAST_FILE)
