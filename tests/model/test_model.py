@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
-from tests.model.test_model_file import small_model
 
 import fovea
 from fovea.errors import ConfigError, DataError, GraphError, ShapeError
+from tests.model.test_model_file import small_model
 
 
 def images(n: int, seed: int = 0, size: int = 16) -> np.ndarray:

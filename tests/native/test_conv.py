@@ -12,6 +12,7 @@ from pathlib import Path
 import fovea.engines.native._core as core
 import numpy as np
 import pytest
+
 from tests.native import conv_oracle as oracle
 from tests.native.conv_oracle import Case, image
 
