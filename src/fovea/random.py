@@ -85,7 +85,10 @@ def bits(keys: Keys, count: int) -> U32:
 
 
 def uniform(keys: Keys, count: int, low: float = 0.0, high: float = 1.0) -> npt.NDArray[np.float32]:
-    """float32 in [low, high), 24 random bits each: shape ``keys.shape + (count,)``."""
+    """float32 in [low, high), 24 random bits each: shape ``keys.shape + (count,)``.
+
+    Rounding may give ``high`` itself when low is not 0.
+    """
     unit = (bits(keys, count) >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
     return unit * np.float32(high - low) + np.float32(low)
 

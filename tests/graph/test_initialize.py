@@ -55,6 +55,26 @@ def test_dirac_is_the_identity():
     assert (kernel[1, 1] == np.eye(64)).all()
 
 
+@pytest.mark.parametrize(
+    ("layer", "channels", "kept"),
+    [
+        (fovea.Conv(5, 3, padding=1), 3, [0, 1, 2, None, None]),
+        (fovea.Conv(2, 3, padding=1), 3, [0, 1]),
+        (fovea.Conv(6, 3, padding=1, groups=2), 4, [0, 1, None, 2, 3, None]),
+        (fovea.Conv(3, 3, padding=1, groups=3), 3, [0, 1, 2]),
+        (fovea.ConvTranspose(5, 3, padding=1), 3, [0, 1, 2, None, None]),
+        (fovea.ConvTranspose(4, 3, padding=1, groups=2), 6, [0, 1, 3, 4]),
+    ],
+)
+def test_dirac_passes_channels_on_within_each_group(layer, channels, kept):
+    model = fovea.Model(layer, (4, 4, channels), initializer="dirac")
+    x = np.random.default_rng(0).standard_normal((1, 4, 4, channels)).astype(np.float32)
+    y = model.compile("reference").forward(x)
+    for channel, source in enumerate(kept):
+        expected = np.zeros_like(x[..., 0]) if source is None else x[..., source]
+        assert (y[..., channel] == expected).all(), (channel, source)
+
+
 def test_zero_gamma_silences_the_residual_branch_only():
     body = fovea.Sequential(fovea.Conv(4, 3, padding=1), fovea.BatchNorm())
     shortcut = fovea.Sequential(fovea.Conv(4, 1), fovea.BatchNorm())

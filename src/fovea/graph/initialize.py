@@ -118,12 +118,14 @@ def _dirac(key: np.uint64, spec: ParamSpec) -> Array:
     if weight.ndim < 3:
         np.fill_diagonal(weight, 1.0)
         return weight
-    centre = tuple((size - 1) // 2 for size in spec.shape[:-2])
-    groups = max(1, spec.shape[-1] // max(1, spec.shape[-2]))
-    for out in range(spec.shape[-1]):
-        inside = out % max(1, spec.shape[-1] // groups)
-        if inside < spec.shape[-2]:
-            weight[(*centre, inside, out)] = 1.0
+    kernel, inner, last = spec.shape[:-2], spec.shape[-2], spec.shape[-1]
+    centre = tuple((size - 1) // 2 for size in kernel)
+    # the last axis counts all groups: for Conv the output channels, for its transpose the input channels
+    fan = spec.fan_out if spec.fan_in == math.prod(kernel) * inner else spec.fan_in
+    per_group = fan // math.prod(kernel)
+    for channel in range(last):
+        if channel % per_group < inner:
+            weight[(*centre, channel % per_group, channel)] = 1.0
     return weight
 
 
@@ -139,4 +141,4 @@ SCHEMES: dict[str, Callable[[np.uint64, ParamSpec], Array]] = {
 }
 """Kaiming: normal, std sqrt(2 / fan) (He et al. 2015, equations 10 and 14). Xavier: uniform (Glorot and Bengio 2010,
 equation 16). lecun_uniform: +-1/sqrt(fan_in), PyTorch's default. orthogonal: Saxe et al. 2014. dirac: identity kernels
-(each output channel passes the input channel of its number on)."""
+(within each group an output channel passes the input channel of its number on, one without such a channel gives 0)."""
