@@ -151,8 +151,8 @@ def test_graph_inputs_are_inputs_and_listed_once():
 def test_sizes_that_no_machine_holds_are_refused_before_anything_is_allocated():
     with pytest.raises(ShapeError, match=r"\[dense1: dense\] expected sizes that a machine can hold"):
         build(fovea.Sequential(fovea.Flatten(), fovea.Dense(10**10)), (1000, 1000, 3))
-    with pytest.raises(ShapeError, match=r"\[resize2: resize\] expected sizes that a machine can hold, got far more"):
-        build(fovea.Sequential(fovea.Resize(scale=10**8), fovea.Resize(scale=10**400)), (1, 1, 1))
+    with pytest.raises(ShapeError, match=r"\[resize2: resize\] expected sizes that a machine can hold, got 1e\+16"):
+        build(fovea.Sequential(fovea.Resize(scale=10**8), fovea.Resize(scale=10**8)), (1, 1, 1))
     with pytest.raises(ConfigError, match="expected parameters that fit into memory, got 3,200 GB"):
         fovea.Model(fovea.Dense(10**6), input_shape=(800_000,))
 

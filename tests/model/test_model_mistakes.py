@@ -33,6 +33,10 @@ LOSS = fovea.SoftmaxCrossEntropy()
         (lambda m: m.compile(training=True, loss=LOSS, optimizer="sgd"), "expected an optimizer such as .* got 'sgd'"),
         (lambda m: m.compile(input_shape=16), "expected input_shape as sizes and channels, got 16"),
         (lambda m: m.compile(batch_size=10**12), "expected batch_size as an integer of at least 1 .* got 1000000"),
+        (
+            lambda m: fovea.Model(fovea.Pad(1 << 20), (8, 8, 1)).compile(batch_size=64),
+            r"\[pad1\] expected an activation that fits into memory, got 1,125,9.. GB for 64 samples",
+        ),
         (lambda m: m.compile(["native"]), "expected one of native, reference, torch"),
         (lambda m: m.store.load({"head.bias": [[1], [2, 3]]}), "expected head.bias as an array of numbers, got list"),
         (lambda m: m.store.load({"head.bias": ["a", "b", "c"]}), "expected head.bias as an array of numbers"),

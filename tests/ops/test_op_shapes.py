@@ -131,6 +131,8 @@ REFUSED: list[tuple[Any, type[FoveaError], str]] = [
         "expected dilation of at most the input 1, got 2; a window steps over it",
     ),
     (lambda: ops.Reduce(()), OpError, "expected one axis or more, got none"),
+    (lambda: ops.Conv(8, 3, stride=10**30), OpError, r"expected stride to be .* give one below 2\^31"),
+    (lambda: ops.Conv(8, 3, padding=10**30), OpError, "expected padding as"),
     (lambda: ops.Dropout(1.0), OpError, r"\[dropout\] expected rate to be a number from 0 to 0.999999, got 1.0"),
     (lambda: ops.ReLU("backward"), OpError, "expected backward_rule to be one of standard, guided, deconv"),
     (lambda: ops.Resize(), OpError, "expected either size or scale"),

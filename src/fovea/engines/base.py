@@ -20,7 +20,7 @@ from fovea.errors import EngineError, GraphError, ShapeError
 from fovea.graph.graph import Graph, Node, Ref
 from fovea.graph.objective import Loss, attach
 from fovea.graph.store import ParameterStore
-from fovea.ops.base import Shape
+from fovea.ops.base import Shape, size_of
 from fovea.ops.optimizer import Optimizer
 
 __all__ = ["Engine", "Plan", "PlanSpec", "Step", "prepare"]
@@ -252,6 +252,7 @@ def prepare(
         raise ShapeError("compile", f"expected closed input sizes, got {shapes}; give input_shape=(H, W, C)")
     dtypes = dict.fromkeys(graph.inputs, input_dtype) if input_dtype else {}
     closed = graph.at(*shapes, dtypes={name: dtype for name, dtype in dtypes.items() if dtype})
+    _check_memory(closed, int(batch_size))
     objective = attach(closed, loss)
     for name in (*keep, *wrt):
         closed.node(name)
@@ -278,6 +279,21 @@ def prepare(
         device,
     )
     return replace(spec, differentiated=_differentiated(spec))
+
+
+def _check_memory(graph: Graph, batch_size: int) -> None:
+    """Raise EngineError when one activation alone does not fit into the machine: no engine could allocate it."""
+    from fovea.data.tree import machine_memory  # reads archives too: not at start-up
+
+    sizes = {node.name: sum(map(size_of, node.output_shapes)) for node in graph.nodes.values()}
+    largest = max(sizes, key=lambda name: sizes[name])
+    needed = 4 * sizes[largest] * batch_size
+    if needed > machine_memory():
+        raise EngineError(
+            largest,
+            f"expected an activation that fits into memory, got {needed / 1e9:,.0f} GB for {batch_size} samples; use a "
+            "smaller batch_size or input",
+        )
 
 
 def _shapes(graph: Graph, given: Shape | Sequence[Shape]) -> tuple[Shape, ...]:

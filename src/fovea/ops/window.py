@@ -35,6 +35,7 @@ __all__ = [
     "transposed_size",
 ]
 
+_LARGEST = (1 << 31) - 1  # engines compute with 32 bits
 Padding = str | int | tuple[Any, ...]
 
 
@@ -84,11 +85,11 @@ def canonical_sizes(op: str, field: str, value: Any, minimum: int = 1) -> Any:
     """An int, or a tuple of ints one per axis: made canonical once, at the door."""
     items = value if isinstance(value, (tuple, list)) else (value,)
     for item in items:
-        if isinstance(item, bool) or not isinstance(item, int) or item < minimum:
+        if isinstance(item, bool) or not isinstance(item, int) or not minimum <= item <= _LARGEST:
             raise OpError(
                 op,
-                f"expected {field} to be integers of at least {minimum}, got {value!r}; give one, or one per "
-                "spatial axis",
+                f"expected {field} to be integers of at least {minimum}, got {str(value)[:60]}; give one below 2^31, "
+                "or one per spatial axis",
             )
     if not items:
         raise OpError(op, f"expected {field} to hold one integer per spatial axis, got {value!r}; give at least one")
@@ -99,13 +100,13 @@ def canonical_padding(op: str, padding: Any) -> Padding:
     """ "same", "valid" (becomes 0), an int, a tuple with an int or a (lo, hi) pair per axis."""
     if padding == "valid":
         return 0
-    if padding == "same" or (isinstance(padding, int) and not isinstance(padding, bool) and padding >= 0):
+    if padding == "same" or (isinstance(padding, int) and not isinstance(padding, bool) and 0 <= padding <= _LARGEST):
         return padding  # type: ignore[no-any-return]
     if isinstance(padding, (tuple, list)) and padding:
         items = tuple(tuple(item) if isinstance(item, (tuple, list)) else item for item in padding)
         flat = [n for item in items for n in (item if isinstance(item, tuple) else (item,))]
         pairs = all(not isinstance(item, tuple) or len(item) == 2 for item in items)
-        if pairs and all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in flat):
+        if pairs and all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n <= _LARGEST for n in flat):
             return items
     raise OpError(
         op,
