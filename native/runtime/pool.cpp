@@ -68,7 +68,12 @@ class Pool {
         if (sleepers_.load() > 0) wake();
         drain();
         open_.store(0);
-        while (inside_.load() != 0) pause_cpu();
+        for (int spins = 0; inside_.load() != 0; spins++) {
+            if (spins < 1000)
+                pause_cpu();
+            else
+                std::this_thread::yield();  // a worker in the middle of a piece may be waiting for this core
+        }
     }
 
   private:
@@ -102,14 +107,17 @@ class Pool {
     // The next region's number, or 0 after a sleep. Regions of a training step follow each other within microseconds;
     // 0.3 ms of spinning covers them and leaves the core to others soon after the step.
     uint32_t wait(uint32_t seen) {
-        const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(300);
-        do {
+        const auto start = std::chrono::steady_clock::now();
+        for (;;) {
             for (int i = 0; i < 64; i++) {
                 const uint32_t region = open_.load();
                 if (region != 0 && region != seen) return region;
                 pause_cpu();
             }
-        } while (std::chrono::steady_clock::now() < end);
+            const auto spun = std::chrono::steady_clock::now() - start;
+            if (spun > std::chrono::microseconds(300)) break;
+            if (spun > std::chrono::microseconds(20)) std::this_thread::yield();  // costs nothing on an idle machine
+        }
         std::unique_lock<std::mutex> lock(sleep_mutex_);
         sleepers_.fetch_add(1);
         const uint32_t region = open_.load();  // opened before we were counted as asleep: nobody would wake us
