@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ import fovea
 from fovea import random
 from fovea import run as files
 from fovea.engines.registry import available_engines
-from fovea.errors import DataError, ModelFileError
+from fovea.errors import ConfigError, DataError, ModelFileError
 from fovea.graph import serialize
 from fovea.run import Run
 from tests.conftest import ROOT
@@ -240,3 +241,14 @@ def test_a_disk_that_fills_up_loses_nothing(tmp_path: Path, monkeypatch: pytest.
         serialize.read_tensors(folder / files.CHECKPOINTS / files.LAST_FILE)
         fovea.resume(folder, small_data(), report=False)
     assert final_bits(folder) == final_bits(whole.path)
+
+
+def test_options_that_were_edited_are_refused(tmp_path: Path) -> None:
+    folder = stopped_run(tmp_path)
+    path = folder / files.CONFIG_FILE
+    config = json.loads(path.read_text())
+    config["train"]["lr"] *= 2
+    config["train"]["workers"] = 3  # this decides no number
+    path.write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match="expected the options this run began with, got another lr; put the old"):
+        fovea.resume(folder, small_data(), report=False)

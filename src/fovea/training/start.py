@@ -142,6 +142,13 @@ def resume(
             str(opened.path),
             "expected the checkpoint of this run's model, got one of another network; restore the folder",
         )
+    began = TrainConfig.from_dict(identity.get("train", {})).recipe()
+    edited = [name for name, value in config.recipe().items() if value != began[name]]
+    if edited:
+        fix = f"put the old value back into {CONFIG_FILE}, or begin a new run"
+        raise ConfigError(
+            str(opened.path), f"expected the options this run began with, got another {', '.join(edited)}; {fix}"
+        )
     ready = fit_model(model, open_data(data))
     if identity.get("data") != data_identity(ready):
         fix = "open the same data with the same options"
