@@ -19,7 +19,7 @@ from fovea.data import spatial
 from fovea.data.decode import MAX_PIXELS
 from fovea.errors import DataError
 
-__all__ = ["KINDS", "Preprocessing", "pixel_statistics"]
+__all__ = ["KINDS", "SPATIAL_AXES", "Preprocessing", "pixel_statistics"]
 
 Array = npt.NDArray[Any]
 Kind = Literal["image", "signal", "volume", "clip"]
@@ -30,7 +30,8 @@ _SIZE_AXES = {
     "volume": "(depth, height, width)",
     "clip": "(frames, height, width)",
 }
-_AXES = {"image": 2, "signal": 1, "volume": 3, "clip": 3}
+SPATIAL_AXES = {"image": 2, "signal": 1, "volume": 3, "clip": 3}
+"""Axes of a sample without its channels, by kind."""
 _CHOICES = {
     "kind": KINDS,
     "resize": ("shorter-side", "stretch", "letterbox", "none"),
@@ -95,7 +96,8 @@ class Preprocessing:
             raise DataError(_WHERE, f"channels must be an integer from 1 to 4096, got {self.channels!r}")
         if self.size is not None:
             size = tuple(self.size)
-            if len(size) != _AXES[self.kind] or not all(_is_int(side) and 1 <= side <= _LARGEST for side in size):
+            whole = all(_is_int(side) and 1 <= side <= _LARGEST for side in size)
+            if len(size) != SPATIAL_AXES[self.kind] or not whole:
                 raise DataError(
                     _WHERE, f"size of kind {self.kind!r} must be {_SIZE_AXES[self.kind]}, got {self.size!r}"
                 )
@@ -119,7 +121,7 @@ class Preprocessing:
     @property
     def sample_shape(self) -> tuple[int | None, ...]:
         """Shape of one sample, channels last; None where the size is open."""
-        size: tuple[int | None, ...] = self.size if self.size is not None else (None,) * _AXES[self.kind]
+        size: tuple[int | None, ...] = self.size if self.size is not None else (None,) * SPATIAL_AXES[self.kind]
         return (*size, self.channels)
 
     @property
@@ -148,7 +150,7 @@ class Preprocessing:
 
     def _fits(self, samples: Array) -> bool:
         return (
-            samples.ndim == _AXES[self.kind] + 2
+            samples.ndim == SPATIAL_AXES[self.kind] + 2
             and samples.dtype == self.dtype
             and samples.shape[-1] == self.channels
             and (self.size is None or samples.shape[1:-1] == self.size)
@@ -160,7 +162,7 @@ class Preprocessing:
         """The spatial half of one ``*spatial,C`` sample."""
         sample = np.asarray(sample)
         expected = f"{self.kind} of shape {_SIZE_AXES[self.kind][:-1].rstrip(',')}, channels)"
-        if sample.ndim != _AXES[self.kind] + 1 or 0 in sample.shape:
+        if sample.ndim != SPATIAL_AXES[self.kind] + 1 or 0 in sample.shape:
             raise DataError(_WHERE, f"expected one {expected}, got shape {sample.shape}")
         if self.kind in ("image", "clip"):
             if sample.dtype != np.uint8:

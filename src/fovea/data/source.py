@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fovea.data import decode, npy, wav
-from fovea.data.preprocess import Preprocessing
+from fovea.data.preprocess import SPATIAL_AXES, Preprocessing
 from fovea.data.tree import Tree
 from fovea.errors import DataError
 
@@ -267,7 +267,7 @@ def _only(file: npy.NpzFile, name: str) -> tuple[str, tuple[int, ...]]:
 
 def _with_channels(shape: tuple[int, ...], kind: str, name: str) -> tuple[int, ...]:
     """The sample's shape with its channel axis: volumes D,H,W[,C], signals L[,C], clips T,H,W[,C], images H,W[,C]."""
-    axes = {"image": 2, "signal": 1, "volume": 3, "clip": 3}[kind]
+    axes = SPATIAL_AXES[kind]
     if len(shape) == axes:
         return (*shape, 1)
     if len(shape) == axes + 1:

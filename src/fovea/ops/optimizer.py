@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from fovea.errors import ConfigError, OpError
 from fovea.ops.base import number, python_numbers
 
-__all__ = ["OPTIMIZERS", "SGD", "AdamW", "Optimizer", "optimizer_from_dict"]
+__all__ = ["OPTIMIZERS", "SGD", "AdamW", "Optimizer", "ema_share", "optimizer_from_dict"]
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {}
 
@@ -73,6 +73,11 @@ class Optimizer:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able fields with the kind."""
         return {"kind": self.kind, **dataclasses.asdict(self)}
+
+
+def ema_share(ema_decay: float, t: int) -> float:
+    """What an average keeps of itself at update t = 1, 2, ...: ``min(ema_decay, (1 + t) / (10 + t))``."""
+    return min(ema_decay, (1 + t) / (10 + t))
 
 
 def optimizer_from_dict(fields: Mapping[str, Any]) -> Optimizer:

@@ -16,6 +16,7 @@ from fovea.errors import ModelFileError
 from fovea.graph.graph import Graph
 from fovea.graph.serialize import graph_to_dict, read_tensors, write_tensors
 from fovea.graph.store import ParameterStore
+from fovea.ops.optimizer import ema_share
 
 __all__ = ["Averaged", "State", "graph_digest", "read_checkpoint", "read_identity", "write_checkpoint"]
 
@@ -60,7 +61,7 @@ class Averaged:
         """Average once more, right after an update of the parameters."""
         if self.decay is None:
             return
-        d = np.float32(min(self.decay, (1 + store.updates) / (10 + store.updates)))
+        d = np.float32(ema_share(self.decay, store.updates))
         for path, buffer in store.buffers.items():
             average = self.buffers.setdefault(path, buffer.copy())
             average *= d

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from fovea.data.layouts.base import Found, Labels, Options, split_word
 from fovea.data.npy import NpzFile
+from fovea.data.preprocess import SPATIAL_AXES
 from fovea.data.source import ArraySource
 from fovea.data.tree import FolderTree, Tree
 from fovea.errors import DataError
@@ -24,7 +25,6 @@ _INPUTS = ("x", "images", "image", "inputs", "data", "signals", "volumes", "clip
 _TARGETS = ("y", "labels", "label", "targets", "target", "values")
 _NAMES = ("classes", "class_names", "label_names")
 _SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
-_AXES = {"image": 2, "signal": 1, "volume": 3, "clip": 3}
 
 
 def find(tree: Tree, options: Options) -> Found | None:
@@ -115,7 +115,7 @@ def kind_of_array(shape: tuple[int, ...], dtype: np.dtype[Any], asked: str | Non
 
 def full_shape(shape: tuple[int, ...], kind: str, where: str) -> tuple[int, ...]:
     """The shape with its channel axis."""
-    axes = _AXES[kind] + 1
+    axes = SPATIAL_AXES[kind] + 1
     if len(shape) not in (axes, axes + 1) or 0 in shape:
         raise DataError(
             where, f"has shape {shape}; {kind}s have {axes} axes (samples first), or {axes + 1} with channels last"

@@ -11,7 +11,7 @@ from fovea.engines.native.program import Fixed, Instruction, Operand, Section
 from fovea.errors import EngineError
 from fovea.graph.store import ParameterStore
 from fovea.ops.base import ParamSpec
-from fovea.ops.optimizer import SGD, AdamW, Optimizer
+from fovea.ops.optimizer import SGD, AdamW, Optimizer, ema_share
 
 __all__ = ["NUMBERS", "state_arrays", "update_instructions", "write_numbers"]
 
@@ -82,5 +82,5 @@ def _rule(optimizer: Optimizer) -> tuple[float, float, float]:
 def write_numbers(numbers: npt.NDArray[np.float64], optimizer: Optimizer, lr: float, t: int) -> None:
     """What update number t = 1, 2, ... is run with."""
     first, second = (1 - optimizer.beta1**t, 1 - optimizer.beta2**t) if isinstance(optimizer, AdamW) else (1.0, 1.0)
-    decay = 0.0 if optimizer.ema_decay is None else min(optimizer.ema_decay, (1 + t) / (10 + t))
+    decay = 0.0 if optimizer.ema_decay is None else ema_share(optimizer.ema_decay, t)
     numbers[:4] = lr, first, second, decay

@@ -10,7 +10,7 @@ import numpy as np
 from fovea.engines.reference.pair import Array
 from fovea.graph.store import ParameterStore
 from fovea.ops.base import ParamSpec
-from fovea.ops.optimizer import SGD, AdamW, Optimizer
+from fovea.ops.optimizer import SGD, AdamW, Optimizer, ema_share
 
 __all__ = ["adamw_rule", "average", "clip_factor", "gradient_norm", "sgd_rule", "update_parameter", "update_store"]
 
@@ -64,7 +64,7 @@ def update_parameter(
 # ema = d ema + (1 - d) p,   d = min(ema_decay, (1 + t) / (10 + t))
 def average(ema: Array, p: Array, ema_decay: float, t: int) -> None:
     """Move the average towards the parameter; early updates count more."""
-    d = min(ema_decay, (1 + t) / (10 + t))
+    d = ema_share(ema_decay, t)
     ema[...] = d * ema + (1 - d) * p
 
 
