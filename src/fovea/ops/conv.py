@@ -14,27 +14,8 @@ __all__ = ["Conv", "ConvTranspose"]
 
 
 @dataclass(frozen=True)
-class Conv(Op):
-    """Convolution: N,*spatial,C_in -> N,*out,out_channels; weight ``*kernel,C_in/groups,out_channels``, bias
-    ``out_channels``.
-
-    Cross-correlation, as everywhere in the field: with stride s, dilation d and padding p, and for each kernel offset m
-
-        output[n, i, :] = bias + sum_m  input[n, i s + m d - p, :] @ weight[m]              (input is 0 outside)
-
-    The number of spatial axes comes from the input: the same op is 1-D, 2-D and 3-D convolution; ``kernel_size=1`` is
-    the
-    1x1 convolution, a matrix product at every position; ``groups=C_in`` is depthwise. ``kernel_size``, ``stride`` and
-    ``dilation`` are an integer or one per axis; ``padding`` is "same", "valid", an integer, or an integer or (lo, hi)
-    per
-    axis. Output size: see fovea.ops.window.
-
-    Raises OpError for impossible arguments, ShapeError when channels or sizes do not fit.
-    Source: LeCun et al. 1998, "Gradient-based learning applied to document recognition", II.A.
-
-    >>> Conv(32, 3, padding="same").output_shapes((28, 28, 1))
-    ((28, 28, 32),)
-    """
+class _Convolution(Op):
+    """What a convolution and its transpose share: the fields, and the sizes of their parameters."""
 
     out_channels: int
     kernel_size: Any
@@ -62,19 +43,47 @@ class Conv(Op):
         spatial, _ = spatial_and_channels(self.kind, shape)
         return window.resolve(self.kind, spatial, self.kernel_size, self.stride, self.padding, self.dilation)
 
-    def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
-        _check_groups(self.kind, inputs[0], self.groups)
-        return ((*(axis.output for axis in self.windows(inputs[0])), self.out_channels),)
+    def _weight_channels(self, channels: int) -> tuple[int, int]:
+        """The last two axes of the weight."""
+        return channels // self.groups, self.out_channels
 
     def parameters(self, *inputs: Shape) -> dict[str, ParamSpec]:
         kernel = tuple(axis.kernel for axis in self.windows(inputs[0]))
         _, channels = spatial_and_channels(self.kind, inputs[0])
         fan_in = math.prod(kernel) * (channels // self.groups)
         fan_out = math.prod(kernel) * (self.out_channels // self.groups)
-        specs = {"weight": ParamSpec((*kernel, channels // self.groups, self.out_channels), "weight", fan_in, fan_out)}
+        specs = {"weight": ParamSpec((*kernel, *self._weight_channels(channels)), "weight", fan_in, fan_out)}
         if self.use_bias:
             specs["bias"] = ParamSpec((self.out_channels,), "zeros", fan_in, decay=False)
         return specs
+
+
+@dataclass(frozen=True)
+class Conv(_Convolution):
+    """Convolution: N,*spatial,C_in -> N,*out,out_channels; weight ``*kernel,C_in/groups,out_channels``, bias
+    ``out_channels``.
+
+    Cross-correlation, as everywhere in the field: with stride s, dilation d and padding p, and for each kernel offset m
+
+        output[n, i, :] = bias + sum_m  input[n, i s + m d - p, :] @ weight[m]              (input is 0 outside)
+
+    The number of spatial axes comes from the input: the same op is 1-D, 2-D and 3-D convolution; ``kernel_size=1`` is
+    the
+    1x1 convolution, a matrix product at every position; ``groups=C_in`` is depthwise. ``kernel_size``, ``stride`` and
+    ``dilation`` are an integer or one per axis; ``padding`` is "same", "valid", an integer, or an integer or (lo, hi)
+    per
+    axis. Output size: see fovea.ops.window.
+
+    Raises OpError for impossible arguments, ShapeError when channels or sizes do not fit.
+    Source: LeCun et al. 1998, "Gradient-based learning applied to document recognition", II.A.
+
+    >>> Conv(32, 3, padding="same").output_shapes((28, 28, 1))
+    ((28, 28, 32),)
+    """
+
+    def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
+        _check_groups(self.kind, inputs[0], self.groups)
+        return ((*(axis.output for axis in self.windows(inputs[0])), self.out_channels),)
 
     def macs(self, *inputs: Shape) -> int:
         positions = math.prod(axis.output or 0 for axis in self.windows(inputs[0]))
@@ -82,7 +91,7 @@ class Conv(Op):
 
 
 @dataclass(frozen=True)
-class ConvTranspose(Op):
+class ConvTranspose(_Convolution):
     """Transposed convolution: N,*spatial,C_in -> N,*out,out_channels; weight ``*kernel,out_channels/groups,C_in``.
 
     The adjoint of ``Conv`` with the same geometry: what Conv's backward pass does to a gradient, done forward,
@@ -93,30 +102,13 @@ class ConvTranspose(Op):
     ``i * stride``. Source: Zeiler et al. 2010, "Deconvolutional networks"; Dumoulin and Visin 2016, section 4.
     """
 
-    out_channels: int
-    kernel_size: Any
-    stride: Any = 1
-    padding: Any = 0
     output_padding: Any = 0
-    dilation: Any = 1
-    groups: int = 1
-    use_bias: bool = True
 
     def __post_init__(self) -> None:
-        positive_int(self.kind, "out_channels", self.out_channels)
-        positive_int(self.kind, "groups", self.groups)
-        for field in ("kernel_size", "stride", "dilation"):
-            object.__setattr__(self, field, window.canonical_sizes(self.kind, field, getattr(self, field)))
+        super().__post_init__()
         object.__setattr__(
             self, "output_padding", window.canonical_sizes(self.kind, "output_padding", self.output_padding, 0)
         )
-        object.__setattr__(self, "padding", window.canonical_padding(self.kind, self.padding))
-        if self.out_channels % self.groups:
-            raise OpError(
-                self.kind,
-                f"out_channels={self.out_channels} is not divisible by groups={self.groups}; "
-                f"choose groups from {divisors(self.out_channels)}",
-            )
 
     def windows(self, shape: Shape) -> tuple[window.Axis, ...]:
         """Geometry of the convolution that this op transposes: ``input`` is OUR output size, ``output`` our input
@@ -152,15 +144,8 @@ class ConvTranspose(Op):
         _check_groups(self.kind, inputs[0], self.groups)
         return ((*(axis.input for axis in self.windows(inputs[0])), self.out_channels),)
 
-    def parameters(self, *inputs: Shape) -> dict[str, ParamSpec]:
-        kernel = tuple(axis.kernel for axis in self.windows(inputs[0]))
-        _, channels = spatial_and_channels(self.kind, inputs[0])
-        fan_in = math.prod(kernel) * (channels // self.groups)
-        fan_out = math.prod(kernel) * (self.out_channels // self.groups)
-        specs = {"weight": ParamSpec((*kernel, self.out_channels // self.groups, channels), "weight", fan_in, fan_out)}
-        if self.use_bias:
-            specs["bias"] = ParamSpec((self.out_channels,), "zeros", fan_in, decay=False)
-        return specs
+    def _weight_channels(self, channels: int) -> tuple[int, int]:
+        return self.out_channels // self.groups, channels
 
     def macs(self, *inputs: Shape) -> int:
         spatial, _ = spatial_and_channels(self.kind, inputs[0])
