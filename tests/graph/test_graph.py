@@ -218,3 +218,17 @@ def test_receptive_fields_after_slices_and_smaller_resizes():
     fields = receptive_fields(Graph(x, list(values.values())))
     found = {name: (fields[name][0].size, fields[name][0].jump, fields[name][0].start) for name in values}
     assert found == {"last_five": (1, 1, 11), "backwards": (1, 2, 1), "half": (1, 2, 0), "double": (4, 2, 0)}
+
+
+def test_the_receptive_field_of_a_transposed_convolution_begins_where_its_first_output_reads():
+    """Halved to inputs that see [2 i - 1, 2 i + 2), then doubled: output 0 reads inputs -1 and 0 with a kernel of 4."""
+    net = fovea.Sequential(fovea.Conv(1, 3, stride=2, padding=1), fovea.ConvTranspose(1, 4, stride=2, padding=1))
+    field = receptive_fields(build(net, (16, 1)))["convtranspose1"][0]
+    assert (field.size, field.jump, field.start) == (5, 1, -3)
+    model = fovea.Model(net, input_shape=(16, 1), initializer="ones")
+    plan = model.compile("reference", wrt=["input1"])
+    plan.forward(np.ones((1, 16, 1), np.float32))
+    grad_output = np.zeros((1, 16, 1), np.float32)
+    grad_output[0, 6] = 1
+    reached = np.flatnonzero(plan.backward(grad_output)["input1"][0, :, 0])
+    assert (reached[0], reached[-1]) == (6 - 3, 6 - 3 + 5 - 1)

@@ -7,7 +7,7 @@ from typing import Any
 
 from fovea.graph.graph import Graph, Node, Ref
 from fovea.ops import ConvTranspose, Flatten, MatMul, Pad, Reduce, Reshape, Resize, Slice, Transpose
-from fovea.ops.window import ReceptiveField
+from fovea.ops.window import Axis, ReceptiveField
 
 __all__ = ["Fields", "receptive_fields"]
 
@@ -45,12 +45,7 @@ def _through(graph: Graph, node: Node, seen: Fields, everything: Fields) -> Fiel
     if len(shape) - 1 != len(seen):
         return seen if op.kind not in ("dense", "matmul") else everything
     if isinstance(op, ConvTranspose):
-        return tuple(
-            ReceptiveField(
-                f.size + (-(-axis.extent // axis.stride) - 1) * f.jump, _divided(f.jump, axis.stride), f.start
-            )
-            for f, axis in zip(seen, op.windows(shape), strict=True)
-        )
+        return tuple(_through_transposed(f, axis) for f, axis in zip(seen, op.windows(shape), strict=True))
     if hasattr(op, "windows"):
         return tuple(field.through(axis) for field, axis in zip(seen, op.windows(shape), strict=True))
     if isinstance(op, (Flatten, Reshape, Transpose, MatMul)) or op.kind in (
@@ -76,6 +71,13 @@ def _through(graph: Graph, node: Node, seen: Fields, everything: Fields) -> Fiel
     if isinstance(op, Pad):
         return tuple(replace(f, start=f.start - lo * f.jump) for f, (lo, _) in zip(seen, op.pairs(shape), strict=False))
     return seen
+
+
+def _through_transposed(field: ReceptiveField, axis: Axis) -> ReceptiveField:
+    """Output 0 reads inputs from ``ceil((lo - extent + 1) / stride)`` on, each output up to extent / stride of them."""
+    first = -((axis.extent - 1 - axis.pad_lo) // axis.stride)
+    size = field.size + (-(-axis.extent // axis.stride) - 1) * field.jump
+    return ReceptiveField(size, _divided(field.jump, axis.stride), field.start + first * field.jump)
 
 
 def _cut(field: ReceptiveField, cut: slice, size: int | None) -> ReceptiveField:
