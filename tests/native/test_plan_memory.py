@@ -19,7 +19,7 @@ from tests.native.networks import NETWORKS, batch, filled
 
 
 def step(out: Buffer, *ins: Buffer, section: Section = Section.FORWARD, inplace: bool = False) -> Instruction:
-    return Instruction(section, "", "add", (out,), ins, inplace=(0, 0) if inplace else None)
+    return Instruction(section, "", "add", (out,), ins, inplace=((0, 0),) if inplace else ())
 
 
 def test_dead_buffers_make_room() -> None:
@@ -42,6 +42,15 @@ def test_not_in_place_over_what_is_needed_later() -> None:
     layout = plan_memory([step(b, a, inplace=True), step(c, a, inplace=True), step(d, b, c)], capacity=1)
     assert layout.offsets[b] != layout.offsets[a]
     assert layout.offsets[c] == layout.offsets[a]  # its last reader
+
+
+def test_one_place_for_one_result() -> None:
+    """An operand that is read twice makes room once."""
+    a, b, c, d = (Buffer(16) for _ in range(4))
+    both = Instruction(Section.FORWARD, "", "two", (b, c), (a, a), inplace=((0, 0), (1, 1)))
+    layout = plan_memory([both, step(d, b, c)], capacity=1)
+    assert layout.offsets[b] == layout.offsets[a]
+    assert layout.offsets[c] != layout.offsets[b]
 
 
 def test_what_backward_reads_lives_to_the_end() -> None:

@@ -57,7 +57,7 @@ class Lowering:
         ins: Sequence[Operand],
         ints: Iterable[int] = (),
         reals: Iterable[float] = (),
-        inplace: tuple[int, int] | None = None,
+        inplace: tuple[tuple[int, int], ...] = (),
         fixed_n: int | None = None,
     ) -> None:
         """Append one instruction to the current section."""
@@ -143,7 +143,7 @@ class Lowering:
         before, self.fixed_n = self.fixed_n, 1 if ref in self.whole else 0
         while len(terms) > most:
             total = self.buffer(self.size(ref))
-            self.emit("add", [total], terms[:2], [self.size(ref), 0], inplace=(0, 0))
+            self.emit("add", [total], terms[:2], [self.size(ref), 0], inplace=((0, 0),))
             terms[:2] = [total]
         self.fixed_n = before
         return terms

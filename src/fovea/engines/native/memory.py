@@ -69,9 +69,10 @@ def _blocks(instructions: Sequence[Instruction], capacity: int) -> list[_Block]:
                 continue
             start, end = lives[buffer]
             shared = _shared(instruction, buffer, index, lives, last)
-            if shared is not None and blocks[shared].size == buffer.bytes(capacity):
+            free = shared is not None and blocks[shared].buffers[-1] is shared  # not given away to another result
+            if shared is not None and free and blocks[shared].size == buffer.bytes(capacity):
                 block = blocks[shared]
-                block.end = end
+                block.end = max(block.end, end)
             else:
                 block = _Block(buffer.bytes(capacity), start, end)
             block.buffers.append(buffer)
@@ -101,9 +102,10 @@ def _shared(
     instruction: Instruction, buffer: Buffer, index: int, lives: dict[Buffer, tuple[int, int]], last: int
 ) -> Buffer | None:
     """The buffer in whose place this one may be written: read by the same instruction and by none later."""
-    if instruction.inplace is None or instruction.outs[instruction.inplace[0]] is not buffer:
-        return None
-    source = instruction.ins[instruction.inplace[1]]
-    if not isinstance(source, Buffer) or source.pinned or lives[source][1] != index or index == last:
-        return None
-    return source
+    for written, read in instruction.inplace:
+        source = instruction.ins[read]
+        if instruction.outs[written] is not buffer or not isinstance(source, Buffer):
+            continue
+        if not source.pinned and lives[source][1] == index and index != last:
+            return source
+    return None

@@ -81,7 +81,7 @@ class Instruction:
     """One call of a kernel: what it writes, what it reads, resolved numbers.
 
     ``kernel`` names a kernel of the core, or "conv_forward", "conv_backward_data", "conv_backward_weight".
-    ``inplace``: (written, read) operand numbers that may share memory when the read one is not needed any more.
+    ``inplace``: pairs (written, read) of operands that may share memory when the read one is not needed any more.
     ``fixed_n``: 0 for the samples of the run, else that many.
     """
 
@@ -92,6 +92,6 @@ class Instruction:
     ins: tuple[Operand, ...]
     ints: tuple[int, ...] = ()
     reals: tuple[float, ...] = ()
-    inplace: tuple[int, int] | None = None
+    inplace: tuple[tuple[int, int], ...] = ()
     fixed_n: int = 0
     algorithm: str = ""

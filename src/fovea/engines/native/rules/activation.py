@@ -35,7 +35,7 @@ def forward(low: Lowering, node: Node) -> None:
     """y = f(x)."""
     kernel, numbers = kernel_of(node)
     x, y = low.input(node), low.output(node)
-    low.emit(kernel, [y], [x], [y.elements], numbers, inplace=(0, 0))
+    low.emit(kernel, [y], [x], [y.elements], numbers, inplace=((0, 0),))
 
 
 def backward(low: Lowering, node: Node) -> None:
@@ -43,7 +43,7 @@ def backward(low: Lowering, node: Node) -> None:
     kernel, numbers = kernel_of(node)
     seen = low.value(node) if kernel in _FROM_OUTPUT else low.input(node)
     dx = low.grad_input(node)
-    low.emit(f"{kernel}_backward", [dx], [low.grad(node), seen], [dx.elements], numbers, inplace=(0, 0))
+    low.emit(f"{kernel}_backward", [dx], [low.grad(node), seen], [dx.elements], numbers, inplace=((0, 0),))
     low.add_grad(node, 0, dx)
 
 

@@ -92,7 +92,7 @@ def norm_forward(norm: Node, add: Node | None, clamp: Node | None, low: Lowering
         low.emit("batchnorm", [y, saved, *running], [x, *affine, residual], ints, reals)
     else:
         reals_ = (highest(clamp), norm.op.eps)
-        low.emit("batchnorm_inference", [y, saved], [x, *affine, *running, residual], ints, reals_, inplace=(0, 0))
+        low.emit("batchnorm_inference", [y, saved], [x, *affine, *running, residual], ints, reals_, inplace=((0, 0),))
 
 
 _OPEN, _BY_OUTPUT, _BY_INPUT = 0, 1, 2
@@ -115,9 +115,11 @@ def norm_backward(norm: Node, add: Node | None, clamp: Node | None, low: Lowerin
     if low.spec.trains(norm):
         grads = [low.grad_parameter(norm, "weight"), low.grad_parameter(norm, "bias")]
         term = more[0] if more else None
-        low.emit("batchnorm_backward", [dx, *grads, dskip], [*ins, term], ints, reals, inplace=(0, 0))
+        # The first pass turns dy into the masked gradient, in its place; the second has no more use for the other term.
+        inplace = ((3, 0), (0, 4)) if stored else ((0, 0),)
+        low.emit("batchnorm_backward", [dx, *grads, dskip], [*ins, term], ints, reals, inplace)
     elif dx is not None:
-        low.emit("batchnorm_inference_backward", [dx, dskip], ins, ints, reals, inplace=(0, 0))
+        low.emit("batchnorm_inference_backward", [dx, dskip], ins, ints, reals, inplace=((0, 0),))
     if add is not None and other is not None and to_residual:
         low.add_grad(add, other, dskip if masked else dy)
     if low.needs(norm):
@@ -143,4 +145,4 @@ BATCHNORM = {"batchnorm": Rule(batchnorm_forward, batchnorm_backward)}
 def added_and_clamped(add: Node, low: Lowering, node: Node) -> None:
     """y = max(a + b, 0)."""
     y = low.output(node)
-    low.emit("add", [y], [low.input(add, 0), low.input(add, 1)], [y.elements, 1], inplace=(0, 0))
+    low.emit("add", [y], [low.input(add, 0), low.input(add, 1)], [y.elements, 1], inplace=((0, 0),))

@@ -70,7 +70,7 @@ def binary(
     """result = a kernel b, of the broadcast shape ``full``."""
     shape, (a_step, b_step) = merged(full, repeated_strides(a_shape, full), repeated_strides(b_shape, full))
     samples = [math.prod(a_shape), math.prod(b_shape)]
-    inplace = (0, 0) if a_shape == full == b_shape else None
+    inplace = ((0, 0),) if a_shape == full == b_shape else ()
     low.emit(kernel, [result], [a, b], [*samples, len(shape), *shape, *a_step, *b_step], inplace=inplace)
 
 
@@ -93,7 +93,7 @@ def summed_to(low: Lowering, value: Operand, full: Sizes, shape: Sizes, factor: 
         axis = min(axis, last - 1)
     if factor != 1.0:
         scaled = low.buffer(math.prod(shape))
-        low.emit("scale", [scaled], [value], [scaled.elements], (factor, 0.0), inplace=(0, 0))
+        low.emit("scale", [scaled], [value], [scaled.elements], (factor, 0.0), inplace=((0, 0),))
         value = scaled
     return value
 
@@ -116,7 +116,7 @@ def add_forward(low: Lowering, node: Node) -> None:
         result = low.output(node) if last else low.buffer(math.prod(partial))
         if shape == partial == shapes[index]:
             size = math.prod(full)
-            low.emit("add", [result], [total, low.input(node, index)], [size, 0], inplace=(0, 0))
+            low.emit("add", [result], [total, low.input(node, index)], [size, 0], inplace=((0, 0),))
         else:
             binary(low, "add_broadcast", result, partial, total, shape, low.input(node, index), shapes[index])
         total, shape = result, partial

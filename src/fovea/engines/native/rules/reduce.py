@@ -127,7 +127,7 @@ def mask_forward(low: Lowering, node: Node) -> None:
     threshold, scale = mask_numbers(node)
     y, key = low.output(node), low.key(node)
     low.saved[node.name] = key
-    low.emit(node.op.kind, [y], [low.input(node), key], [y.elements, threshold], (scale,), inplace=(0, 0))
+    low.emit(node.op.kind, [y], [low.input(node), key], [y.elements, threshold], (scale,), inplace=((0, 0),))
     return None
 
 
@@ -137,7 +137,7 @@ def mask_backward(low: Lowering, node: Node) -> None:
         return same_gradient(low, node)
     threshold, scale = mask_numbers(node)
     dx, key = low.grad_input(node), low.saved[node.name]
-    low.emit(node.op.kind, [dx], [low.grad(node), key], [dx.elements, threshold], (scale,), inplace=(0, 0))
+    low.emit(node.op.kind, [dx], [low.grad(node), key], [dx.elements, threshold], (scale,), inplace=((0, 0),))
     low.add_grad(node, 0, dx)
     return None
 
