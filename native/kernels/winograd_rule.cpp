@@ -14,9 +14,9 @@ constexpr int fewest_channels = 16;  // below, transforms cost more than product
 // Transform of one element of the (m + 2)^2 matrices, arithmetic and memory: measured 3 to 9 and 6 to 18 on Zen 4, up
 // to 36 on Zen 5.
 constexpr double transform_2 = 12, transform_4 = 20;
-// Backward weight transforms two activations and reads both from memory while two threads share it: measured 75 to 90
-// on two cores with AVX-512 (16 to 128 channels, batch 128).
-constexpr double weight_transform_2 = 45, weight_transform_4 = 75;
+// Backward weight transforms two activations, in more regions that wait for each other: measured 20 to 36 on two cores
+// of Zen 4 (64 to 16 channels, batch 128).
+constexpr double weight_transform_2 = 20, weight_transform_4 = 32;
 // One transformed weight, or its gradient: made from nine and written, or read, where it stays in a cache or not.
 constexpr double near_weight = 6, far_weight = 16;
 constexpr double far_from = (4 << 20) / 4;
