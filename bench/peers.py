@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
-from fovea.graph.graph import Graph, Node
+if TYPE_CHECKING:  # a process that measures PyTorch alone loads nothing of ours
+    from fovea.graph.graph import Graph, Node
 
-__all__ = ["PEERS", "from_torch", "load_weights", "pairs", "to_torch"]
+__all__ = ["PEERS", "buffer_pairs", "from_torch", "load_weights", "pairs", "to_torch"]
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
@@ -80,11 +82,44 @@ def resnet18() -> nn.Module:
     return _resnet(stem, (64, 128, 256, 512), 2, 1000)
 
 
+class Inverted(nn.Module):
+    """Inverted residual: 1x1 up, 3x3 depthwise, 1x1 down; the input is added where shapes allow."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        hidden = inputs * expansion
+        up = [*_conv(inputs, hidden, 1), nn.ReLU6(inplace=True)] if expansion > 1 else []
+        depthwise = nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False)
+        middle = [depthwise, nn.BatchNorm2d(hidden), nn.ReLU6(inplace=True)]
+        self.body = nn.Sequential(*up, *middle, *_conv(hidden, outputs, 1))
+        self.adds = stride == 1 and inputs == outputs
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """N,C,H,W -> N,outputs,Ho,Wo."""
+        y: torch.Tensor = self.body(x)
+        return x + y if self.adds else y
+
+
+def mobilenetv2() -> nn.Module:
+    """MobileNetV2 without dropout, 224x224x3."""
+    layers: list[nn.Module] = [*_conv(3, 32, 3, 2), nn.ReLU6(inplace=True)]
+    channels = 32
+    stages = (
+        (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)
+    )  # fmt: skip
+    for expansion, width, repeats, stride in stages:
+        for index in range(repeats):
+            layers.append(Inverted(channels, width, 1 if index else stride, expansion))
+            channels = width
+    return nn.Sequential(*layers, *_conv(channels, 1280, 1), nn.ReLU6(inplace=True), *_head(1280, 1000))
+
+
 PEERS: dict[str, Callable[[], nn.Module]] = {
     "lenet5": lenet5,
     "resnet20": resnet20,
     "vgg_small": vgg_small,
     "resnet18": resnet18,
+    "mobilenetv2": mobilenetv2,
 }
 
 
@@ -131,3 +166,10 @@ def load_weights(graph: Graph, parameters: dict[str, np.ndarray], peer: nn.Modul
     with torch.no_grad():
         for path, node, parameter in pairs(graph, peer):
             parameter.copy_(to_torch(graph, node, parameters[path]))
+
+
+def buffer_pairs(graph: Graph, peer: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """(path, PyTorch buffer) of every running statistic."""
+    own = [path for node in graph.nodes.values() for path in node.buffers]
+    theirs = [buffer for name, buffer in peer.named_buffers() if not name.endswith("num_batches_tracked")]
+    yield from zip(own, theirs, strict=True)

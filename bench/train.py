@@ -15,39 +15,27 @@ its fused optimiser. The table gives medians; the ratio is PyTorch's time / our 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from networks import LR, MOMENTUM, NAMES, TRAIN_BATCH, WEIGHT_DECAY, Batch, compiled, create, example
 from peers import PEERS, from_torch, load_weights, pairs
+from timing import in_turn, introduce, machine, seconds, write_json
 from torch import nn
 
 import fovea
-from fovea import models
 from fovea.engines.base import Plan
 from fovea.model import Model
 
-OPTIONS: dict[str, dict[str, Any]] = {"resnet20": {"shortcut": "projection"}}
-BATCH = {"resnet18": 16}
 DEFAULT = ("lenet5", "resnet20", "vgg_small")
-LR, MOMENTUM, DECAY = 0.01, 0.9, 5e-4
 TOLERANCE = {"loss": 1e-5, "gradient": 1e-4, "weight": 1e-4, "next loss": 1e-2}
-CHECK_SHAPE = {"resnet18": (64, 64, 3)}
+CHECK_SHAPE = {"resnet18": (64, 64, 3), "mobilenetv2": (64, 64, 3)}
 """Input of the two samples, where not the network's own: fewer units, fewer of them within rounding of 0."""
-PAUSE = 0.025
-"""Seconds between the sides."""
-
-Batch = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -79,7 +67,7 @@ class Peer:
         self.y = torch.from_numpy(batch[1])
         weights = [p for p in network.parameters() if p.ndim > 1]
         others = [p for p in network.parameters() if p.ndim <= 1]
-        groups = [{"params": weights, "weight_decay": DECAY}, {"params": others, "weight_decay": 0.0}]
+        groups = [{"params": weights, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
         self.optimizer = torch.optim.SGD(groups, lr=LR, momentum=MOMENTUM, fused=True)
 
     def backward(self) -> float:
@@ -94,25 +82,6 @@ class Peer:
         loss = self.backward()
         self.optimizer.step()
         return loss
-
-
-def compiled(model: Model, engine: str, batch: int) -> Plan:
-    """Our side: one plan that trains."""
-    return model.compile(
-        engine,
-        batch,
-        training=True,
-        loss=fovea.SoftmaxCrossEntropy(),
-        optimizer=fovea.SGD(momentum=MOMENTUM, weight_decay=DECAY),
-    )
-
-
-def example(model: Model, size: int, seed: int = 0) -> Batch:
-    """A seeded batch: normal inputs N,H,W,C, integer targets N."""
-    rng = np.random.default_rng(seed)
-    shape = tuple(side or 0 for side in model.graph.input_shapes[0])
-    classes = model.graph.output_shapes[0][-1] or 1
-    return rng.normal(size=(size, *shape)).astype(np.float32), rng.integers(0, classes, size)
 
 
 def relative(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> float:
@@ -130,7 +99,7 @@ def relative(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> floa
 
 def verify_on_two(name: str, engine: str, seed: int) -> dict[str, float]:
     """Errors of the gradients of two samples, and of the weights after two updates, one in parts and one fused."""
-    model = models.create(name, input_shape=CHECK_SHAPE.get(name), seed=0, **OPTIONS.get(name, {}))
+    model = create(name, CHECK_SHAPE.get(name))
     batch = example(model, 2, seed)
     plan = compiled(model, engine, 2)
     peer = Peer(name, model, batch, "channels_last")
@@ -169,16 +138,6 @@ def too_large(errors: dict[str, float]) -> list[str]:
     return [key for key, value in errors.items() if not value <= TOLERANCE[key]]
 
 
-def seconds(step: Callable[[], Any], count: int) -> list[float]:
-    """Wall time of each of ``count`` steps."""
-    times = []
-    for _ in range(count):
-        start = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - start)
-    return times
-
-
 def faster_layout(name: str, model: Model, batch: Batch) -> Peer:
     """PyTorch's side in the memory layout that is faster for this network."""
     peers = [Peer(name, model, batch, layout) for layout in ("channels_last", "contiguous")]
@@ -186,21 +145,9 @@ def faster_layout(name: str, model: Model, batch: Batch) -> Peer:
     return Peer(name, model, batch, peers[best.index(min(best))].layout)
 
 
-def in_turn(ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int) -> tuple[list[float], list[float]]:
-    """A B A B: in each turn one step to wake the threads up, then timed steps for about a tenth of a second."""
-    counts = [max(2, min(20, round(0.1 / min(seconds(step, 3))))) for step in (ours, theirs)]
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds):
-        for side, step in enumerate((ours, theirs)):
-            time.sleep(PAUSE)
-            step()
-            times[side].extend(seconds(step, counts[side]))
-    return times
-
-
 def measure(name: str, engine: str, size: int, rounds: int, verify_only: bool) -> Result | None:
     """Verify one network and time it; None when it is only verified. Exits when the sides disagree."""
-    model = models.create(name, seed=0, **OPTIONS.get(name, {}))
+    model = create(name)
     batch = example(model, size)
     peer = Peer(name, model, batch, "channels_last") if verify_only else faster_layout(name, model, batch)
     plan = compiled(model, engine, size)
@@ -212,27 +159,12 @@ def measure(name: str, engine: str, size: int, rounds: int, verify_only: bool) -
     if verify_only:
         return None
     x, y = batch
-    a, b = in_turn(lambda: plan.train_step(x, y, lr=LR, step=0), peer.step, rounds)
+    a, b = in_turn([lambda: plan.train_step(x, y, lr=LR, step=0), peer.step], rounds)
     ours, theirs = statistics.median(a), statistics.median(b)
     runs = min(len(a), len(b))
     return Result(
         name, size, runs, 1e3 * ours, 1e3 * theirs, theirs / ours, size / ours, size / theirs, peer.layout, errors
     )  # fmt: skip
-
-
-def machine(threads: int) -> dict[str, Any]:
-    """What the figures depend on."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": names[0] if names else platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "load_before": round(os.getloadavg()[0], 2),
-        "fovea": fovea.__version__,
-        "torch": torch.__version__,
-    }
 
 
 def table(results: list[Result]) -> str:
@@ -252,7 +184,7 @@ def table(results: list[Result]) -> str:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("networks", nargs="*", help=f"of {', '.join(PEERS)}; default {' '.join(DEFAULT)}")
+    parser.add_argument("networks", nargs="*", help=f"of {', '.join(NAMES)}; default {' '.join(DEFAULT)}")
     parser.add_argument("--engine", default="native", help="native or reference")
     parser.add_argument("--batch", type=int, help="default 128, for 224x224 input 16")
     parser.add_argument("--threads", type=int, default=2, help="of both sides")
@@ -261,24 +193,22 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     args = parser.parse_args()
     names = args.networks or list(DEFAULT)
-    unknown = [name for name in names if name not in PEERS]
+    unknown = [name for name in names if name not in NAMES]
     if unknown:
-        parser.error(f"expected networks of {', '.join(PEERS)}, got {unknown[0]!r}")
+        parser.error(f"expected networks of {', '.join(NAMES)}, got {unknown[0]!r}")
     torch.set_num_threads(args.threads)
     if args.engine == "native":
         fovea.set_threads(args.threads)
-    setting = machine(args.threads)
-    print(", ".join(f"{key} {value}" for key, value in setting.items()), flush=True)
-    if setting["load_before"] > 0.5:
-        print("other programs are running: these times are not to be trusted", flush=True)
+    setting = machine(args.threads, ["torch"])
+    introduce(setting)
     found = [
-        measure(name, args.engine, args.batch or BATCH.get(name, 128), args.rounds, args.verify_only) for name in names
+        measure(name, args.engine, args.batch or TRAIN_BATCH[name], args.rounds, args.verify_only) for name in names
     ]
     results = [result for result in found if result is not None]
     if results:
         print(table(results))
     if args.json:
-        args.json.write_text(json.dumps({"machine": setting, "results": [asdict(r) for r in results]}, indent=1) + "\n")
+        write_json(args.json, setting, [asdict(result) for result in results])
 
 
 if __name__ == "__main__":
