@@ -70,6 +70,13 @@ class Model:
             raise ConfigError(
                 "model", f"expected input_shape as sizes and channels, got {input_shape!r}; give (32, 32, 3), say"
             )
+        for field, value, wanted in (
+            ("preprocessing", preprocessing, Preprocessing), ("task", task, Task), ("provenance", provenance, Mapping),
+        ):  # fmt: skip
+            if value is not None and not isinstance(value, wanted):
+                raise ConfigError(
+                    "model", f"expected {field} as a {wanted.__name__}, got {value!r}; leave it out or give one"
+                )
         graph = build(network, None if input_shape is None else tuple(input_shape))
         self._assemble(graph, initialize(graph, seed, initializer), classes, preprocessing, task, name, provenance)
 

@@ -58,6 +58,24 @@ def test_arrays_of_a_wrong_kind(train, options, text):
         fovea.from_arrays(train, **options)
 
 
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: fovea.Preprocessing(size=32), r"size of kind 'image' must be \(height, width\), got 32"),
+        (lambda: fovea.Preprocessing(mean="abc"), "mean must be a number or one a channel, got 'abc'"),
+        (lambda: fovea.Augment(("flip",)), "steps must be made like HorizontalFlip"),
+    ],
+)
+def test_records_of_a_wrong_kind(make, text):
+    with pytest.raises(FoveaError, match=text):
+        make()
+
+
+def test_one_number_stands_for_every_channel():
+    record = fovea.Preprocessing(mean=0.5, std=np.float32(0.25))
+    assert (record.mean, record.std) == ((0.5,) * 3, (0.25,) * 3)
+
+
 def test_what_is_no_path():
     for given in (None, 5, (IMAGES, [0, 1, 0, 1])):
         with pytest.raises(DataError, match=r"must be a path or a name, got .*; arrays go to fovea\.from_arrays"):

@@ -23,6 +23,13 @@ LOSS = fovea.SoftmaxCrossEntropy()
         (lambda m: fovea.Model(fovea.Dense(2), 5), "expected input_shape as sizes and channels, got 5"),
         (lambda m: fovea.Model(fovea.Dense(2), (5,), classes="ab"), "expected classes as a list of names, got 'ab'"),
         (lambda m: fovea.Model(fovea.Dense(2), (5,), classes=2), "expected classes as a list of names, got 2"),
+        (lambda m: fovea.Model(fovea.Dense(2), (5,), task="regression"), "expected task as a Task, got 'regression'"),
+        (lambda m: fovea.Model(fovea.Dense(2), (5,), preprocessing={}), "expected preprocessing as a Preprocessing"),
+        (lambda m: fovea.Initializer(overrides=5), "expected overrides as pairs .pattern, scheme., got 5"),
+        (
+            lambda m: fovea.Model(fovea.Dense(2), (5,), initializer=fovea.Initializer(overrides=(("conv*", "zeros"),))),
+            "expected a pattern of parameter paths, got 'conv.' which matches nothing",
+        ),
         (lambda m: m.freeze(["stem"]), r"expected paths or patterns as texts, got \['stem'\]"),
         (lambda m: m.predict(["a.png", np.zeros((16, 16, 3), np.uint8)]), "expected paths or images, got both"),
         (lambda m: m.predict(None), "expected images or paths, got NoneType"),

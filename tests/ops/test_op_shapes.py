@@ -228,6 +228,10 @@ def test_one_op_makes_one_node_with_its_inputs() -> None:
     assert len(ops.Split((1, 2))(x)) == 2
 
 
+def test_class_weights_may_be_an_array() -> None:
+    assert ops.SoftmaxCrossEntropy(class_weights=np.array([1.0, 2.0])).class_weights == (1.0, 2.0)
+
+
 def test_numbers_of_numpy_become_pythons() -> None:
     """An 8-bit class count must not make 8-bit products, and what a file holds is JSON."""
     dense = ops.Dense(np.uint8(200))  # type: ignore[arg-type]

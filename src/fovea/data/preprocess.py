@@ -80,7 +80,11 @@ class Preprocessing:
                 raise DataError(_WHERE, f"{name}={getattr(self, name)!r} is not one of {', '.join(choices)}")
         self._check_numbers()
         for name in ("mean", "std"):
-            values = tuple(float(value) for value in getattr(self, name))
+            given = getattr(self, name)
+            given = (given,) if _is_number(given) else given
+            if not isinstance(given, (tuple, list, np.ndarray)) or not all(map(_is_number, given)):
+                raise DataError(_WHERE, f"{name} must be a number or one a channel, got {given!r}")
+            values = tuple(float(value) for value in given)
             if len(values) == 1:
                 values *= self.channels
             if len(values) != self.channels or not all(math.isfinite(value) for value in values):
@@ -95,7 +99,7 @@ class Preprocessing:
         if not _is_int(self.channels) or not 1 <= self.channels <= 4096:
             raise DataError(_WHERE, f"channels must be an integer from 1 to 4096, got {self.channels!r}")
         if self.size is not None:
-            size = tuple(self.size)
+            size = tuple(self.size) if isinstance(self.size, (tuple, list)) else ()
             whole = all(_is_int(side) and 1 <= side <= _LARGEST for side in size)
             if len(size) != SPATIAL_AXES[self.kind] or not whole:
                 raise DataError(
@@ -280,4 +284,4 @@ def _is_int(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return _is_int(value) or isinstance(value, float)
+    return _is_int(value) or isinstance(value, (float, np.floating))

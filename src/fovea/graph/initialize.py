@@ -36,8 +36,15 @@ class Initializer:
     zero_gamma: bool = False
 
     def __post_init__(self) -> None:
-        for name in (self.weights, *(scheme for _, scheme in self.overrides)):
-            if name not in SCHEMES:
+        pairs = self.overrides
+        if not isinstance(pairs, (tuple, list)) or not all(
+            isinstance(one, (tuple, list)) and len(one) == 2 for one in pairs
+        ):
+            raise ConfigError(
+                "initializer", f'expected overrides as pairs (pattern, scheme), got {pairs!r}; give ("*.bias", "zeros")'
+            )
+        for name in (self.weights, *(scheme for _, scheme in pairs)):
+            if not isinstance(name, str) or name not in SCHEMES:
                 raise ConfigError(
                     "initializer", f"expected one of {', '.join(SCHEMES)}, got {name!r}; choose one of them"
                 )
@@ -60,6 +67,13 @@ def initialize(graph: Graph, seed: int = 0, initializer: str | Initializer = "ka
             "model", f"expected parameters that fit into memory, got {needed / 1e9:,.0f} GB; make the layers smaller"
         )
     store = ParameterStore.for_graph(graph, int(seed))
+    paths = [*store.parameters, *store.buffers]
+    for pattern, _ in rule.overrides:
+        if not fnmatch.filter(paths, pattern):
+            raise ConfigError(
+                "initializer",
+                f"expected a pattern of parameter paths, got {pattern!r} which matches nothing; change it",
+            )
     silenced = _residual_gammas(graph) if rule.zero_gamma else set()
     for path, spec in {**graph.parameters(), **graph.buffers()}.items():
         scheme = rule.weights if spec.init == "weight" else spec.init

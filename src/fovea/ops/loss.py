@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from fovea.errors import OpError, ShapeError
 from fovea.ops.base import Op, Shape, is_number, number
 
@@ -47,7 +49,7 @@ class SoftmaxCrossEntropy(_Loss):
 
     def __post_init__(self) -> None:
         number(self.kind, "label_smoothing", self.label_smoothing, 0.0, 0.999999)
-        weights = self.class_weights
+        weights = self.class_weights.tolist() if isinstance(self.class_weights, np.ndarray) else self.class_weights
         if weights is not None:
             if (
                 not isinstance(weights, (tuple, list))

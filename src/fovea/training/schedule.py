@@ -81,7 +81,8 @@ class Step(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "milestones", tuple(self.milestones))
+        given = self.milestones
+        object.__setattr__(self, "milestones", tuple(given) if isinstance(given, (tuple, list)) else (given,))
         for milestone in self.milestones:
             self._between("milestones", milestone, 0.0, 1.0)
         self._between("drop", self.drop, 0.0, 1.0)

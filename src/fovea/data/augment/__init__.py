@@ -67,6 +67,12 @@ class Augment:
 
     steps: tuple[Step, ...] = ()
 
+    def __post_init__(self) -> None:
+        steps = tuple(self.steps) if isinstance(self.steps, (tuple, list)) else (self.steps,)
+        if not all(isinstance(step, Step) for step in steps):
+            raise ConfigError("augment", f"steps must be made like HorizontalFlip(p=0.5), got {steps!r}")
+        object.__setattr__(self, "steps", steps)
+
     def __call__(self, inputs: Array, keys: npt.NDArray[np.uint64]) -> Array:
         """``N,*spatial,C`` and keys ``(N,)`` to augmented inputs of the same shape and dtype."""
         for index, step in enumerate(self.steps):
