@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from fovea.graph.compose import Layer, Sequential
-from fovea.graph.initialize import Initializer
-from fovea.models.registry import register
+from fovea.models.registry import FAN_OUT, register
 from fovea.ops import Add, BatchNorm, Conv, Dense, Dropout, GlobalAvgPool, ReLU6, Value
 
 __all__ = ["mobilenetv2"]
@@ -34,7 +33,7 @@ def _inverted_residual(in_channels: int, out_channels: int, stride: int, expansi
     input_shape=(224, 224, 3),
     parameters=3_504_872,
     source='Sandler et al. 2018, "MobileNetV2: inverted residuals and linear bottlenecks", table 2',
-    initializer=Initializer("kaiming_fan_out"),
+    initializer=FAN_OUT,
 )
 def mobilenetv2(num_classes: int, dropout: float = 0.2) -> Layer:
     """MobileNetV2 at width 1: 17 inverted residual blocks of depthwise 3x3 convolutions, ReLU6. Any input size."""

@@ -19,7 +19,15 @@ from fovea.models.weights import load_weights
 from fovea.ops.base import Shape
 from fovea.tasks.base import Task
 
-__all__ = ["MODELS", "Architecture", "architecture", "create", "names", "register"]
+__all__ = ["FAN_OUT", "MODELS", "Architecture", "architecture", "create", "names", "register"]
+
+
+FAN_OUT = Initializer("kaiming_fan_out", overrides=(("*dense*.weight", "lecun_uniform"),))
+"""How residual networks start: convolutions by fan-out (He et al. 2015, equation 14), the head by its fan-in.
+
+A head drawn by its fan-out, the few classes, would begin with logits of the size of the features and a loss far above
+the logarithm of the number of classes.
+"""
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,12 @@ from collections.abc import Callable, Sequence
 
 from fovea.graph.compose import Layer, Sequential
 from fovea.graph.compose import call as apply_layer
-from fovea.graph.initialize import Initializer
-from fovea.models.registry import register
+from fovea.models.registry import FAN_OUT, register
 from fovea.ops import Add, BatchNorm, Conv, Dense, GlobalAvgPool, MaxPool, ReLU, Value
 
 __all__ = ["basic_block", "bottleneck", "projection", "resnet18", "resnet34", "resnet50"]
 
 PAPER = 'He, Zhang, Ren and Sun 2016, "Deep residual learning for image recognition", table 1'
-FAN_OUT = Initializer("kaiming_fan_out")
 
 Block = Callable[[int, int, Layer | None], Layer]
 

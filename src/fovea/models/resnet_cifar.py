@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from fovea.errors import ConfigError
 from fovea.graph.compose import Layer, Sequential
-from fovea.graph.initialize import Initializer
-from fovea.models.registry import register
+from fovea.models.registry import FAN_OUT, register
 from fovea.models.resnet import basic_block, projection
 from fovea.ops import BatchNorm, Conv, Dense, GlobalAvgPool, Pad, ReLU, Slice
 
 __all__ = ["resnet20", "resnet32", "resnet56"]
 
 PAPER = 'He, Zhang, Ren and Sun 2016, "Deep residual learning for image recognition", section 4.2'
-FAN_OUT = Initializer("kaiming_fan_out")
 
 
 def _padded(in_channels: int, out_channels: int) -> Layer:

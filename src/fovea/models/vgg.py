@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fovea.graph.compose import Layer, Sequential
-from fovea.graph.initialize import Initializer
-from fovea.models.registry import register
+from fovea.models.registry import FAN_OUT, register
 from fovea.ops import AdaptiveAvgPool, BatchNorm, Conv, Dense, Dropout, Flatten, GlobalAvgPool, MaxPool, ReLU
 
 __all__ = ["vgg11", "vgg16", "vgg_small"]
 
 PAPER = 'Simonyan and Zisserman 2015, "Very deep convolutional networks for large-scale image recognition", table 1'
-FAN_OUT = Initializer("kaiming_fan_out")
 
 
 def _vgg(num_classes: int, depths: Sequence[int], dropout: float) -> Layer:
