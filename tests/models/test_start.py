@@ -8,7 +8,7 @@ import pytest
 import fovea
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet20", "vgg_small", "mobilenetv2", "small_cnn"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet20", "vgg_small", "mobilenetv2"])
 def test_the_first_loss_is_that_of_a_guess(name):
     model = getattr(fovea.models, name)(num_classes=10, input_shape=(32, 32, 3))
     rng = np.random.default_rng(0)
