@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 from PIL import Image
 
 from fovea.data.load import dataset
+from fovea.data.preprocess import Preprocessing
+from fovea.data.samples import read_samples
 from fovea.errors import DataError
 from tests.data import builders
 
@@ -108,3 +111,25 @@ def test_clips_from_frames_and_from_animations(tmp_path: Path) -> None:
     assert (animated.kind, animated.input_shape) == ("clip", (2, 8, 10, 1))
     assert animated.train.inputs[0, :, 0, 0, 0].tolist() == [0, 180]
     assert dataset(frames, kind="image", val_fraction=0).train.inputs.shape == (16, 8, 10, 3)
+
+
+def test_a_model_knows_the_sampling_rate_of_its_signals(tmp_path: Path) -> None:
+    """A tone at twice the rate is another tone: such files are refused, not heard wrongly."""
+    builders.wav_files(tmp_path / "eight")
+    (tmp_path / "fast").mkdir()
+    for label in "01":
+        for take in range(2):
+            path = tmp_path / "fast" / f"{label}_ada_{take}.wav"
+            path.write_bytes(builders.wav(builders.tone(int(label), take, 220), rate=16000))
+    pattern = "{label}_{speaker}_{take}.wav"
+    record = dataset(tmp_path / "eight", label_pattern=pattern, length=240).preprocessing
+    assert record.rate == 8000
+    assert Preprocessing.from_dict(record.to_dict()) == record
+    with pytest.raises(DataError, match="is sampled at 16000 Hz, the model knows 8000 Hz; resample it first"):
+        dataset(tmp_path / "fast", label_pattern=pattern, length=240).prepared(record)
+    with pytest.raises(DataError, match=r"0_ada_0\.wav\] is sampled at 16000 Hz, the model knows 8000 Hz"):
+        read_samples([tmp_path / "fast" / "0_ada_0.wav"], record)
+    older = replace(record, rate=None)  # files of a model that does not know it are taken as they are
+    assert read_samples([tmp_path / "fast" / "0_ada_0.wav"], older)[0].shape == (220, 1)
+    with pytest.raises(DataError, match="rate must be samples per second of a signal, got 8000 for images"):
+        Preprocessing(rate=8000)

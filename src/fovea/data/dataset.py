@@ -309,6 +309,12 @@ class Dataset:
         """
         if preprocessing.kind != self.kind:
             raise DataError(self.name, f"holds {self.kind}s, the preprocessing is for {preprocessing.kind}s")
+        own = self._spatial.rate
+        if None not in (own, preprocessing.rate) and own != preprocessing.rate:
+            raise DataError(
+                self.name, f"is sampled at {own} Hz, the model knows {preprocessing.rate} Hz; resample it first"
+            )
+        preprocessing = replace(preprocessing, rate=preprocessing.rate or own)
         if preprocessing.size is None:
             preprocessing = replace(preprocessing, size=self._spatial.size, resize_to=None)
         other = self._changed(spatial=preprocessing, fixed=preprocessing)

@@ -113,7 +113,8 @@ def _numbers(
             chosen = (size,) * 3 if isinstance(size, int) else tuple(size)
         elif len(set(map(tuple, shapes.tolist()))) > 1:
             notes.append(f"volumes of unequal size are cut or padded to {'x'.join(map(str, chosen))}; choose with size")
-    fields: dict[str, Any] = {"size": chosen, "channels": channels, "resize": "none", "scale": 1.0}
+    rate = source.rate if isinstance(source, FileSource) and source.kind == "signal" else None
+    fields: dict[str, Any] = {"rate": rate, "size": chosen, "channels": channels, "resize": "none", "scale": 1.0}
     return Preprocessing(
         source.kind, per_sample=source.kind == "volume" if per_sample is None else per_sample, **fields
     ), notes

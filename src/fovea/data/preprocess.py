@@ -51,7 +51,8 @@ class Preprocessing:
     is ``resize_to`` (None: until ``size`` is just covered) and cuts the centre; ``"stretch"`` ignores the aspect ratio;
     ``"letterbox"`` fits the whole image and pads with grey ``fill``; ``"none"`` only cuts or pads the centre.
     ``antialias`` False samples at points, as OpenCV does. ``per_sample`` standardises each signal or volume to mean
-    0 and variance 1. Signals keep their beginning: longer ones are cut, shorter ones end in zeros.
+    0 and variance 1. Signals keep their beginning: longer ones are cut, shorter ones end in zeros; ``rate`` is how many
+    samples a second the model knows (None: not known), and a wav file of another rate is refused.
 
     The pixel half is ``(x[..., order] * scale - mean) / std``, ``mean`` and ``std`` in the channel order after
     ``order``.
@@ -69,6 +70,7 @@ class Preprocessing:
     antialias: bool = True
     fill: int = 114
     per_sample: bool = False
+    rate: int | None = None
     scale: float = 1.0 / 255.0
     order: str = "rgb"
     mean: tuple[float, ...] = (0.0,)
@@ -116,6 +118,8 @@ class Preprocessing:
             raise DataError(_WHERE, f"fill must be an integer from 0 to 255, got {self.fill!r}")
         if not isinstance(self.scale, (int, float)) or not math.isfinite(self.scale) or self.scale == 0:
             raise DataError(_WHERE, f"scale must be a finite number other than 0, got {self.scale!r}")
+        if self.rate is not None and (self.kind != "signal" or not _is_int(self.rate) or not 1 <= self.rate <= 1 << 30):
+            raise DataError(_WHERE, f"rate must be samples per second of a signal, got {self.rate!r} for {self.kind}s")
         for name in ("antialias", "per_sample"):
             if not isinstance(getattr(self, name), bool):
                 raise DataError(_WHERE, f"{name} must be true or false, got {getattr(self, name)!r}")

@@ -53,7 +53,11 @@ def _read_one(path: Path, preprocessing: Preprocessing) -> Array:
             return _read_frames(path, preprocessing.channels)
         return read_frames(path, preprocessing.channels)
     if preprocessing.kind == "signal" and path.suffix.lower() == ".wav":
-        return read_wav(path.read_bytes(), str(path))[0]
+        values, rate = read_wav(path.read_bytes(), str(path))
+        if preprocessing.rate is not None and rate != preprocessing.rate:
+            known = preprocessing.rate
+            raise DataError(str(path), f"is sampled at {rate} Hz, the model knows {known} Hz; resample it first")
+        return values
     if path.suffix.lower() != ".npy":
         wanted = ".wav or .npy" if preprocessing.kind == "signal" else ".npy"
         raise DataError(
