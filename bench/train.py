@@ -7,9 +7,9 @@
 A step is forward, softmax cross-entropy, backward, and SGD with momentum 0.9 and weight decay 5e-4. Both sides start
 from the same weights and see the same batch. On the timed batch the losses must agree to 1e-5; on two samples every
 gradient to 1e-4 of its largest entry, and so must the weights after an update; else nothing is timed (verify says why
-two samples). Then the sides take turns (A B A B) with a pause between them, because PyTorch's worker threads spin for some
-milliseconds after their last region and would hold a core. PyTorch runs in the faster of its two memory layouts, with
-its fused optimiser. The table gives medians; the ratio is PyTorch's time / our time: above 1 we are faster.
+two samples). Then the sides take turns (A B A B) with a pause between them, because PyTorch's worker threads spin for
+some milliseconds after their last region and would hold a core. PyTorch runs in the faster of its two memory layouts,
+with its fused optimiser. The table gives medians; the ratio is PyTorch's time / our time: above 1 we are faster.
 """
 
 from __future__ import annotations
