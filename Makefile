@@ -14,7 +14,7 @@ BUILD := build/native
 NATIVE_SOURCES := CMakeLists.txt $(shell find native -type f 2>/dev/null)
 CXX_FILES = $(shell find native -name '*.cpp' -o -name '*.h' 2>/dev/null)
 
-.PHONY: help demo test check-slow lint types imports format native dev clean
+.PHONY: help demo test check-slow sanitize sanitize-thread lint types imports format native dev clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -26,8 +26,15 @@ demo: $(VENV)/.demo $(VENV)/.native ## install, then train a small network on ha
 test: $(VENV)/.test $(VENV)/.native ## install what the tests need, then run them
 	@$(PY) -m pytest $(ARGS)
 
-check-slow: $(VENV)/.test $(VENV)/.native ## run the tests that take minutes
+check-slow: $(VENV)/.test $(VENV)/.native sanitize-thread ## run the tests that take minutes
 	@$(PY) -m pytest -m slow $(ARGS)
+
+# On Linux with gcc, else left out. -k native leaves the other engines' half of the contract out, and so PyTorch.
+sanitize: $(VENV)/.test ## kernels and plans on a core with AddressSanitizer and UndefinedBehaviorSanitizer
+	@JOBS=$(JOBS) native/sanitize.sh address,undefined build/sanitize -k native tests/native tests/engines/test_contract.py
+
+sanitize-thread: $(VENV)/.test
+	@JOBS=$(JOBS) native/sanitize.sh thread build/sanitize-thread tests/native/test_runtime.py tests/native/test_plan_bits.py
 
 lint: $(VENV)/.dev ## ruff (rules and layout) and clang-format
 	@$(VENV)/bin/ruff check --output-format concise .

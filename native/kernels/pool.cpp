@@ -116,15 +116,23 @@ FOVEA_INLINE void store_winners(uint8_t* to, VecInt where, long lanes) {
     }
 }
 
-// Read back. Up to VL elements beyond the end are read as well: the arena has room for that.
-FOVEA_INLINE VecInt winners(const int32_t* index) {
-    VecInt result;
-    __builtin_memcpy(&result, index, sizeof result);
+// Read back, 0 in the lanes behind.
+FOVEA_INLINE VecInt winners(const int32_t* index, long lanes) {
+    VecInt result = {};
+    if (lanes >= VL) {
+        __builtin_memcpy(&result, index, sizeof result);
+    } else {
+        for (long i = 0; i < lanes; i++) result[i] = index[i];
+    }
     return result;
 }
-FOVEA_INLINE VecInt winners(const uint8_t* index) {
-    Bytes bytes;
-    __builtin_memcpy(&bytes, index, VL);
+FOVEA_INLINE VecInt winners(const uint8_t* index, long lanes) {
+    Bytes bytes = {};
+    if (lanes >= VL) {
+        __builtin_memcpy(&bytes, index, VL);
+    } else {
+        for (long i = 0; i < lanes; i++) bytes[i] = index[i];
+    }
     return __builtin_convertvector(bytes, VecInt);
 }
 
@@ -184,7 +192,7 @@ void maxpool_backward(const OpCall& call) {
                     const Mask mask = first_lanes(w.channels - c);
                     Vec g = load(dy + pixel + c, mask);
                     if (gate) g = load(gate + pixel + c, mask) > 0.0f ? g : Vec{};
-                    const VecInt won = winners(index + pixel + c);
+                    const VecInt won = winners(index + pixel + c, w.channels - c);
                     t.each(w, [&](long tap, long offset) {
                         const Vec share = won == static_cast<int32_t>(tap) ? g : Vec{};
                         float* to = target + offset + c;

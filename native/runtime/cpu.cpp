@@ -7,16 +7,6 @@
 namespace fovea {
 
 #if defined(__x86_64__)
-namespace isa_v2 {
-KernelTable kernel_table();
-}
-namespace isa_v3 {
-KernelTable kernel_table();
-}
-namespace isa_v4 {
-KernelTable kernel_table();
-}
-
 std::vector<std::string> cpu_features() {
     std::vector<std::string> names;
     __builtin_cpu_init();
@@ -35,6 +25,20 @@ std::vector<std::string> cpu_features() {
     FOVEA_FEATURE("avx512bf16")
 #undef FOVEA_FEATURE
     return names;
+}
+#else
+std::vector<std::string> cpu_features() { return {}; }
+#endif
+
+#if defined(__x86_64__) && !defined(FOVEA_ONE_ISA)
+namespace isa_v2 {
+KernelTable kernel_table();
+}
+namespace isa_v3 {
+KernelTable kernel_table();
+}
+namespace isa_v4 {
+KernelTable kernel_table();
 }
 
 static bool has(std::initializer_list<const char*> wanted) {
@@ -66,8 +70,6 @@ static KernelTable choose() {
 namespace isa_baseline {
 KernelTable kernel_table();
 }
-
-std::vector<std::string> cpu_features() { return {}; }
 
 static KernelTable choose() { return isa_baseline::kernel_table(); }
 #endif

@@ -168,9 +168,10 @@ def test_lower_instruction_sets(isa: str) -> None:
     assert done.stdout.split()[0] == isa
 
 
+@pytest.mark.skipif(core.isa() == "baseline", reason="there is nothing to choose from")
 def test_an_instruction_set_that_does_not_exist_is_refused() -> None:
     program = "import fovea.engines.native._core as c; c.isa()"
     env = {**os.environ, "FOVEA_ISA": "v9", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False)
     assert done.returncode != 0
-    assert ("FOVEA_ISA must be" in done.stderr) or core.isa() == "baseline"
+    assert "FOVEA_ISA must be" in done.stderr

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ctypes
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -37,6 +38,8 @@ def arenas(monkeypatch: pytest.MonkeyPatch) -> list[executable.Executable]:
         def __init__(self, instructions: Sequence[Instruction], capacity: int, bound: int) -> None:
             super().__init__(instructions, capacity, bound)
             self._arena.fill(PATTERN)
+            for first, last in gaps(self):
+                forbid(self._arena.ctypes.data + first, last - first)
             made.append(self)
 
     monkeypatch.setattr(executable, "plan_memory", apart)
@@ -44,16 +47,25 @@ def arenas(monkeypatch: pytest.MonkeyPatch) -> list[executable.Executable]:
     return made
 
 
+def gaps(program: executable.Executable) -> Iterator[tuple[int, int]]:
+    """First byte and end of what lies behind each buffer."""
+    for buffer, start in program.layout.offsets.items():
+        elements = buffer.elements * (program.capacity if buffer.per_sample else 1)
+        yield start + elements * np.dtype(buffer.dtype).itemsize, start + buffer.bytes(program.capacity) + ALIGNMENT
+
+
+def forbid(address: int, count: int) -> None:
+    """Nothing may touch these bytes from now on: AddressSanitizer watches, where the core runs with it."""
+    poison = getattr(ctypes.CDLL(None), "__asan_poison_memory_region", None)
+    if poison is not None:
+        poison(ctypes.c_void_p(address), ctypes.c_size_t(count))
+
+
 def check_guards(arenas: list[executable.Executable]) -> None:
     assert arenas
     for program in arenas:
-        for buffer, start in program.layout.offsets.items():
-            end = (
-                start
-                + buffer.elements * (program.capacity if buffer.per_sample else 1) * np.dtype(buffer.dtype).itemsize
-            )
-            limit = start + buffer.bytes(program.capacity) + ALIGNMENT
-            assert (program._arena[end:limit] == PATTERN).all(), buffer
+        for (first, last), buffer in zip(gaps(program), program.layout.offsets, strict=True):
+            assert (program._arena[first:last] == PATTERN).all(), buffer
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.id)
