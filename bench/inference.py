@@ -6,7 +6,7 @@
 
 The ONNX file comes from the PyTorch network that has our weights; its batch norms carry statistics of a batch, scaled
 at random, and random scales and shifts, so that folding them changes every number. Outputs must agree to 1e-4 of the
-largest logit (bfloat16: 5e-2); else nothing is timed. Then the sides take turns (A B A B) with pauses between them.
+largest logit (bfloat16: 1e-1); else nothing is timed. Then the sides take turns (A B A B) with pauses between them.
 
 All sides use the same number of threads, fixed shapes, and arrays that are bound once, without copies: ONNX Runtime
 with all graph optimisations, OpenVINO with its latency hint. Ours takes N,H,W,C, the peers N,C,H,W, as each prefers.
@@ -38,7 +38,7 @@ import fovea
 from fovea.engines.base import Plan
 from fovea.model import Model
 
-TOLERANCE = {"onnxruntime": 1e-4, "openvino": 1e-4, "openvino bf16": 5e-2}
+TOLERANCE = {"onnxruntime": 1e-4, "openvino": 1e-4, "openvino bf16": 1e-1}
 FP32 = ("onnxruntime", "openvino")
 MOST = 2000
 """Steps in a turn, at most."""
@@ -205,6 +205,8 @@ def layers(name: str, batch: int, threads: int) -> str:
     head = f"{'layer':36} {'kernel':22} {'algorithm':12} {'shape':>16} {'ms':>8} {'share':>6} {'GFLOP/s':>8}"
     lines = [f"{name}, batch {batch}, mean of {LAYER_RUNS} runs, {sum(times):.3f} ms in instructions", head]
     for row, ms in zip(plan.describe(), times, strict=True):
+        if row["section"] != "forward":  # folded weights are there already
+            continue
         rate = operations(row, batch) / ms / 1e6 if ms else 0.0
         shape = "x".join(map(str, row["shape"]))
         lines.append(

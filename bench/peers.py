@@ -13,7 +13,7 @@ from torch import nn
 if TYPE_CHECKING:  # a process that measures PyTorch alone loads nothing of ours
     from fovea.graph.graph import Graph, Node
 
-__all__ = ["PEERS", "buffer_pairs", "from_torch", "load_weights", "pairs", "to_torch"]
+__all__ = ["INPUT", "PEERS", "buffer_pairs", "from_torch", "load_weights", "pairs", "to_torch"]
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
@@ -121,6 +121,15 @@ PEERS: dict[str, Callable[[], nn.Module]] = {
     "resnet18": resnet18,
     "mobilenetv2": mobilenetv2,
 }
+
+INPUT = {
+    "lenet5": (1, 28, 28),
+    "resnet20": (3, 32, 32),
+    "vgg_small": (3, 32, 32),
+    "resnet18": (3, 224, 224),
+    "mobilenetv2": (3, 224, 224),
+}
+"""C,H,W of one sample."""
 
 
 def to_torch(graph: Graph, node: Node, array: np.ndarray) -> torch.Tensor:
