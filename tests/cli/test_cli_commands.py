@@ -270,3 +270,16 @@ def test_other_kinds_of_data(fovea: Callable[..., Answer], tmp_path: Path, kind:
     code, out, _ = fovea("predict", tmp_path / "run", one, "--json")
     assert code == 0
     assert ("value" if kind == "values" else "label") in json.loads(out)[0]
+
+
+def test_smooth_l1_and_warm_up(fovea: Callable[..., Answer], world: Path, tmp_path: Path) -> None:
+    table = tiny_data.values(tmp_path / "values")
+    words = ["train", table, "--model", "mlp", "--loss", "smooth_l1", "--epochs", 2, "--warmup-epochs", 1]
+    code, _, err = fovea(*words, "--batch-size", 4, "--out", tmp_path / "run")
+    assert code == 0, err
+    run = Run(tmp_path / "run")
+    assert run.model.task.to_dict()["loss_kind"] == "smooth_l1"
+    assert run.config["train"]["warmup_epochs"] == 1 or run.config["train"]["schedule"]["warmup"] == 0.5
+    code, _, err = fovea("train", world / "data", "--loss", "smooth_l1")
+    assert code == 2
+    assert "expected data with values to regress" in err

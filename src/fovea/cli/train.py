@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fovea.data.dataset import Dataset
     from fovea.model import Model
     from fovea.run import Run
+    from fovea.tasks import Task
 
 __all__ = ["train"]
 
@@ -30,9 +31,11 @@ def train(
     batch_size: training.BatchSize = None,
     optimizer: training.Optimizer = None,
     schedule: training.Schedule = None,
+    warmup_epochs: training.WarmupEpochs = None,
     weight_decay: training.WeightDecay = None,
     augment: training.Augment = None,
     mix: training.Mix = None,
+    loss: training.Loss = None,
     label_smoothing: training.LabelSmoothing = None,
     class_weights: training.ClassWeights = None,
     ema: training.Ema = None,
@@ -63,7 +66,7 @@ def train(
     recipe = _given(
         epochs=epochs, lr=lr, batch_size=batch_size, optimizer=optimizer, schedule=schedule, weight_decay=weight_decay,
         augment=augment, mix=mix, label_smoothing=label_smoothing, class_weights=_class_weights(class_weights), ema=ema,
-        clip_norm=clip_norm, accumulate=accumulate, patience=patience, seed=seed,
+        clip_norm=clip_norm, accumulate=accumulate, patience=patience, seed=seed, warmup_epochs=warmup_epochs,
     )  # fmt: skip
     machine = _given(threads=threads, workers=workers, engine=engine)
     reading = data_options(
@@ -71,7 +74,10 @@ def train(
         kind=kind, task=task, max_bad=max_bad,
     )  # fmt: skip
     if resume is not None:
-        fresh = {**recipe, **_given(model=model, out=out, freeze=freeze, config=config, find_lr=find_lr or None)}
+        fresh = {
+            **recipe,
+            **_given(model=model, out=out, freeze=freeze, loss=loss, config=config, find_lr=find_lr or None),
+        }
         _resume(resume, data, reading, machine, fresh)
         return
     if data is None:
@@ -89,9 +95,10 @@ def train(
         **machine,
         "find_lr": find_lr,
         "freeze": freeze,
+        "loss": loss,
     }
     options = {**(read_options(config) if config else {}), **recipe, **machine}
-    _train(data, reading, model, freeze, find_lr, out, options, _command(data, words))
+    _train(data, reading, model, freeze, loss, find_lr, out, options, _command(data, words))
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -124,8 +131,8 @@ def _class_weights(text: str | None) -> Any:
 
 
 def _train(
-    path: str, reading: dict[str, Any], name: str | None, freeze: list[str] | None, find_lr: bool, out: Path | None,
-    options: dict[str, Any], command: str,
+    path: str, reading: dict[str, Any], name: str | None, freeze: list[str] | None, loss: str | None, find_lr: bool,
+    out: Path | None, options: dict[str, Any], command: str,
 ) -> None:  # fmt: skip
     import fovea
     from fovea.training.recorder import new_folder
@@ -133,6 +140,8 @@ def _train(
     data = open_data(path, reading)
     _describe(data)
     made = _model(name, data, options.get("seed", 0))
+    if loss is not None:
+        made.task = _regression(loss, data)
     if freeze:
         made.freeze(*freeze)
         options["trainable"] = made.trainable
@@ -178,6 +187,14 @@ def _model(name: str | None, data: Dataset, seed: int) -> Model:
     count = sum(array.size for array in made.parameters().values())
     say(f"model       {chosen}{'' if name else ' (chosen by the data; another: --model)'}: {count:,} parameters")
     return made
+
+
+def _regression(loss: str, data: Dataset) -> Task:
+    from fovea.tasks import Regression
+
+    if data.task != "regression":
+        raise ConfigError("--loss", f"expected data with values to regress, got {data.task}; leave --loss out")
+    return Regression(loss_kind=loss)
 
 
 def _find_lr(model: Model, data: Dataset, options: dict[str, Any]) -> tuple[dict[str, Any], float]:

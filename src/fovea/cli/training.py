@@ -9,9 +9,8 @@ import typer
 
 __all__ = [
     "Accumulate", "Augment", "BatchSize", "ClassWeights", "ClipNorm", "Config", "Ema", "Engine", "Epochs", "FindLr",
-    "Freeze",
-    "LabelSmoothing", "Lr", "Mix", "ModelName", "Optimizer", "Out", "Patience", "Resume", "Schedule", "Seed", "Threads",
-    "ValFraction", "WeightDecay", "Workers",
+    "Freeze", "LabelSmoothing", "Loss", "Lr", "Mix", "ModelName", "Optimizer", "Out", "Patience", "Resume", "Schedule",
+    "Seed", "Threads", "ValFraction", "WarmupEpochs", "WeightDecay", "Workers",
 ]  # fmt: skip
 
 _RECIPE, _MACHINE = "Recipe", "Machine"
@@ -28,6 +27,8 @@ Lr = Annotated[float | None, typer.Option("--lr", help="Highest learning rate (d
 BatchSize = Annotated[int | None, typer.Option(help="Samples per update (128).")]
 Optimizer = Annotated[str | None, typer.Option(help="sgd (Nesterov momentum) or adamw.")]
 Schedule = Annotated[str | None, typer.Option(help="onecycle, cosine, step or constant.")]
+WarmupEpochs = Annotated[float | None, typer.Option(help="Epochs in which the learning rate rises to --lr.")]
+Loss = Annotated[str | None, typer.Option(help="Of a regression: mse or smooth_l1, which outliers move less.")]
 WeightDecay = Annotated[float | None, typer.Option(help="Weight decay of weights, not of biases and norms.")]
 Augment = Annotated[str | None, typer.Option(help="standard, none, or names such as flip,shift_crop.")]
 Mix = Annotated[str | None, typer.Option(help="mixup or cutmix.")]
