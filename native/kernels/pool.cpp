@@ -116,24 +116,28 @@ FOVEA_INLINE void store_winners(uint8_t* to, VecInt where, long lanes) {
     }
 }
 
-// Read back, 0 in the lanes behind.
-FOVEA_INLINE VecInt winners(const int32_t* index, long lanes) {
-    VecInt result = {};
+// Read back, 0 in the lanes behind. What has its lanes set one by one lies in memory: the full vector stays apart.
+FOVEA_INLINE VecInt widen(VecInt where) { return where; }
+FOVEA_INLINE VecInt widen(Bytes where) { return __builtin_convertvector(where, VecInt); }
+template <class Several, class Index>
+FOVEA_INLINE VecInt winners(const Index* index, long lanes) {
     if (lanes >= VL) {
-        __builtin_memcpy(&result, index, sizeof result);
-    } else {
-        for (long i = 0; i < lanes; i++) result[i] = index[i];
+        Several full;
+        __builtin_memcpy(&full, index, sizeof full);
+        return widen(full);
     }
-    return result;
+    VecInt some = {};
+    for (long i = 0; i < lanes; i++) some[i] = index[i];
+    return some;
 }
+FOVEA_INLINE VecInt winners(const int32_t* index, long lanes) { return winners<VecInt>(index, lanes); }
 FOVEA_INLINE VecInt winners(const uint8_t* index, long lanes) {
-    Bytes bytes = {};
-    if (lanes >= VL) {
-        __builtin_memcpy(&bytes, index, VL);
-    } else {
-        for (long i = 0; i < lanes; i++) bytes[i] = index[i];
-    }
-    return __builtin_convertvector(bytes, VecInt);
+#if FOVEA_VECTOR_BYTES == 64 && !defined(__SANITIZE_ADDRESS__)
+    const Mask mask = first_lanes(lanes);
+    return reinterpret_cast<VecInt>(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, index)));
+#else
+    return winners<Bytes>(index, lanes);
+#endif
 }
 
 // y, index (which tap won, for backward; may be null), x; ints: Window. The first maximum wins; NaN wins and stays.
