@@ -253,8 +253,6 @@ class Model:
         return self.task.decode(outputs, classes=self.classes, top_k=top_k)
 
     def _loaded(self, samples: Any) -> Any:
-        from fovea.data.samples import read_samples
-
         assert self.preprocessing is not None
         single = isinstance(samples, (str, os.PathLike))
         paths = [samples] if single else samples
@@ -263,6 +261,8 @@ class Model:
         if isinstance(paths, (list, tuple)) and any(isinstance(path, (str, os.PathLike)) for path in paths):
             if not all(isinstance(path, (str, os.PathLike)) for path in paths):
                 raise DataError("predict", "expected paths or images, got both; predict them one after the other")
+            from fovea.data.samples import read_samples  # brings every reader of files: only for paths
+
             return read_samples([Path(path) for path in paths], self.preprocessing)
         if isinstance(samples, np.ndarray) and samples.ndim == len(self.graph.input_shapes[0]):
             return samples[None]
