@@ -197,13 +197,15 @@ def layers(name: str, batch: int, threads: int) -> str:
     plan, x, _ = sides(name, batch, threads)
     plan.forward(x)
     program = plan._program  # type: ignore[attr-defined]  # a native plan; times are of no use to other callers
-    program.timed(True)
+    runs = []
     for _ in range(LAYER_RUNS):
+        program.timed(True)
         plan.forward(x)
-    times = [total / LAYER_RUNS for total in program.milliseconds()]
+        runs.append(program.milliseconds())
     program.timed(False)
+    times = [statistics.median(each) for each in zip(*runs, strict=True)]
     head = f"{'layer':36} {'kernel':22} {'algorithm':12} {'shape':>16} {'ms':>8} {'share':>6} {'GFLOP/s':>8}"
-    lines = [f"{name}, batch {batch}, mean of {LAYER_RUNS} runs, {sum(times):.3f} ms in instructions", head]
+    lines = [f"{name}, batch {batch}, medians of {LAYER_RUNS} runs, {sum(times):.3f} ms in instructions", head]
     for row, ms in zip(plan.describe(), times, strict=True):
         if row["section"] != "forward":  # folded weights are there already
             continue
