@@ -4,6 +4,7 @@ batch size."""
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -34,12 +35,12 @@ class Node:
     input_shapes: tuple[Shape, ...]
     output_shapes: tuple[Shape, ...]
 
-    @property
+    @functools.cached_property
     def parameters(self) -> dict[str, ParamSpec]:
         """Specs of trainable arrays by path ``node.parameter``."""
         return {f"{self.name}.{key}": spec for key, spec in self.op.parameters(*self.input_shapes).items()}
 
-    @property
+    @functools.cached_property
     def buffers(self) -> dict[str, ParamSpec]:
         """Specs of arrays that no optimiser touches, by path."""
         return {f"{self.name}.{key}": spec for key, spec in self.op.buffers(*self.input_shapes).items()}
