@@ -105,7 +105,8 @@ class Pool {
     }
 
     // The next region's number, or 0 after a sleep. Regions of a training step follow each other within microseconds;
-    // 0.3 ms of spinning covers them and leaves the core to others soon after the step.
+    // 0.3 ms of spinning covers them and leaves the core to others soon after the step. No yield here: a worker that
+    // yields looks light, so the scheduler may leave it on the caller's core, and the whole run goes at half speed.
     uint32_t wait(uint32_t seen) {
         const auto start = std::chrono::steady_clock::now();
         for (;;) {
@@ -114,9 +115,7 @@ class Pool {
                 if (region != 0 && region != seen) return region;
                 pause_cpu();
             }
-            const auto spun = std::chrono::steady_clock::now() - start;
-            if (spun > std::chrono::microseconds(300)) break;
-            if (spun > std::chrono::microseconds(20)) std::this_thread::yield();  // costs nothing on an idle machine
+            if (std::chrono::steady_clock::now() - start > std::chrono::microseconds(300)) break;
         }
         std::unique_lock<std::mutex> lock(sleep_mutex_);
         sleepers_.fetch_add(1);
