@@ -105,8 +105,9 @@ class Pool {
     }
 
     // The next region's number, or 0 after a sleep. Regions of a training step follow each other within microseconds;
-    // 0.3 ms of spinning covers them and leaves the core to others soon after the step. No yield here: with one, some runs of
-    // LeNet-5 (1 of 6, against 0 of 18) went at half speed from beginning to end, as if both threads shared a core.
+    // 0.3 ms of spinning covers them and leaves the core to others soon after the step. No yield here: with one, some
+    // runs of LeNet-5 (1 of 6, against 0 of 18) went at half speed from beginning to end, as if both threads shared a
+    // core.
     uint32_t wait(uint32_t seen) {
         const auto start = std::chrono::steady_clock::now();
         for (;;) {
