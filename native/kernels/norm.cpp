@@ -1,5 +1,6 @@
 // Batch normalisation on rows x channels (rows = samples x positions), with what follows it in the same pass: an
 // optional addition and ReLU or ReLU6.  z = (x - mean) inv_std gamma + beta,  y = min(max(z + residual, 0), high)
+// S is the type in which activations and their gradients are stored; arithmetic, sums and parameters are float32.
 #include "kernels/families.h"
 #include "kernels/op_tools.h"
 
@@ -21,8 +22,14 @@ struct Group {
         for (int k = 0; k < vectors; k++) mask[k] = first_lanes(width - c - static_cast<long>(k) * VL);
     }
     FOVEA_INLINE long at(int k) const { return first + static_cast<long>(k) * VL; }
-    FOVEA_INLINE Vec get(const float* p, int k) const { return load(p + at(k), mask[k]); }
-    FOVEA_INLINE void put(float* p, int k, Vec v) const { store(p + at(k), v, mask[k]); }
+    template <class S>
+    FOVEA_INLINE Vec get(const S* p, int k) const {
+        return load(p + at(k), mask[k]);
+    }
+    template <class S>
+    FOVEA_INLINE void put(S* p, int k, Vec v) const {
+        store(p + at(k), v, mask[k]);
+    }
 };
 
 // The group's count inside of a generic lambda.
@@ -77,12 +84,11 @@ FOVEA_INLINE void add_sums(const G& group, long first, long last, float* to, lon
 
 // For one chunk of rows and its first row as pivot p: sum(x - p), sum((x - p)^2). The pivot keeps the difference of
 // large sums small when the mean is far from 0.
-void chunk_moments(const float* x, long rows, long width, float* part) {
+template <class S>
+void chunk_moments(const S* x, long rows, long width, float* part) {
     float *pivot = part, *sum = part + width;  // the squares behind the sums
-    for (long c = 0; c < width; c++) {
-        pivot[c] = x[c];
-        sum[c] = sum[width + c] = 0;
-    }
+    for (long c = 0; c < width; c += VL) store(pivot + c, load(x + c, first_lanes(width - c)), first_lanes(width - c));
+    for (long c = 0; c < 2 * width; c++) sum[c] = 0;
     over_blocks(0, rows, width, [=](const auto& group, long first, long last) {
         add_sums(group, first, last, sum, width, [=, &group](long row, int k, Vec& s, Vec& q) {
             const Vec d = group.get(x + row * width, k) - group.get(pivot, k);
@@ -113,9 +119,9 @@ size_t moments_scratch(const OpCall& call) {
     return static_cast<size_t>(sum_chunks(call.n * call.ints[0], call.ints[1]) * 3 * call.ints[1]);
 }
 
-template <bool residual>
-void apply_rows(const float* x, const float* skip, const float* saved, long begin, long end, long width, float low,
-                float high, float* y) {
+template <bool residual, class S>
+void apply_rows(const S* x, const S* skip, const float* saved, long begin, long end, long width, float low, float high,
+                S* y) {
     const Vec lowest = broadcast(low), highest = broadcast(high);
     over_blocks(begin, end, width, [=](const auto& group, long first, long last) {
         constexpr int count = Channels<decltype(group)>::count;
@@ -134,7 +140,8 @@ void apply_rows(const float* x, const float* skip, const float* saved, long begi
     });
 }
 
-void apply(const OpCall& call, const float* x, const float* skip, const float* saved, float high, float* y) {
+template <class S>
+void apply(const OpCall& call, const S* x, const S* skip, const float* saved, float high, S* y) {
     const long width = call.ints[1];
     const bool clamp = call.ints[2] != 0;
     const float low = clamp ? 0.0f : -__builtin_inff(), top = clamp ? high : __builtin_inff();
@@ -142,14 +149,16 @@ void apply(const OpCall& call, const float* x, const float* skip, const float* s
         if (skip)
             apply_rows<true>(x, skip, saved, begin, end, width, low, top, y);
         else
-            apply_rows<false>(x, nullptr, saved, begin, end, width, low, top, y);
+            apply_rows<false>(x, skip, saved, begin, end, width, low, top, y);
     });
 }
 
 // y, saved, running_mean, running_var, x, gamma, beta, residual (may be null);
 // ints: rows of one sample, C, whether a clamp to [0, high] follows; reals: high, eps, momentum.
+template <class S>
 void batchnorm(const OpCall& call) {
-    const float *x = in(call, 4), *gamma = in(call, 5), *beta = in(call, 6);
+    const S* x = in<S>(call, 4);
+    const float *gamma = in(call, 5), *beta = in(call, 6);
     float *saved = out(call, 1), *running_mean = out(call, 2), *running_var = out(call, 3), *parts = call.scratch;
     const long width = call.ints[1], rows = call.n * call.ints[0], chunks = sum_chunks(rows, width);
     over_chunks(rows, chunks, [=](long chunk, long begin, long end) {
@@ -169,10 +178,11 @@ void batchnorm(const OpCall& call) {
         running_mean[c] = static_cast<float>((1.0 - momentum) * old_mean + momentum * mean);
         running_var[c] = static_cast<float>((1.0 - momentum) * old_var + momentum * variance * unbias);
     }
-    apply(call, x, in(call, 7), saved, call.reals[0], out(call, 0));
+    apply(call, x, in<S>(call, 7), saved, call.reals[0], out<S>(call, 0));
 }
 
 // y, saved, x, gamma, beta, running_mean, running_var, residual (may be null); ints as above; reals: high, eps.
+template <class S>
 void batchnorm_inference(const OpCall& call) {
     const float *gamma = in(call, 3), *beta = in(call, 4), *running_mean = in(call, 5), *running_var = in(call, 6);
     float* saved = out(call, 1);
@@ -185,7 +195,7 @@ void batchnorm_inference(const OpCall& call) {
         saved[factor_of * width + c] = static_cast<float>(inv_std * static_cast<double>(gamma[c]));
         saved[beta_of * width + c] = beta[c];
     }
-    apply(call, in(call, 2), in(call, 7), saved, call.reals[0], out(call, 0));
+    apply(call, in<S>(call, 2), in<S>(call, 7), saved, call.reals[0], out<S>(call, 0));
 }
 
 // How the gradient g behind the clamp is found: no clamp; from the stored output; from x (recomputed as forward did).
@@ -212,16 +222,19 @@ struct Gate {
 };
 
 // One call of batchnorm_backward.
+template <class S>
 struct Backward {
-    const float *dy, *term, *x, *y, *saved;
-    float *dx, *dskip, *means;
+    const S *dy, *term, *x, *y;
+    const float* saved;
+    S *dx, *dskip;
+    float* means;
     long width;
     float high;
 };
 
 // sum(g) and sum(g (x - mean)) over rows [begin, end). With a residual g = mask(dy + term) is stored as its gradient.
-template <GateKind kind, bool stores>
-void chunk_gradients(const Backward& b, long begin, long end, float* part) {
+template <GateKind kind, bool stores, class S>
+void chunk_gradients(const Backward<S>& b, long begin, long end, float* part) {
     const long width = b.width;
     for (long c = 0; c < 2 * width; c++) part[c] = 0;
     const Vec high = broadcast(b.high);
@@ -243,8 +256,8 @@ void chunk_gradients(const Backward& b, long begin, long end, float* part) {
 }
 
 // dx = factor (g - mean(g) - (x - mean) inv_std^2 mean(g (x - mean)))
-template <GateKind kind>
-void gradient_rows(const Backward& b, const float* dy, long begin, long end) {
+template <GateKind kind, class S>
+void gradient_rows(const Backward<S>& b, const S* dy, long begin, long end) {
     const long width = b.width;
     const Vec high = broadcast(b.high);
     over_blocks(begin, end, width, [&](const auto& group, long first, long last) {
@@ -269,12 +282,12 @@ size_t gradient_scratch(const OpCall& call) {
     return static_cast<size_t>((sum_chunks(call.n * call.ints[0], call.ints[1]) + 1) * 2 * call.ints[1]);
 }
 
-template <GateKind kind, bool stores>
+template <GateKind kind, bool stores, class S>
 void backward(const OpCall& call) {
     float *dgamma = out(call, 1), *dbeta = out(call, 2), *parts = call.scratch + 2 * call.ints[1];
     const long width = call.ints[1], rows = call.n * call.ints[0], chunks = sum_chunks(rows, width);
-    const Backward b{in(call, 4),  in(call, 8),  in(call, 5),  in(call, 6), in(call, 7),
-                     out(call, 0), out(call, 3), call.scratch, width,       call.reals[0]};
+    const Backward<S> b{in<S>(call, 4),  in<S>(call, 8),  in<S>(call, 5), in<S>(call, 6), in(call, 7),
+                        out<S>(call, 0), out<S>(call, 3), call.scratch,   width,          call.reals[0]};
     over_chunks(rows, chunks, [&](long chunk, long begin, long end) {
         chunk_gradients<kind, stores>(b, begin, end, parts + chunk * 2 * width);
     });
@@ -298,21 +311,23 @@ void backward(const OpCall& call) {
 
 // dx (may be null), dgamma, dbeta (may be null), dresidual (may be null), dy, x, y (only read with gate 1), saved,
 // term (added to dy; only with dresidual, may be null); ints: rows of one sample, C, gate; reals: high.
+template <class S>
 void batchnorm_backward(const OpCall& call) {
-    if (out(call, 3))
-        backward<by_output, true>(call);
+    if (call.operand[3])
+        backward<by_output, true, S>(call);
     else if (call.ints[2] == by_output)
-        backward<by_output, false>(call);
+        backward<by_output, false, S>(call);
     else if (call.ints[2] == by_input)
-        backward<by_input, false>(call);
+        backward<by_input, false, S>(call);
     else
-        backward<open, false>(call);
+        backward<open, false, S>(call);
 }
 
-template <GateKind kind>
+template <GateKind kind, class S>
 void constant_backward(const OpCall& call) {
-    float *dx = out(call, 0), *dskip = out(call, 1);
-    const float *dy = in(call, 2), *x = in(call, 3), *y = in(call, 4), *saved = in(call, 5);
+    S *dx = out<S>(call, 0), *dskip = out<S>(call, 1);
+    const S *dy = in<S>(call, 2), *x = in<S>(call, 3), *y = in<S>(call, 4);
+    const float* saved = in(call, 5);
     const long width = call.ints[1];
     const float high = call.reals[0];
     over_rows(call.n * call.ints[0], width, [=](long begin, long end) {
@@ -332,13 +347,14 @@ void constant_backward(const OpCall& call) {
 }
 
 // dx, dresidual (each may be null), dy, x, y, saved; ints and reals as above. Statistics are constants: dx = factor g.
+template <class S>
 void batchnorm_inference_backward(const OpCall& call) {
     if (call.ints[2] == by_output)
-        constant_backward<by_output>(call);
+        constant_backward<by_output, S>(call);
     else if (call.ints[2] == by_input)
-        constant_backward<by_input>(call);
+        constant_backward<by_input, S>(call);
     else
-        constant_backward<open>(call);
+        constant_backward<open, S>(call);
 }
 
 // folded weight, folded bias, weight, bias (may be null), gamma, beta, running_mean, running_var;
@@ -366,10 +382,10 @@ void fold(const OpCall& call) {
 size_t fold_scratch(const OpCall& call) { return static_cast<size_t>(call.ints[1]); }
 
 const OpKernel list[] = {
-    {"batchnorm", 8, 3, 3, batchnorm, moments_scratch},
-    {"batchnorm_backward", 9, 3, 1, batchnorm_backward, gradient_scratch},
-    {"batchnorm_inference", 8, 3, 2, batchnorm_inference, nullptr},
-    {"batchnorm_inference_backward", 6, 3, 1, batchnorm_inference_backward, nullptr},
+    {"batchnorm", 8, 3, 3, batchnorm<float>, moments_scratch},
+    {"batchnorm_backward", 9, 3, 1, batchnorm_backward<float>, gradient_scratch},
+    {"batchnorm_inference", 8, 3, 2, batchnorm_inference<float>, nullptr},
+    {"batchnorm_inference_backward", 6, 3, 1, batchnorm_inference_backward<float>, nullptr},
     {"batchnorm_fold", 8, 2, 1, fold, fold_scratch},
 };
 

@@ -9,8 +9,14 @@ namespace fovea::FOVEA_ISA_NAMESPACE {
 // Floats of one piece of element-wise work: small tensors stay on the calling thread.
 constexpr long piece_floats = 16384;
 
-static FOVEA_INLINE float* out(const OpCall& call, int i) { return static_cast<float*>(call.operand[i]); }
-static FOVEA_INLINE const float* in(const OpCall& call, int i) { return static_cast<const float*>(call.operand[i]); }
+template <class S = float>
+static FOVEA_INLINE S* out(const OpCall& call, int i) {
+    return static_cast<S*>(call.operand[i]);
+}
+template <class S = float>
+static FOVEA_INLINE const S* in(const OpCall& call, int i) {
+    return static_cast<const S*>(call.operand[i]);
+}
 
 // body(begin, end) over [0, count) in pieces of `grain`.
 template <class Body>
