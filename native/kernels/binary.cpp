@@ -19,10 +19,13 @@ struct Quotient {
 };
 
 // `step` is 1, or 0 where the operand is repeated along the row.
-FOVEA_INLINE Vec take(const float* p, long i, long step, Mask mask) { return step ? load(p + i, mask) : broadcast(*p); }
+template <class S>
+FOVEA_INLINE Vec take(const S* p, long i, long step, Mask mask) {
+    return step ? load(p + i, mask) : broadcast(value(*p));
+}
 
-template <class F>
-void row(float* y, const float* a, long a_step, const float* b, long b_step, long width) {
+template <class F, class S>
+void row(S* y, const S* a, long a_step, const S* b, long b_step, long width) {
     if (a_step <= 1 && b_step <= 1) {
         for (long i = 0; i < width; i += VL) {
             const Mask mask = first_lanes(width - i);
@@ -30,17 +33,18 @@ void row(float* y, const float* a, long a_step, const float* b, long b_step, lon
         }
         return;
     }
-    for (long i = 0; i < width; i++) y[i] = F::value(broadcast(a[i * a_step]), broadcast(b[i * b_step]))[0];
+    for (long i = 0; i < width; i++)
+        put(y + i, F::value(broadcast(value(a[i * a_step])), broadcast(value(b[i * b_step])))[0]);
 }
 
 // y, a, b; ints: floats between samples of a and of b, number of axes, then the output's sizes, strides in a, strides
 // in b (0 where repeated).
-template <class F>
+template <class F, class S>
 void binary(const OpCall& call) {
     const long a_sample = call.ints[0], b_sample = call.ints[1], axes = call.ints[2];
     const long *size = call.ints + 3, *a_stride = size + axes, *b_stride = a_stride + axes;
-    float* y = out(call, 0);
-    const float *a = in(call, 1), *b = in(call, 2);
+    S* y = out<S>(call, 0);
+    const S *a = in<S>(call, 1), *b = in<S>(call, 2);
     const long width = size[axes - 1], as = a_stride[axes - 1], bs = b_stride[axes - 1];
     if (axes == 1 && as == 1 && bs == 1) {  // equal shapes
         over_range(call.n * width, piece_floats,
@@ -93,10 +97,10 @@ void matmul(const OpCall& call) {
 }
 
 const OpKernel list[] = {
-    {"add_broadcast", 3, -1, 0, binary<Sum>, nullptr},
-    {"sub", 3, -1, 0, binary<Difference>, nullptr},
-    {"multiply", 3, -1, 0, binary<Product>, nullptr},
-    {"div", 3, -1, 0, binary<Quotient>, nullptr},
+    {"add_broadcast", 3, -1, 0, binary<Sum, float>, nullptr, operands(0, 1, 2), binary<Sum, bf16>},
+    {"sub", 3, -1, 0, binary<Difference, float>, nullptr, operands(0, 1, 2), binary<Difference, bf16>},
+    {"multiply", 3, -1, 0, binary<Product, float>, nullptr, operands(0, 1, 2), binary<Product, bf16>},
+    {"div", 3, -1, 0, binary<Quotient, float>, nullptr, operands(0, 1, 2), binary<Quotient, bf16>},
     {"matmul", 3, 8, 0, matmul, nullptr},
 };
 

@@ -12,11 +12,12 @@ long chunk_count(long rows, int columns) {
 }
 
 // Four rows at a time: four independent chains, and shorter ones, which also rounds less.
-void sum_rows(const float* in, long rows, int columns, float* out) {
+template <class S>
+void sum_rows(const S* in, long rows, int columns, float* out) {
     for (int c = 0; c < columns; c += VL) {
         const Mask mask = first_lanes(columns - c);
         Vec sum[4] = {};
-        const float* p = in + c;
+        const S* p = in + c;
         long row = 0;
         for (; row + 4 <= rows; row += 4, p += 4L * columns) FOVEA_UNROLL
         for (int i = 0; i < 4; i++) sum[i] += load(p + static_cast<long>(i) * columns, mask);
@@ -25,11 +26,8 @@ void sum_rows(const float* in, long rows, int columns, float* out) {
     }
 }
 
-}  // namespace
-
-size_t column_sum_scratch(long rows, int columns) { return static_cast<size_t>(chunk_count(rows, columns)) * columns; }
-
-void column_sum(const float* in, long rows, int columns, float* out, float* scratch) {
+template <class S>
+void sum_columns(const S* in, long rows, int columns, float* out, float* scratch) {
     const long chunks = chunk_count(rows, columns);
     parallel(chunks, [=](long chunk) {
         const long begin = rows * chunk / chunks, end = rows * (chunk + 1) / chunks;
@@ -40,6 +38,17 @@ void column_sum(const float* in, long rows, int columns, float* out, float* scra
         for (long chunk = 0; chunk < chunks; chunk++) sum += static_cast<double>(scratch[chunk * columns + c]);
         out[c] = static_cast<float>(sum);
     }
+}
+
+}  // namespace
+
+size_t column_sum_scratch(long rows, int columns) { return static_cast<size_t>(chunk_count(rows, columns)) * columns; }
+
+void column_sum(const float* in, long rows, int columns, float* out, float* scratch) {
+    sum_columns(in, rows, columns, out, scratch);
+}
+void column_sum(const bf16* in, long rows, int columns, float* out, float* scratch) {
+    sum_columns(in, rows, columns, out, scratch);
 }
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

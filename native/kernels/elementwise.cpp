@@ -83,10 +83,10 @@ struct Scale {  // y = a x; not differentiated as such
 };
 
 // y, x; ints: floats of one sample; reals: two parameters.
-template <class F>
+template <class F, class S>
 void unary(const OpCall& call) {
-    float* y = out(call, 0);
-    const float* x = in(call, 1);
+    S* y = out<S>(call, 0);
+    const S* x = in<S>(call, 1);
     const Vec a = broadcast(call.reals[0]), b = broadcast(call.reals[1]);
     over_range(call.n * call.ints[0], piece_floats, [=](long begin, long end) {
         long i = begin;
@@ -97,10 +97,10 @@ void unary(const OpCall& call) {
 }
 
 // dx, dy, s; ints and reals as unary.
-template <class F>
+template <class F, class S>
 void unary_backward(const OpCall& call) {
-    float* dx = out(call, 0);
-    const float *dy = in(call, 1), *s = in(call, 2);
+    S* dx = out<S>(call, 0);
+    const S *dy = in<S>(call, 1), *s = in<S>(call, 2);
     const Vec a = broadcast(call.reals[0]), b = broadcast(call.reals[1]);
     over_range(call.n * call.ints[0], piece_floats, [=](long begin, long end) {
         long i = begin;
@@ -111,9 +111,10 @@ void unary_backward(const OpCall& call) {
 }
 
 // y, a, b; ints: floats of one sample, whether ReLU follows.  y = a + b
+template <class S>
 void add(const OpCall& call) {
-    float* y = out(call, 0);
-    const float *a = in(call, 1), *b = in(call, 2);
+    S* y = out<S>(call, 0);
+    const S *a = in<S>(call, 1), *b = in<S>(call, 2);
     const Vec low = broadcast(call.ints[1] ? 0.0f : -__builtin_inff());
     over_range(call.n * call.ints[0], piece_floats, [=](long begin, long end) {
         long i = begin;
@@ -124,11 +125,25 @@ void add(const OpCall& call) {
 }
 
 // y; ints: floats of one sample; reals: value.
+template <class S>
 void fill(const OpCall& call) {
-    float* y = out(call, 0);
-    const float value = call.reals[0];
+    S* y = out<S>(call, 0);
+    const Vec value = broadcast(call.reals[0]);
     over_range(call.n * call.ints[0], piece_floats, [=](long begin, long end) {
-        for (long i = begin; i < end; i++) y[i] = value;
+        for (long i = begin; i < end; i += VL) store(y + i, value, first_lanes(end - i));
+    });
+}
+
+// y, x; ints: elements of one sample. From one type of storage to another.
+template <class From, class To>
+void convert(const OpCall& call) {
+    To* y = out<To>(call, 0);
+    const From* x = in<From>(call, 1);
+    over_range(call.n * call.ints[0], piece_floats, [=](long begin, long end) {
+        long i = begin;
+        for (; i + VL <= end; i += VL) store(y + i, load(x + i));
+        const Mask tail = first_lanes(end - i);
+        if (i < end) store(y + i, load(x + i, tail), tail);
     });
 }
 
@@ -142,9 +157,9 @@ void cast(const OpCall& call) {  // y, x; ints: elements of one sample
 }
 
 // y, x, scale, offset (C each); ints: rows of one sample, C, whether channels are reversed.  y = x[c'] * scale + offset
-template <class From>
+template <class From, class S>
 void normalize(const OpCall& call) {
-    float* y = out(call, 0);
+    S* y = out<S>(call, 0);
     const From* x = static_cast<const From*>(call.operand[1]);
     const float *scale = in(call, 2), *offset = in(call, 3);
     const long width = call.ints[1];
@@ -153,13 +168,15 @@ void normalize(const OpCall& call) {
         for (long row = begin; row < end; row++)
             for (long c = 0; c < width; c++) {
                 const From value = x[row * width + (reversed ? width - 1 - c : c)];
-                y[row * width + c] = static_cast<float>(value) * scale[c] + offset[c];
+                put(y + row * width + c, static_cast<float>(value) * scale[c] + offset[c]);
             }
     });
 }
 
-#define ACTIVATION(name, F) \
-    {name, 2, 1, 2, unary<F>, nullptr}, { name "_backward", 3, 1, 2, unary_backward<F>, nullptr }
+#define ACTIVATION(name, F)                                                                                      \
+    {name, 2, 1, 2, unary<F, float>, nullptr, operands(0, 1), unary<F, bf16>}, {                                 \
+        name "_backward", 3, 1, 2, unary_backward<F, float>, nullptr, operands(0, 1, 2), unary_backward<F, bf16> \
+    }
 
 const OpKernel list[] = {
     ACTIVATION("relu", Relu),
@@ -174,14 +191,16 @@ const OpKernel list[] = {
     ACTIVATION("gelu_tanh", GeluTanh),
     ACTIVATION("hardsigmoid", HardSigmoid),
     ACTIVATION("hardswish", HardSwish),
-    {"scale", 2, 1, 2, unary<Scale>, nullptr},
-    {"add", 3, 2, 0, add, nullptr},
-    {"fill", 1, 1, 1, fill, nullptr},
+    {"scale", 2, 1, 2, unary<Scale, float>, nullptr, operands(0, 1), unary<Scale, bf16>},
+    {"add", 3, 2, 0, add<float>, nullptr, operands(0, 1, 2), add<bf16>},
+    {"fill", 1, 1, 1, fill<float>, nullptr, operands(0), fill<bf16>},
+    {"narrow", 2, 1, 0, convert<float, bf16>, nullptr},
+    {"widen", 2, 1, 0, convert<bf16, float>, nullptr},
     {"cast_uint8", 2, 1, 0, cast<uint8_t, float>, nullptr},
     {"cast_int64", 2, 1, 0, cast<int64_t, float>, nullptr},
     {"cast_index", 2, 1, 0, cast<float, int64_t>, nullptr},
-    {"normalize_float32", 4, 3, 0, normalize<float>, nullptr},
-    {"normalize_uint8", 4, 3, 0, normalize<uint8_t>, nullptr},
+    {"normalize_float32", 4, 3, 0, normalize<float, float>, nullptr, operands(0), normalize<float, bf16>},
+    {"normalize_uint8", 4, 3, 0, normalize<uint8_t, float>, nullptr, operands(0), normalize<uint8_t, bf16>},
 };
 
 }  // namespace

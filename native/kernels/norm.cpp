@@ -1,6 +1,5 @@
 // Batch normalisation on rows x channels (rows = samples x positions), with what follows it in the same pass: an
 // optional addition and ReLU or ReLU6.  z = (x - mean) inv_std gamma + beta,  y = min(max(z + residual, 0), high)
-// S is the type in which activations and their gradients are stored; arithmetic, sums and parameters are float32.
 #include "kernels/families.h"
 #include "kernels/op_tools.h"
 
@@ -382,10 +381,12 @@ void fold(const OpCall& call) {
 size_t fold_scratch(const OpCall& call) { return static_cast<size_t>(call.ints[1]); }
 
 const OpKernel list[] = {
-    {"batchnorm", 8, 3, 3, batchnorm<float>, moments_scratch},
-    {"batchnorm_backward", 9, 3, 1, batchnorm_backward<float>, gradient_scratch},
-    {"batchnorm_inference", 8, 3, 2, batchnorm_inference<float>, nullptr},
-    {"batchnorm_inference_backward", 6, 3, 1, batchnorm_inference_backward<float>, nullptr},
+    {"batchnorm", 8, 3, 3, batchnorm<float>, moments_scratch, operands(0, 4, 7), batchnorm<bf16>},
+    {"batchnorm_backward", 9, 3, 1, batchnorm_backward<float>, gradient_scratch, operands(0, 3, 4, 5, 6, 8),
+     batchnorm_backward<bf16>},
+    {"batchnorm_inference", 8, 3, 2, batchnorm_inference<float>, nullptr, operands(0, 2, 7), batchnorm_inference<bf16>},
+    {"batchnorm_inference_backward", 6, 3, 1, batchnorm_inference_backward<float>, nullptr, operands(0, 1, 2, 3, 4),
+     batchnorm_inference_backward<bf16>},
     {"batchnorm_fold", 8, 2, 1, fold, fold_scratch},
 };
 

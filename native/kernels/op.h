@@ -20,6 +20,9 @@ struct OpKernel {
     int operands, ints, reals;  // -1: as many as the instruction brings
     void (*run)(const OpCall& call);
     size_t (*scratch)(const OpCall& call);  // floats that run() needs, given n = capacity and ints; may be null
+    // The form for activations stored as bf16: bit i of `stored` is set when operand i is one, and all of them are.
+    uint32_t stored = 0;
+    void (*run_bf16)(const OpCall& call) = nullptr;  // null: there is none
 };
 
 struct OpList {

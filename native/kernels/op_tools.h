@@ -1,10 +1,18 @@
 // What the kernels behind op.h share: operands by type, and loops cut into pieces.
 #pragma once
+#include "kernels/bf16.h"
 #include "kernels/op.h"
 #include "kernels/vec.h"
 #include "runtime/pool.h"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
+
+// Where S is a type of kernels, activations and their gradients are stored as S: float or bf16.
+
+static FOVEA_INLINE float value(float x) { return x; }
+static FOVEA_INLINE float value(bf16 x) { return to_float(x); }
+static FOVEA_INLINE void put(float* to, float x) { *to = x; }
+static FOVEA_INLINE void put(bf16* to, float x) { *to = to_bf16(x); }
 
 // Floats of one piece of element-wise work: small tensors stay on the calling thread.
 constexpr long piece_floats = 16384;
@@ -45,6 +53,12 @@ static FOVEA_INLINE double sum_parts(const float* part, long chunks, long stride
     double sum = 0;
     for (long chunk = 0; chunk < chunks; chunk++) sum += static_cast<double>(part[chunk * stride]);
     return sum;
+}
+
+// OpKernel::stored from the numbers of the operands.
+template <class... Numbers>
+constexpr uint32_t operands(Numbers... i) {
+    return ((1u << i) | ...);
 }
 
 // A list of kernels that is constant data.

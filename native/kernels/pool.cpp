@@ -141,14 +141,14 @@ FOVEA_INLINE VecInt winners(const uint8_t* index, long lanes) {
 }
 
 // y, index (which tap won, for backward; may be null), x; ints: Window. The first maximum wins; NaN wins and stays.
-template <class Index>
+template <class Index, class S>
 void maxpool(const OpCall& call) {
     const Window& w = window(call);
     const Offsets offsets(w);
     over_output(w, call.n, [&](long sample, long row) {
-        const float* from = in(call, 2) + sample * in_floats(w);
+        const S* from = in<S>(call, 2) + sample * in_floats(w);
         const long base = sample * out_pixels(w) * w.channels;
-        float* y = out(call, 0) + base;
+        S* y = out<S>(call, 0) + base;
         Index* index = static_cast<Index*>(call.operand[1]);
         over_row(w, offsets, row, [&](const Taps& t, long pixel, long, long, long) {
             for (long c = 0; c < w.channels; c += VL) {
@@ -179,16 +179,16 @@ FOVEA_INLINE bool tiles_exactly(const Window& w) {
 
 // dx, dy, index, gate (the pooled values where a ReLU came before, else null: its gradient is 0 where they are);
 // ints: Window. A piece is one sample: windows may overlap.
-template <class Index>
+template <class Index, class S>
 void maxpool_backward(const OpCall& call) {
     const Window& w = window(call);
     const Offsets offsets(w);
     const bool exact = tiles_exactly(w);
     parallel(call.n, [&](long sample) {
-        float* target = out(call, 0) + sample * in_floats(w);
+        S* target = out<S>(call, 0) + sample * in_floats(w);
         for (long i = 0; !exact && i < in_floats(w); i++) target[i] = 0;
         const long base = sample * out_pixels(w) * w.channels;
-        const float *dy = in(call, 1) + base, *gate = in(call, 3) ? in(call, 3) + base : nullptr;
+        const S *dy = in<S>(call, 1) + base, *gate = call.operand[3] ? in<S>(call, 3) + base : nullptr;
         const Index* index = static_cast<const Index*>(call.operand[2]) + base;
         for (long row = 0; row < out_rows(w); row++)
             over_row(w, offsets, row, [&](const Taps& t, long pixel, long, long, long) {
@@ -199,7 +199,7 @@ void maxpool_backward(const OpCall& call) {
                     const VecInt won = winners(index + pixel + c, w.channels - c);
                     t.each(w, [&](long tap, long offset) {
                         const Vec share = won == static_cast<int32_t>(tap) ? g : Vec{};
-                        float* to = target + offset + c;
+                        S* to = target + offset + c;
                         store(to, exact ? share : load(to, mask) + share, mask);
                     });
                 }
@@ -214,12 +214,13 @@ FOVEA_INLINE float inverse_count(const OpCall& call, const Window& w, long z, lo
 }
 
 // y, x; ints: Window, then the divisors along each axis for every output position.
+template <class S>
 void avgpool(const OpCall& call) {
     const Window& w = window(call);
     const Offsets offsets(w);
     over_output(w, call.n, [&](long sample, long row) {
-        const float* from = in(call, 1) + sample * in_floats(w);
-        float* y = out(call, 0) + sample * out_pixels(w) * w.channels;
+        const S* from = in<S>(call, 1) + sample * in_floats(w);
+        S* y = out<S>(call, 0) + sample * out_pixels(w) * w.channels;
         over_row(w, offsets, row, [&](const Taps& t, long pixel, long d, long h, long v) {
             const Vec factor = broadcast(inverse_count(call, w, d, h, v));
             for (long c = 0; c < w.channels; c += VL) {
@@ -233,13 +234,14 @@ void avgpool(const OpCall& call) {
 }
 
 // dx, dy; ints as avgpool.
+template <class S>
 void avgpool_backward(const OpCall& call) {
     const Window& w = window(call);
     const Offsets offsets(w);
     parallel(call.n, [&](long sample) {
-        float* target = out(call, 0) + sample * in_floats(w);
+        S* target = out<S>(call, 0) + sample * in_floats(w);
         for (long i = 0; i < in_floats(w); i++) target[i] = 0;
-        const float* dy = in(call, 1) + sample * out_pixels(w) * w.channels;
+        const S* dy = in<S>(call, 1) + sample * out_pixels(w) * w.channels;
         for (long row = 0; row < out_rows(w); row++)
             over_row(w, offsets, row, [&](const Taps& t, long pixel, long d, long h, long v) {
                 const Vec factor = broadcast(inverse_count(call, w, d, h, v));
@@ -247,7 +249,7 @@ void avgpool_backward(const OpCall& call) {
                     const Mask mask = first_lanes(w.channels - c);
                     const Vec share = load(dy + pixel + c, mask) * factor;
                     t.each(w, [&](long, long offset) {
-                        float* to = target + offset + c;
+                        S* to = target + offset + c;
                         store(to, load(to, mask) + share, mask);
                     });
                 }
@@ -255,13 +257,17 @@ void avgpool_backward(const OpCall& call) {
     });
 }
 
+#define MAXPOOL(name, Index)                                                                             \
+    {name, 3, window_ints, 0, maxpool<Index, float>, nullptr, operands(0, 2), maxpool<Index, bf16>}, {   \
+        name "_backward", 4, window_ints, 0, maxpool_backward<Index, float>, nullptr, operands(0, 1, 3), \
+            maxpool_backward<Index, bf16>                                                                \
+    }
+
 const OpKernel list[] = {
-    {"maxpool_uint8", 3, window_ints, 0, maxpool<uint8_t>, nullptr},
-    {"maxpool_uint8_backward", 4, window_ints, 0, maxpool_backward<uint8_t>, nullptr},
-    {"maxpool_int32", 3, window_ints, 0, maxpool<int32_t>, nullptr},
-    {"maxpool_int32_backward", 4, window_ints, 0, maxpool_backward<int32_t>, nullptr},
-    {"avgpool", 2, -1, 0, avgpool, nullptr},
-    {"avgpool_backward", 2, -1, 0, avgpool_backward, nullptr},
+    MAXPOOL("maxpool_uint8", uint8_t),
+    MAXPOOL("maxpool_int32", int32_t),
+    {"avgpool", 2, -1, 0, avgpool<float>, nullptr, operands(0, 1), avgpool<bf16>},
+    {"avgpool_backward", 2, -1, 0, avgpool_backward<float>, nullptr, operands(0, 1), avgpool_backward<bf16>},
 };
 
 }  // namespace

@@ -14,18 +14,19 @@ struct Axis {
 FOVEA_INLINE const Axis& axis(const OpCall& call) { return *reinterpret_cast<const Axis*>(call.ints); }
 
 // y, x; ints: outer, size, inner; reals: factor.  y[o, i] = factor sum over s of x[o, s, i]
+template <class S>
 void reduce_sum(const OpCall& call) {
     const Axis a = axis(call);
-    float* y = out(call, 0);
-    const float* x = in(call, 1);
+    S* y = out<S>(call, 0);
+    const S* x = in<S>(call, 1);
     const float factor = call.reals[0];
     over_rows(call.n * a.outer, a.size * a.inner, [=](long begin, long end) {
         for (long o = begin; o < end; o++) {
-            const float* from = x + o * a.size * a.inner;
+            const S* from = x + o * a.size * a.inner;
             if (a.inner == 1) {
                 Vec sum = {};
                 for (long s = 0; s < a.size; s += VL) sum += load(from + s, first_lanes(a.size - s));
-                y[o] = sum_lanes(sum) * factor;
+                put(y + o, sum_lanes(sum) * factor);
                 continue;
             }
             for (long i = 0; i < a.inner; i += VL) {
@@ -42,17 +43,26 @@ void reduce_sum(const OpCall& call) {
 }
 
 // dx, dy; ints and reals as above.  dx[o, s, i] = factor dy[o, i]
+template <class S>
 void reduce_sum_backward(const OpCall& call) {
     const Axis a = axis(call);
-    float* dx = out(call, 0);
-    const float* dy = in(call, 1);
+    S* dx = out<S>(call, 0);
+    const S* dy = in<S>(call, 1);
     const float factor = call.reals[0];
     over_rows(call.n * a.outer, a.size * a.inner, [=](long begin, long end) {
-        for (long o = begin; o < end; o++)
-            for (long s = 0; s < a.size; s++) {
-                float* to = dx + (o * a.size + s) * a.inner;
-                for (long i = 0; i < a.inner; i++) to[i] = dy[o * a.inner + i] * factor;
+        for (long o = begin; o < end; o++) {
+            S* to = dx + o * a.size * a.inner;
+            if (a.inner == 1) {
+                const Vec share = broadcast(value(dy[o]) * factor);
+                for (long s = 0; s < a.size; s += VL) store(to + s, share, first_lanes(a.size - s));
+                continue;
             }
+            for (long i = 0; i < a.inner; i += VL) {
+                const Mask mask = first_lanes(a.inner - i);
+                const Vec value = load(dy + o * a.inner + i, mask) * factor;
+                for (long s = 0; s < a.size; s++) store(to + s * a.inner + i, value, mask);
+            }
+        }
     });
 }
 
@@ -98,14 +108,17 @@ size_t sum_scratch(const OpCall& call) {
 }
 
 // y, x; ints: rows of one sample, columns.  y[c] = sum over rows of x[row, c]
+template <class S>
 void sum_rows(const OpCall& call) {
-    column_sum(in(call, 1), call.n * call.ints[0], static_cast<int>(call.ints[1]), out(call, 0), call.scratch);
+    column_sum(in<S>(call, 1), call.n * call.ints[0], static_cast<int>(call.ints[1]), out(call, 0), call.scratch);
 }
 
 const OpKernel list[] = {
-    {"reduce_sum", 2, 3, 1, reduce_sum, nullptr},   {"reduce_sum_backward", 2, 3, 1, reduce_sum_backward, nullptr},
-    {"reduce_max", 2, 3, 0, reduce_max, nullptr},   {"reduce_max_backward", 4, 3, 0, reduce_max_backward, nullptr},
-    {"column_sum", 2, 2, 0, sum_rows, sum_scratch},
+    {"reduce_sum", 2, 3, 1, reduce_sum<float>, nullptr, operands(0, 1), reduce_sum<bf16>},
+    {"reduce_sum_backward", 2, 3, 1, reduce_sum_backward<float>, nullptr, operands(0, 1), reduce_sum_backward<bf16>},
+    {"reduce_max", 2, 3, 0, reduce_max, nullptr},
+    {"reduce_max_backward", 4, 3, 0, reduce_max_backward, nullptr},
+    {"column_sum", 2, 2, 0, sum_rows<float>, sum_scratch, operands(1), sum_rows<bf16>},
 };
 
 }  // namespace

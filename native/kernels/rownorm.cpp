@@ -188,11 +188,12 @@ struct Factor {  // LayerScale
 };
 
 // y, x, weight; ints: rows of one sample, C.
-template <class F>
+template <class F, class S>
 void channel(const OpCall& call) {
     const long width = call.ints[1];
-    float* y = out(call, 0);
-    const float *x = in(call, 1), *w = in(call, 2);
+    S* y = out<S>(call, 0);
+    const S* x = in<S>(call, 1);
+    const float* w = in(call, 2);
     over_rows(call.n * call.ints[0], width, [=](long begin, long end) {
         for (long at = begin * width; at < end * width; at += width)
             for (long c = 0; c < width; c += VL) {
@@ -207,11 +208,13 @@ size_t channel_scratch(const OpCall& call) {
 }
 
 // dx, dweight (each may be null), dy, x, weight; ints as channel.
-template <class F>
+template <class F, class S>
 void channel_backward(const OpCall& call) {
     const long width = call.ints[1], rows = call.n * call.ints[0], chunks = sum_chunks(rows, width);
-    float *dx = out(call, 0), *dw = out(call, 1), *parts = call.scratch;
-    const float *dy = in(call, 2), *x = in(call, 3), *w = in(call, 4);
+    S* dx = out<S>(call, 0);
+    float *dw = out(call, 1), *parts = call.scratch;
+    const S *dy = in<S>(call, 2), *x = in<S>(call, 3);
+    const float* w = in(call, 4);
     over_chunks(rows, chunks, [=](long chunk, long begin, long end) {
         for (long c = 0; c < width; c += VL) {
             const Mask mask = first_lanes(width - c);
@@ -233,10 +236,12 @@ const OpKernel list[] = {
     {"groupnorm_parameters", 5, 4, 0, groupnorm_parameters, parameter_scratch},
     {"lrn", 2, 3, 3, lrn, nullptr},
     {"lrn_backward", 3, 3, 3, lrn_backward, nullptr},
-    {"prelu", 3, 2, 0, channel<Slope>, nullptr},
-    {"prelu_backward", 5, 2, 0, channel_backward<Slope>, channel_scratch},
-    {"layerscale", 3, 2, 0, channel<Factor>, nullptr},
-    {"layerscale_backward", 5, 2, 0, channel_backward<Factor>, channel_scratch},
+    {"prelu", 3, 2, 0, channel<Slope, float>, nullptr, operands(0, 1), channel<Slope, bf16>},
+    {"prelu_backward", 5, 2, 0, channel_backward<Slope, float>, channel_scratch, operands(0, 2, 3),
+     channel_backward<Slope, bf16>},
+    {"layerscale", 3, 2, 0, channel<Factor, float>, nullptr, operands(0, 1), channel<Factor, bf16>},
+    {"layerscale_backward", 5, 2, 0, channel_backward<Factor, float>, channel_scratch, operands(0, 2, 3),
+     channel_backward<Factor, bf16>},
 };
 
 }  // namespace

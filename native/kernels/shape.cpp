@@ -8,11 +8,12 @@ namespace {
 
 // y, x; ints: floats between samples of x and of y, offsets into a sample of x and of y, number of axes, then their
 // sizes, strides in x, strides in y.  y[sum of i * stride_y] = x[sum of i * stride_x]
+template <class S>
 void copy(const OpCall& call) {
     const long x_sample = call.ints[0], y_sample = call.ints[1], axes = call.ints[4];
     const long *size = call.ints + 5, *x_stride = size + axes, *y_stride = x_stride + axes;
-    float* y = out(call, 0) + call.ints[3];
-    const float* x = in(call, 1) + call.ints[2];
+    S* y = out<S>(call, 0) + call.ints[3];
+    const S* x = in<S>(call, 1) + call.ints[2];
     const long width = size[axes - 1], xs = x_stride[axes - 1], ys = y_stride[axes - 1];
     long rows = 1;
     for (long i = 0; i + 1 < axes; i++) rows *= size[i];
@@ -126,7 +127,7 @@ void bins_backward(const OpCall& call) {
 }
 
 const OpKernel list[] = {
-    {"copy", 2, -1, 0, copy, nullptr},
+    {"copy", 2, -1, 0, copy<float>, nullptr, operands(0, 1), copy<bf16>},
     {"taps", 2, -1, -1, taps, nullptr},
     {"taps_backward", 2, -1, -1, taps_backward, nullptr},
     {"bins", 2, -1, 0, bins, nullptr},

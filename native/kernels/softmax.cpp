@@ -80,24 +80,28 @@ constexpr long word_grain = 8192;  // a multiple of the 4 words of a Philox bloc
 
 // y, x, key (uint64); ints: floats of one sample, threshold; reals: 1 / (1 - rate). Also the backward pass, on dy.
 // Element e of sample i keeps its value when word i * size + e of the key's stream is at least the threshold.
+template <class S>
 void dropout(const OpCall& call) {
-    float* y = out(call, 0);
-    const float *x = in(call, 1), scale = call.reals[0];
+    S* y = out<S>(call, 0);
+    const S* x = in<S>(call, 1);
+    const float scale = call.reals[0];
     const uint64_t key = *static_cast<const uint64_t*>(call.operand[2]);
     const uint32_t threshold = static_cast<uint32_t>(call.ints[1]);
     over_range(call.n * call.ints[0], word_grain, [=](long begin, long end) {
         for (long i = begin; i < end; i += 4) {
             const PhiloxBlock block = philox_block(key, static_cast<uint64_t>(i / 4));
             for (long lane = 0; lane < min_of(4L, end - i); lane++)
-                y[i + lane] = x[i + lane] * (block.word[lane] >= threshold ? scale : 0.0f);
+                put(y + i + lane, value(x[i + lane]) * (block.word[lane] >= threshold ? scale : 0.0f));
         }
     });
 }
 
 // The same with one word per sample.
+template <class S>
 void stochastic_depth(const OpCall& call) {
-    float* y = out(call, 0);
-    const float *x = in(call, 1), scale = call.reals[0];
+    S* y = out<S>(call, 0);
+    const S* x = in<S>(call, 1);
+    const float scale = call.reals[0];
     const uint64_t key = *static_cast<const uint64_t*>(call.operand[2]);
     const uint32_t threshold = static_cast<uint32_t>(call.ints[1]);
     const long size = call.ints[0];
@@ -105,7 +109,7 @@ void stochastic_depth(const OpCall& call) {
         for (long sample = begin; sample < end; sample++) {
             const uint32_t word = philox_block(key, static_cast<uint64_t>(sample / 4)).word[sample % 4];
             const float factor = word >= threshold ? scale : 0.0f;
-            for (long i = sample * size; i < (sample + 1) * size; i++) y[i] = x[i] * factor;
+            for (long i = sample * size; i < (sample + 1) * size; i++) put(y + i, value(x[i]) * factor);
         }
     });
 }
@@ -114,8 +118,8 @@ const OpKernel list[] = {
     {"softmax", 2, 3, 0, softmax, nullptr},
     {"softmax_rows", 2, 3, 0, softmax_rows, nullptr},
     {"softmax_backward", 3, 3, 0, softmax_backward, nullptr},
-    {"dropout", 3, 2, 1, dropout, nullptr},
-    {"stochasticdepth", 3, 2, 1, stochastic_depth, nullptr},
+    {"dropout", 3, 2, 1, dropout<float>, nullptr, operands(0, 1), dropout<bf16>},
+    {"stochasticdepth", 3, 2, 1, stochastic_depth<float>, nullptr, operands(0, 1), stochastic_depth<bf16>},
 };
 
 }  // namespace
