@@ -1,0 +1,1 @@
+"""Models of other systems: files read without running what they contain, and files written for them."""
