@@ -18,5 +18,6 @@ NB_MODULE(_core, m) {
     m.def("get_threads", &fovea::get_threads);
     fovea::bind_random(m);
     fovea::bind_conv(m);
+    fovea::bind_peak(m);
     fovea::bind_program(m);
 }

@@ -2,6 +2,7 @@
 #pragma once
 #include "kernels/conv.h"
 #include "kernels/op.h"
+#include "kernels/peak.h"
 #include "kernels/random.h"
 #include "kernels/vec.h"
 
@@ -9,6 +10,7 @@ namespace fovea::FOVEA_ISA_NAMESPACE {
 
 ConvKernels conv_kernels();
 RandomKernels random_kernels();
+PeakKernels peak_kernels();
 
 OpList elementwise_ops();
 OpList norm_ops();

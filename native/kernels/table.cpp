@@ -14,6 +14,7 @@ KernelTable kernel_table() {
         VL,
         conv_kernels(),
         random_kernels(),
+        peak_kernels(),
         {{elementwise_ops(), norm_ops(), rownorm_ops(), softmax_ops(), pool_ops(), binary_ops(), shape_ops(),
           reduce_ops(), loss_ops(), lossvalue_ops(), optimizer_ops()}},
     };

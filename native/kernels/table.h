@@ -3,6 +3,7 @@
 #pragma once
 #include "kernels/conv.h"
 #include "kernels/op.h"
+#include "kernels/peak.h"
 #include "kernels/random.h"
 
 namespace fovea {
@@ -12,6 +13,7 @@ struct KernelTable {
     int vector_floats;  // VL
     ConvKernels conv;
     RandomKernels random;
+    PeakKernels peak;
     OpKernels ops;
 };
 

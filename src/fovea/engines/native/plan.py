@@ -15,6 +15,7 @@ from fovea.engines.native.executable import Executable
 from fovea.engines.native.lower import Lowering, lower
 from fovea.engines.native.program import Buffer, Fixed, Gradient, Instruction, Operand, Section
 from fovea.engines.native.update import NUMBERS, state_arrays, update_instructions, write_numbers
+from fovea.engines.native.work import describe
 from fovea.errors import DataError, EngineError, ShapeError
 from fovea.graph.graph import Ref
 from fovea.graph.store import ParameterStore
@@ -356,18 +357,8 @@ class NativePlan(Plan):
         return NativePlan(self.spec, self.store)
 
     def describe(self) -> list[dict[str, Any]]:
-        """One row per instruction: section, node, kernel, algorithm, the node's output shape, resolved sizes."""
-        return [
-            {
-                "section": one.section.name.lower(),
-                "node": one.node,
-                "kernel": one.kernel,
-                "algorithm": one.algorithm,
-                "shape": self.spec.graph.shape(one.node) if one.node else (),
-                "sizes": one.ints[:24],
-            }
-            for one in self._program.instructions
-        ]
+        """One row per instruction: section, pass, node, kernel, algorithm, shape, operations, bytes, sizes."""
+        return describe(self.spec, self._lowering.gradient_offsets, self._program.instructions)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
