@@ -1,5 +1,6 @@
 #include "kernels/conv_depthwise.h"
 
+#include "kernels/conv_depthwise3.h"
 #include "kernels/tap_conv.h"
 #include "runtime/pool.h"
 
@@ -106,10 +107,51 @@ void run_phase(const TapConv& c, const float* from, const float* weight, float* 
     });
 }
 
+// What a multiplication of these shapes costs in memory is about three more.
+long row_pieces(const ConvShape& s, int n, long rows) { return min_of(rows, piece_count(4 * s.macs(n))); }
+
+// 3x3: the rows of inputs of each row of outputs are found once, the rest is registers.
+void run_rows(const ConvPlan& plan, int n, const float* from, const float* weight, float* to,
+              const Epilogue& epilogue) {
+    const ConvShape& s = plan.shape;
+    const bool back = plan.pass == ConvPass::backward_data, spread = back && s.stride[2] == 2;
+    const int from_height = back ? s.out[1] : s.in[1], from_width = back ? s.out[2] : s.in[2];
+    const int height = back ? s.in[1] : s.out[1], width = back ? s.in[2] : s.out[2];
+    const long row_floats = static_cast<long>(from_width) * s.cin, rows = n * static_cast<long>(height);
+    const long pieces = row_pieces(s, n, rows);
+    DepthwiseRow shared{{},         s.cin,      back ? 1 : s.stride[2],
+                        from_width, width,      s.pad_lo[2],
+                        weight,     3L * s.cin, s.cin,
+                        &epilogue,  nullptr,    nullptr,
+                        nullptr};
+    if (back && !spread) {  // mirrored: from the last weight back
+        shared.weight += 8L * s.cin;
+        shared.weight_row *= -1;
+        shared.weight_column *= -1;
+    }
+    parallel(pieces, [&](long piece) {
+        DepthwiseRow r = shared;
+        for (long row = rows * piece / pieces; row < rows * (piece + 1) / pieces; row++) {
+            const int y = static_cast<int>(row % height);
+            const float* image = from + row / height * from_height * row_floats;
+            const auto row_at = [=](int i) { return image + i * row_floats; };
+            r.out = to + row * width * s.cin;
+            if (spread) {
+                find_spread_rows(y, from_height, row_at, r.rows);
+                depthwise3_spread_row(r);
+            } else {
+                find_rows(y, shared.stride, s.pad_lo[1], from_height, row_at, r.rows);
+                depthwise3_row(r);
+            }
+        }
+    });
+}
+
 }  // namespace
 
 void run_conv_depthwise(const ConvPlan& plan, int n, const float* from, const float* weight, float* to,
                         const Epilogue& epilogue) {
+    if (depthwise3_applies(plan.shape, plan.pass)) return run_rows(plan, n, from, weight, to, epilogue);
     TapConv c;
     for (int phase = 0; phase < phase_count(plan.pass, plan.shape); phase++) {
         make_phase(plan.pass, plan.shape, n, phase, c);

@@ -1,4 +1,5 @@
 #include "kernels/conv_depthwise.h"
+#include "kernels/conv_depthwise3.h"
 #include "kernels/conv_weight.h"
 #include "kernels/tap_conv.h"
 #include "runtime/pool.h"
@@ -93,6 +94,15 @@ void add_row(const ConvShape& s, const float* image, const float* dy, int z, int
     }
 }
 
+// The same for a 3x3.
+void add_row3(const ConvShape& s, const float* image, const float* dy, int y, float* out) {
+    const long row_floats = static_cast<long>(s.in[2]) * s.cin;
+    DepthwiseRow r{{},         s.cin, s.stride[2], s.in[2], s.out[2], s.pad_lo[2], nullptr,
+                   3L * s.cin, s.cin, nullptr,     nullptr, dy,       out};
+    find_rows(y, s.stride[1], s.pad_lo[1], s.in[1], [=](int i) { return image + i * row_floats; }, r.rows);
+    depthwise3_weight_row(r);
+}
+
 long sum_count(const ConvShape& s, int n) {
     const long rows = static_cast<long>(n) * s.out[0] * s.out[1];
     const long affordable = max_of(1L, (2L << 20) / s.weight_floats());
@@ -112,6 +122,7 @@ void plan_conv_depthwise(ConvPlan& plan) {
 void run_depthwise_weight(const ConvPlan& plan, int n, const float* input, const float* grad_output, float* grad_weight,
                           float* scratch) {
     const ConvShape& s = plan.shape;
+    const bool rows_of_three = depthwise3_applies(s, plan.pass);
     const long sums = sum_count(s, n), weights = s.weight_floats(), rows = static_cast<long>(n) * s.out[0] * s.out[1];
     parallel(sums, [&](long sum) {
         float* out = sums > 1 ? scratch + sum * weights : grad_weight;
@@ -119,7 +130,11 @@ void run_depthwise_weight(const ConvPlan& plan, int n, const float* input, const
         for (long row = rows * sum / sums; row < rows * (sum + 1) / sums; row++) {
             const int y = static_cast<int>(row % s.out[1]), z = static_cast<int>(row / s.out[1] % s.out[0]);
             const long image = row / s.out[1] / s.out[0];
-            add_row(s, input + image * s.in_pixels() * s.cin, grad_output + row * s.out[2] * s.cout, z, y, out);
+            const float *x = input + image * s.in_pixels() * s.cin, *dy = grad_output + row * s.out[2] * s.cout;
+            if (rows_of_three)
+                add_row3(s, x, dy, y, out);
+            else
+                add_row(s, x, dy, z, y, out);
         }
     });
     if (sums > 1) add_partial_sums(scratch, weights, sums, grad_weight);

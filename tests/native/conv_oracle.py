@@ -186,6 +186,11 @@ def awkward_cases() -> list[Case]:
         cases += [image(2, 6, cin, cout, 3, 1, None, groups), image(3, 6, cin, cout, 2, 2, 0, groups)]
     for c in (1, 2, V - 1, V, V + 1, 3 * V + 2):
         cases += [image(2, 8, c, c, 3, s, None, c) for s in (1, 2)]
+    for size, stride in ((1, 1), (1, 2), (2, 2), (5, 2), (7, 1), (13, 1), (18, 2), (19, 2)):  # blocks of every width
+        cases.append(image(2, size, V + 2, V + 2, 3, stride, 1, V + 2))
+    for lo, hi in ((0, 0), (0, 1), (1, 0), (2, 2), (1, 3)):  # and paddings that rows of three do not take
+        pads: Any = {"pad_lo": (0, lo, lo), "pad_hi": (0, hi, hi), "groups": 2 * V}
+        cases += [Case(2, (1, 8, 11), 2 * V, 2 * V, (1, 3, 3), (1, s, s), **pads) for s in (1, 2)]
     cases += [
         image(1, 9, 10, 20, 3, 1, None, 10),
         Case(2, (4, 5, 6), 9, 9, (3, 3, 3), (1, 2, 1), (1, 1, 2), (1, 1, 2), (1, 0, 2), 9),
