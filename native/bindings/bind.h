@@ -12,6 +12,7 @@ using ReleaseLock = nanobind::call_guard<nanobind::gil_scoped_release>;
 void bind_random(nanobind::module_& m);
 void bind_conv(nanobind::module_& m);
 void bind_peak(nanobind::module_& m);
+void bind_bf16(nanobind::module_& m);
 void bind_program(nanobind::module_& m);
 
 }  // namespace fovea

@@ -13,11 +13,15 @@ NB_MODULE(_core, m) {
     m.doc() = "Compiled core of fovea's native engine.";
     m.def("cpu_features", &fovea::cpu_features, "Instruction-set extensions that matter here and that this CPU has.");
     m.def("isa", [] { return std::string(fovea::kernels().isa); }, "Instruction set of the kernels in use.");
+    m.def(
+        "dot_isa", [] { return std::string(fovea::dot_kernels().isa); },
+        "Instruction set of the dot-product kernels in use (bf16, int8): v4d where the CPU multiplies such numbers.");
     m.def("vector_floats", [] { return fovea::kernels().vector_floats; }, "Floats in one vector of that set.");
     m.def("set_threads", &fovea::set_threads, nb::arg("n"), "Number of threads, 1 to 256.");
     m.def("get_threads", &fovea::get_threads);
     fovea::bind_random(m);
     fovea::bind_conv(m);
     fovea::bind_peak(m);
+    fovea::bind_bf16(m);
     fovea::bind_program(m);
 }

@@ -31,6 +31,12 @@ ConvPass pass_of(const std::string& name) {
     throw std::invalid_argument("expected a pass of convolution, got '" + name + "'");
 }
 
+Precision precision_of(const std::string& name) {
+    if (name == "fp32") return Precision::fp32;
+    if (name == "bf16") return Precision::bf16;
+    throw std::invalid_argument("expected fp32 or bf16, got '" + name + "'");
+}
+
 // sizes: groups, cin, cout, then in, out, kernel, stride, dilation, pad_lo for three axes each.
 ConvShape shape_of(const std::array<int, 21>& sizes) {
     ConvShape shape{};
@@ -64,11 +70,13 @@ void bind_program(nb::module_& m) {
         .def(
             "add_conv",
             [](Program& self, int section, const std::string& pass, const std::array<int, 21>& sizes,
-               const std::vector<Pair>& operands, bool clamp, float low, float high) {
-                return self.add_conv(section, pass_of(pass), shape_of(sizes), operands_of(operands), clamp, low, high);
+               const std::vector<Pair>& operands, bool clamp, float low, float high, const std::string& precision,
+               bool float_output) {
+                return self.add_conv(section, pass_of(pass), shape_of(sizes), operands_of(operands), clamp, low, high,
+                                     precision_of(precision), float_output);
             },
             nb::arg("section"), nb::arg("pass_"), nb::arg("sizes"), nb::arg("operands"), nb::arg("clamp"),
-            nb::arg("low"), nb::arg("high"))
+            nb::arg("low"), nb::arg("high"), nb::arg("precision") = "fp32", nb::arg("float_output") = false)
         .def("weights_changed", &Program::weights_changed)
         .def("clear", &Program::clear, nb::arg("section"))
         .def(

@@ -8,6 +8,7 @@
 #include <cstddef>
 
 #include "kernels/shapes.h"
+#include "kernels/storage.h"
 
 namespace fovea {
 
@@ -16,8 +17,18 @@ enum class ConvPass : int { forward, backward_data, backward_weight };
 // naive: the definition, right for everything.  tiles: tiles of neighbouring pixels.  batch_tiles: one position of
 // several images is a tile.  merged: few channels, kernel rows merged with the channels of a padded copy.  depthwise:
 // groups = cin = cout. panels (backward weight): operands packed, output channels split. winograd2, winograd4: F(2x2,
-// 3x3) and F(4x4, 3x3), see winograd.h.
-enum class ConvAlgorithm : int { naive, tiles, batch_tiles, merged, depthwise, panels, winograd2, winograd4 };
+// 3x3) and F(4x4, 3x3), see winograd.h. converted (bf16): the float32 kernels on converted copies.
+enum class ConvAlgorithm : int {
+    naive,
+    tiles,
+    batch_tiles,
+    merged,
+    depthwise,
+    panels,
+    winograd2,
+    winograd4,
+    converted
+};
 
 // What is done to each finished tile of outputs while it is in cache: y = clamp(y + bias, low, high).
 struct Epilogue {
@@ -32,9 +43,11 @@ struct ConvPlan {
     ConvPass pass;
     int batch;  // capacity: run() takes any n up to it
     ConvAlgorithm algorithm;
-    int tile_pixels, tile_vectors;  // of the register tile
-    size_t packed_floats;           // of packed weights; 0: run() reads the weights as they are
-    size_t scratch_floats;          // of shared scratch that run() needs
+    int tile_pixels, tile_vectors;          // of the register tile
+    size_t packed_floats;                   // of packed weights; 0: run() reads the weights as they are
+    size_t scratch_floats;                  // of shared scratch that run() needs
+    Precision precision = Precision::fp32;  // of activations; bf16: the plan belongs to dot.h's kernels
+    bool float_output = false;              // bf16: outputs are float32
 };
 
 struct ConvKernels {

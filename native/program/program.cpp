@@ -69,7 +69,7 @@ int Program::packed_for(const ConvPlan& plan, Operand weight) {
     for (size_t i = 0; i < packed_.size(); i++) {
         const Packed& other = packed_[i];
         const bool same = other.plan.pass == plan.pass && other.plan.algorithm == plan.algorithm &&
-                          other.plan.tile_vectors == plan.tile_vectors &&
+                          other.plan.precision == plan.precision && other.plan.tile_vectors == plan.tile_vectors &&
                           std::memcmp(&other.plan.shape, &plan.shape, sizeof plan.shape) == 0 &&
                           other.weight.base == weight.base && other.weight.offset == weight.offset;
         if (same) return static_cast<int>(i);
@@ -79,10 +79,12 @@ int Program::packed_for(const ConvPlan& plan, Operand weight) {
 }
 
 int Program::add_conv(int section, ConvPass pass, const ConvShape& shape, const std::vector<Operand>& operands,
-                      bool clamp, float low, float high) {
+                      bool clamp, float low, float high, Precision precision, bool float_output) {
     check(operands, section);
     check_count("a convolution", "operands", 4, operands.size());
-    auto conv = std::make_unique<Conv>(Conv{kernels().conv.plan(pass, shape, capacity_), -1, clamp, low, high});
+    const ConvPlan plan = precision == Precision::bf16 ? dot_kernels().bf16.plan(pass, shape, capacity_, float_output)
+                                                       : kernels().conv.plan(pass, shape, capacity_);
+    auto conv = std::make_unique<Conv>(Conv{plan, -1, clamp, low, high});
     if (pass != ConvPass::backward_weight) conv->packed = packed_for(conv->plan, operands[2]);
     reserve(conv->plan.scratch_floats);
     const int algorithm = static_cast<int>(conv->plan.algorithm);
@@ -100,24 +102,39 @@ void* Program::resolve(Operand operand) const {
     return static_cast<unsigned char*>(bases_[static_cast<size_t>(operand.base)]) + operand.offset;
 }
 
+const float* Program::packed_weight(const Conv& conv, const float* weight) {
+    if (conv.packed < 0) return weight;
+    Packed& packed = packed_[static_cast<size_t>(conv.packed)];
+    const auto pack = packed.plan.precision == Precision::bf16 ? dot_kernels().bf16.pack : kernels().conv.pack;
+    if (packed.stale) pack(packed.plan, weight, packed.floats.data());
+    packed.stale = false;
+    return packed.floats.data();
+}
+
 void Program::execute_conv(const Conv& conv, void* const* operand, long n) {
-    const ConvKernels& run = kernels().conv;
-    if (conv.plan.pass == ConvPass::backward_weight) {
-        run.run_backward_weight(conv.plan, static_cast<int>(n), static_cast<const float*>(operand[2]),
-                                static_cast<const float*>(operand[3]), static_cast<float*>(operand[0]),
-                                static_cast<float*>(operand[1]), scratch_.data());
+    const ConvPlan& plan = conv.plan;
+    const int images = static_cast<int>(n);
+    if (plan.pass == ConvPass::backward_weight) {
+        const auto run = [&](auto kernel, auto* input, auto* grad_output) {
+            kernel(plan, images, input, grad_output, static_cast<float*>(operand[0]), static_cast<float*>(operand[1]),
+                   scratch_.data());
+        };
+        if (plan.precision == Precision::bf16)
+            run(dot_kernels().bf16.run_backward_weight, static_cast<const bf16*>(operand[2]),
+                static_cast<const bf16*>(operand[3]));
+        else
+            run(kernels().conv.run_backward_weight, static_cast<const float*>(operand[2]),
+                static_cast<const float*>(operand[3]));
         return;
     }
-    const float* weight = static_cast<const float*>(operand[2]);
-    if (conv.packed >= 0) {
-        Packed& packed = packed_[static_cast<size_t>(conv.packed)];
-        if (packed.stale) run.pack(packed.plan, weight, packed.floats.data());
-        packed.stale = false;
-        weight = packed.floats.data();
-    }
+    const float* weight = packed_weight(conv, static_cast<const float*>(operand[2]));
     const Epilogue epilogue{static_cast<const float*>(operand[3]), conv.clamp, conv.low, conv.high};
-    run.run(conv.plan, static_cast<int>(n), static_cast<const float*>(operand[1]), weight,
-            static_cast<float*>(operand[0]), scratch_.data(), epilogue);
+    if (plan.precision == Precision::bf16)
+        dot_kernels().bf16.run(plan, images, static_cast<const bf16*>(operand[1]), weight, operand[0], scratch_.data(),
+                               epilogue);
+    else
+        kernels().conv.run(plan, images, static_cast<const float*>(operand[1]), weight, static_cast<float*>(operand[0]),
+                           scratch_.data(), epilogue);
 }
 
 void Program::execute(const Instruction& instruction, long n) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/dot.h"
 #include "kernels/table.h"
 #include "runtime/memory.h"
 
@@ -30,8 +31,11 @@ class Program {
 
     // One pass of a convolution. Operands: forward and backward data: to, from, weight, bias (may be none);
     // backward weight: grad_weight, grad_bias (may be none), input, grad_output. Returns the algorithm's number.
+    // precision bf16: from, to, input and grad_output are bf16 (dot.h); weight and bias stay the store's float32, which
+    // is rounded and packed again after weights_changed(), and grad_weight and grad_bias are float32, too. float_output
+    // (bf16 only): `to` is float32, as for logits that a loss reads.
     int add_conv(int section, ConvPass pass, const ConvShape& shape, const std::vector<Operand>& operands, bool clamp,
-                 float low, float high);
+                 float low, float high, Precision precision, bool float_output);
 
     // Packed copies of weights are renewed before they are next used.
     void weights_changed();
@@ -87,6 +91,7 @@ class Program {
     void* resolve(Operand operand) const;
     void execute(const Instruction& instruction, long n);
     void execute_conv(const Conv& conv, void* const* operand, long n);
+    const float* packed_weight(const Conv& conv, const float* weight);
     void reserve(size_t floats);
 
     size_t arena_bytes_;

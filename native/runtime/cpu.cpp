@@ -33,12 +33,18 @@ std::vector<std::string> cpu_features() { return {}; }
 #if defined(__x86_64__) && !defined(FOVEA_ONE_ISA)
 namespace isa_v2 {
 KernelTable kernel_table();
-}
+DotKernels dot_table();
+}  // namespace isa_v2
 namespace isa_v3 {
 KernelTable kernel_table();
-}
+DotKernels dot_table();
+}  // namespace isa_v3
 namespace isa_v4 {
 KernelTable kernel_table();
+DotKernels dot_table();
+}  // namespace isa_v4
+namespace isa_v4d {
+DotKernels dot_table();
 }
 
 static bool has(std::initializer_list<const char*> wanted) {
@@ -66,16 +72,32 @@ static KernelTable choose() {
                                               : "v2") +
                              "), got '" + name + "'");
 }
+
+static DotKernels choose_dot() {
+    const std::string isa = kernels().isa;
+    const char* wish = std::getenv("FOVEA_ISA");
+    if (isa == "v2") return isa_v2::dot_table();
+    if (isa == "v3") return isa_v3::dot_table();
+    const bool dot = (!wish || !*wish) && has({"avx512bf16", "avx512vnni"});
+    return dot ? isa_v4d::dot_table() : isa_v4::dot_table();
+}
 #else
 namespace isa_baseline {
 KernelTable kernel_table();
-}
+DotKernels dot_table();
+}  // namespace isa_baseline
 
 static KernelTable choose() { return isa_baseline::kernel_table(); }
+static DotKernels choose_dot() { return isa_baseline::dot_table(); }
 #endif
 
 const KernelTable& kernels() {
     static const KernelTable table = choose();
+    return table;
+}
+
+const DotKernels& dot_kernels() {
+    static const DotKernels table = choose_dot();
     return table;
 }
 

@@ -1,8 +1,9 @@
-// What the CPU can do. kernels() (kernels/table.h) is defined beside it.
+// What the CPU can do. kernels() (kernels/table.h) and dot_kernels() (kernels/dot.h) are defined beside it.
 #pragma once
 #include <string>
 #include <vector>
 
+#include "kernels/dot.h"
 #include "kernels/table.h"
 
 namespace fovea {

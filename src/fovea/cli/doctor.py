@@ -145,7 +145,7 @@ def _cpu() -> dict[str, Any]:
     """Name of the CPU, its instruction sets, and the one the kernels use (None without the compiled core)."""
     from fovea.engines.native.cpu import describe
 
-    return {"cpu": _cpu_name(), **(describe() or {"features": [], "isa": None, "vector_floats": None})}
+    return {"cpu": _cpu_name(), **(describe() or {"features": [], "isa": None, "dot_isa": None, "vector_floats": None})}
 
 
 def _cpu_name() -> str:
@@ -170,6 +170,8 @@ def _print_machine(found: dict[str, Any]) -> None:
             if found["isa"].startswith("v")
             else f"kernels   {found['isa']}"
         )
+        short = "instructions of this CPU" if found["dot_isa"] == "v4d" else "emulated"
+        print(f"bfloat16  products: {short}")
     print(f"engines   {', '.join(found['engines'])}; in use: {found['engine']}")
     print(f"extras    {', '.join(name for name, here in extras.items() if here) or 'none'}")
     print(f"missing   {', '.join(absent) or 'none'}   (pip install 'fovea[NAME]')")

@@ -9,9 +9,15 @@ __all__ = ["describe"]
 
 
 def describe() -> dict[str, Any] | None:
-    """``features`` of the CPU, ``isa`` of the kernels in use, ``vector_floats``; None without the core."""
+    """``features`` of the CPU, ``isa`` of the kernels in use, ``dot_isa`` for short numbers, ``vector_floats``.
+
+    None without the core.
+    """
     try:
         core = importlib.import_module("fovea.engines.native._core")
     except ImportError:
         return None
-    return {"features": core.cpu_features(), "isa": core.isa(), "vector_floats": core.vector_floats()}
+    return {
+        "features": core.cpu_features(), "isa": core.isa(), "dot_isa": core.dot_isa(),
+        "vector_floats": core.vector_floats(),
+    }  # fmt: skip

@@ -19,7 +19,8 @@ from fovea.ops.base import Shape
 __all__ = ["Executable", "core"]
 
 _ABSOLUTE, _ARENA, _GRADIENTS, _FIRST_BOUND = 0, 1, 2, 3
-_ALGORITHMS = ("naive", "tiles", "batch_tiles", "merged", "depthwise", "panels", "winograd2", "winograd4")
+_ALGORITHMS = ("naive", "tiles", "batch_tiles", "merged", "depthwise", "panels", "winograd2", "winograd4",
+               "converted")  # fmt: skip
 _PER_ELEMENT = 8  # operations that an element counts outside of convolutions: about what moving it costs
 _SIZES = 21  # of the ints of a convolution; one more says whether the output is clamped
 

@@ -1,0 +1,35 @@
+// Kernels built on instructions that multiply short numbers and add the products of neighbours to a wider sum
+// (vdpbf16ps, vpdpbusd). They live in the files dot_*, which are compiled for every instruction set, where plain
+// arithmetic gives the same sums, and once more for "v4d": v4 with these instructions.
+#pragma once
+#include "kernels/conv.h"
+#include "kernels/storage.h"
+
+namespace fovea {
+
+// Convolution (dense layers: of one pixel) on bf16 activations: products of bf16 numbers, float32 sums, three passes.
+// Weights are float32 in the store, in conv.h's layout, and rounded to bf16 when they are packed. Shapes, passes, plans
+// and the epilogue (float32 bias, clamp) are conv.h's. Each output is rounded once.
+struct Bf16ConvKernels {
+    // float_output: forward and backward data write float32 instead of bf16.
+    ConvPlan (*plan)(ConvPass pass, const ConvShape& shape, int batch, bool float_output);
+    // Fills plan.packed_floats floats (never 0 for forward and backward data); renewed whenever the weights change.
+    void (*pack)(const ConvPlan& plan, const float* weight, float* packed);
+    // to: bf16, or float where the plan says float_output. scratch: plan.scratch_floats.
+    void (*run)(const ConvPlan& plan, int n, const bf16* from, const float* packed, void* to, float* scratch,
+                const Epilogue& epilogue);
+    // Gradients are float32; grad_bias may be null.
+    void (*run_backward_weight)(const ConvPlan& plan, int n, const bf16* input, const bf16* grad_output,
+                                float* grad_weight, float* grad_bias, float* scratch);
+};
+
+struct DotKernels {
+    const char* isa;  // as KernelTable's, or "v4d"
+    Bf16ConvKernels bf16;
+};
+
+// Chosen on the first call (runtime/cpu.cpp): v4d where the CPU has its instructions and FOVEA_ISA is not set, else the
+// set of kernels().
+const DotKernels& dot_kernels();
+
+}  // namespace fovea

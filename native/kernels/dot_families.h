@@ -1,0 +1,10 @@
+// The families of dot-product kernels of one instruction set, as dot_table.cpp collects them.
+#pragma once
+#include "kernels/dot.h"
+#include "kernels/vec.h"
+
+namespace fovea::FOVEA_ISA_NAMESPACE {
+
+Bf16ConvKernels bf16_conv_kernels();
+
+}  // namespace fovea::FOVEA_ISA_NAMESPACE

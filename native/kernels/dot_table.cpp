@@ -1,0 +1,9 @@
+// Joins the dot-product kernels of the instruction set that this file is compiled for.
+#include "kernels/dot_families.h"
+
+namespace fovea::FOVEA_ISA_NAMESPACE {
+
+DotKernels dot_table();  // a function for table.cpp's reason
+DotKernels dot_table() { return {FOVEA_ISA_NAME, bf16_conv_kernels()}; }
+
+}  // namespace fovea::FOVEA_ISA_NAMESPACE
