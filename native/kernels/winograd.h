@@ -25,6 +25,11 @@ static FOVEA_INLINE bool winograd_has_few_tiles(ConvPass pass, const ConvShape& 
     return weights >= 8192 && tiles * (shape.cin + shape.cout) <= weights * (pass == ConvPass::backward_weight ? 2 : 1);
 }
 
+// Backward weight: whether its sums are few enough to lie in a second-level cache beside transformed tiles.
+static FOVEA_INLINE bool winograd_has_few_sums(long floats, long tiles) {
+    return floats <= (640 << 10) / 4 && tiles >= 128;
+}
+
 // Completes a plan whose shape, pass and batch are set.
 void plan_winograd(ConvPlan& plan, int outputs);
 void pack_winograd(const ConvPlan& plan, const float* weight, float* packed);

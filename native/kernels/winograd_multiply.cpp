@@ -73,7 +73,7 @@ const ProductTile product_tiles[] = {
 constexpr int weight_rows = VL < 8 ? VL : 8;
 const WeightProduct weight_products[] = {{weight_rows, 3, weight_product<weight_rows, 3>},
                                          {weight_rows, 2, weight_product<weight_rows, 2>},
-                                         {weight_rows, 1, weight_product<weight_rows, 1>}};
+                                         {VL, 1, weight_product<VL, 1>}};
 #else
 const ProductTile product_tiles[] = {{6, 2, product<6, 2>}, {12, 1, product<12, 1>}};
 constexpr int weight_rows = 4;

@@ -14,9 +14,10 @@ constexpr int fewest_channels = 16;  // below, transforms cost more than product
 // Transform of one element of the (m + 2)^2 matrices, arithmetic and memory: measured 3 to 9 and 6 to 18 on Zen 4, up
 // to 36 on Zen 5.
 constexpr double transform_2 = 12, transform_4 = 20;
-// Backward weight transforms two activations, in more regions that wait for each other: measured 20 to 36 on two cores
-// of Zen 4 (64 to 16 channels, batch 128).
+// Backward weight with many sums transforms two activations in regions that wait for each other: measured 20 to 36 on
+// two cores of Zen 4. With few sums a piece does everything in its own cache: 10 to 17 there (16 to 64 channels).
 constexpr double weight_transform_2 = 20, weight_transform_4 = 32;
+constexpr double own_transform_2 = 10, own_transform_4 = 14;
 // One transformed weight, or its gradient: made from nine and written, or read, where it stays in a cache or not.
 constexpr double near_weight = 6, far_weight = 16;
 constexpr double far_from = (4 << 20) / 4;
@@ -52,11 +53,13 @@ double winograd_cost(ConvPass pass, const ConvShape& s, int batch, int m) {
     const long vectors = weight ? choose_weight_product(s.cout).vectors : tile.vectors;
     const long columns = round_up(s.cout, vectors * VL), rows = weight ? tiles : round_up(tiles, tile.rows);
     const double weights = static_cast<double>(products) * s.cin * columns;
+    const bool few_sums = winograd_has_few_sums(products * round_up(s.cin, VL) * columns, tiles);
     const double elements = static_cast<double>(products) * tiles * (round_up(s.cin, VL) + round_up(s.cout, VL));
     const bool packed_once =
         pass == ConvPass::forward && batch < inference_below && !winograd_has_few_tiles(pass, s, tiles);
     const double per_weight = packed_once ? packed_weight : weights > far_from ? far_weight : near_weight;
-    const double four = weight ? weight_transform_4 : transform_4, two = weight ? weight_transform_2 : transform_2;
+    const double four = !weight ? transform_4 : few_sums ? own_transform_4 : weight_transform_4;
+    const double two = !weight ? transform_2 : few_sums ? own_transform_2 : weight_transform_2;
     return rows * weights + elements * (m == 4 ? four : two) + weights * per_weight;
 }
 

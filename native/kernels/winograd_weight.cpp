@@ -1,6 +1,10 @@
 // Backward weight by the adjoint of the forward algorithm: with V = Bt x B and D = A dy At per tile, the products
 //   dU[xi] = V[xi]^T D[xi]   and   dw = Gt dU G.
-// The (m + 2)^2 products are independent, so the pieces split them and no sum is split: bits depend on no thread.
+// Three ways to cut the work, by how many sums there are (bits depend on no thread in any of them):
+// * few: a piece takes a range of tiles through everything in its own cache; the sums of all pieces are added in order.
+// * more: all pieces transform a chunk of tiles, then split the (m + 2)^2 products, and so on; no sum is split.
+// * more than transformed tiles: these are all kept, and a piece makes all products of a block of channels.
+#include "kernels/conv_weight.h"
 #include "kernels/winograd.h"
 #include "kernels/winograd_basis.h"
 #include "kernels/winograd_multiply.h"
@@ -15,6 +19,11 @@ namespace {
 constexpr long chunk_floats = (2 << 20) / 4, least_tiles = 64;
 // Sums that one piece keeps in cache.
 constexpr long group_floats = (256 << 10) / 4;
+// Of a piece that takes its tiles through everything: sums and transformed tiles; the sums of all pieces.
+constexpr long own_floats = (896 << 10) / 4, all_sums_floats = (8 << 20) / 4;
+constexpr long most_pieces = 64, least_piece_tiles = 64, least_own_tiles = 16, most_own_tiles = 64;
+
+enum class Cut { tiles, products, channels };
 
 struct Job {
     int outputs, products;
@@ -24,12 +33,16 @@ struct Job {
     long rows, row;  // input and output channels, filled up to whole vectors and blocks
     long chunk;      // tiles whose transforms are in memory at once; from the capacity, so bits do not depend on n
     Matrices v, d;   // [xi][channels / VL][tile][VL]
-    float* sums;     // [xi][input channel][output channel]
+    float* sums;     // [piece][xi][input channel][output channel]
     long xi_sums;
-    // Few tiles: all of them are kept, and the sums are not.
-    bool keeps_tiles;
+    Cut cut;
+    long pieces;  // with sums of their own
 
-    long floats() const { return products * (v.xi_stride + d.xi_stride + (keeps_tiles ? 0 : xi_sums)); }
+    long tile_floats() const { return products * (v.xi_stride + d.xi_stride); }
+    long sum_floats() const { return products * xi_sums; }
+    long floats() const {
+        return cut == Cut::tiles ? pieces * sum_floats() : tile_floats() + (cut == Cut::products ? sum_floats() : 0);
+    }
     long group() const { return max_of<long>(VL, group_floats / (products * tile.vectors * VL) / VL * VL); }
     const float* v_at(long xi, long channel) const {
         return v.data + xi * v.xi_stride + channel / VL * v.vector_stride + channel % VL;
@@ -37,7 +50,25 @@ struct Job {
     const float* d_at(long xi, long block) const {
         return d.data + xi * d.xi_stride + block * tile.vectors * d.vector_stride;
     }
+    void place_tiles(float* data) {
+        v = {data, spread(chunk * rows), VL, chunk * VL};
+        d = {data + products * v.xi_stride, spread(chunk * row), VL, chunk * VL};
+    }
 };
+
+Cut choose_cut(const ConvPlan& plan, const Job& job, long tiles) {
+    if (winograd_has_few_tiles(plan.pass, plan.shape, tiles)) return Cut::channels;
+    return winograd_has_few_sums(job.products * job.rows * job.row, tiles) ? Cut::tiles : Cut::products;
+}
+
+long choose_chunk(const Job& job, long tiles) {
+    if (job.cut == Cut::channels) return tiles;
+    const long per_tile = job.products * (job.row + job.rows);
+    if (job.cut == Cut::tiles)
+        return max_of(least_own_tiles, min_of(most_own_tiles, (own_floats - job.sum_floats()) / per_tile));
+    const long fitting = max_of(least_tiles, chunk_floats / per_tile);
+    return ceil_div(tiles, ceil_div(tiles, fitting));
+}
 
 Job make_job(const ConvPlan& plan, int n, float* scratch) {
     const int m = winograd_outputs(plan);
@@ -52,12 +83,12 @@ Job make_job(const ConvPlan& plan, int n, float* scratch) {
     job.rows = round_up(plan.shape.cin, VL);
     job.xi_sums = spread(job.rows * job.row);
     const long tiles = static_cast<long>(plan.batch) * job.grid.per_image;
-    job.keeps_tiles = winograd_has_few_tiles(plan.pass, plan.shape, tiles);
-    const long fitting = max_of(least_tiles, chunk_floats / (job.products * (job.row + job.rows)));
-    job.chunk = job.keeps_tiles ? tiles : ceil_div(tiles, ceil_div(tiles, fitting));
-    job.v = {scratch, spread(job.chunk * job.rows), VL, job.chunk * VL};
-    job.d = {scratch + job.products * job.v.xi_stride, spread(job.chunk * job.row), VL, job.chunk * VL};
-    job.sums = job.d.data + job.products * job.d.xi_stride;
+    job.cut = choose_cut(plan, job, tiles);
+    job.chunk = choose_chunk(job, tiles);
+    job.pieces = min_of(min_of(most_pieces, all_sums_floats / job.sum_floats()), job.grid.tiles / least_piece_tiles);
+    job.pieces = max_of(1L, job.pieces);
+    job.place_tiles(scratch);
+    job.sums = scratch + (job.cut == Cut::tiles ? 0 : job.tile_floats());
     return job;
 }
 
@@ -114,6 +145,24 @@ void finish_all(const Job& job, const ConvShape& s, float* grad_weight) {
     });
 }
 
+// A piece transforms some tiles at a time into its own scratch and adds their products to its own sums.
+void multiply_own(Job job, long piece, const float* input, const float* grad_output) {
+    job.place_tiles(thread_scratch(job.tile_floats()));
+    float* sums = job.sums + piece * job.sum_floats();
+    const long begin = job.grid.tiles * piece / job.pieces, end = job.grid.tiles * (piece + 1) / job.pieces;
+    const long width = job.tile.vectors * VL;
+    for (long first = begin; first < end; first += job.chunk) {
+        const long count = min_of(job.chunk, end - first);
+        transform_inputs(job.outputs, job.grid, input, first, count, job.v);
+        transform_gradients(job.outputs, job.grid, grad_output, first, count, job.d);
+        for (int xi = 0; xi < job.products; xi++)
+            for (long block = 0; block < job.blocks; block++)
+                for (long c = 0; c < job.rows; c += job.tile.rows)
+                    job.tile.run(job.v_at(xi, c), job.d_at(xi, block), job.d.vector_stride, count,
+                                 sums + xi * job.xi_sums + c * job.row + block * width, job.row, first > begin);
+    }
+}
+
 // All tiles are in the matrices: each piece makes all products of a group of input channels and a block of output
 // channels, and their dw, so that the sums never reach memory.
 void multiply_and_finish(const Job& job, const ConvShape& s, float* grad_weight) {
@@ -144,9 +193,15 @@ void plan_winograd_weight(ConvPlan& plan) {
 void run_winograd_weight(const ConvPlan& plan, int n, const float* input, const float* grad_output, float* grad_weight,
                          float* scratch) {
     const Job job = make_job(plan, n, scratch);
-    if (job.keeps_tiles) {
+    if (job.cut == Cut::channels) {
         transform(job, 0, job.grid.tiles, input, grad_output);
         multiply_and_finish(job, plan.shape, grad_weight);
+        return;
+    }
+    if (job.cut == Cut::tiles) {
+        parallel(job.pieces, [&](long piece) { multiply_own(job, piece, input, grad_output); });
+        if (job.pieces > 1) add_partial_sums(job.sums, job.sum_floats(), job.pieces, job.sums);
+        finish_all(job, plan.shape, grad_weight);
         return;
     }
     for (long first = 0; first < job.grid.tiles; first += job.chunk) {
