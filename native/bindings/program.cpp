@@ -71,12 +71,13 @@ void bind_program(nb::module_& m) {
             "add_conv",
             [](Program& self, int section, const std::string& pass, const std::array<int, 21>& sizes,
                const std::vector<Pair>& operands, bool clamp, float low, float high, const std::string& precision,
-               bool float_output) {
+               bool float_output, bool keep_packed) {
                 return self.add_conv(section, pass_of(pass), shape_of(sizes), operands_of(operands), clamp, low, high,
-                                     precision_of(precision), float_output);
+                                     precision_of(precision), float_output, keep_packed);
             },
             nb::arg("section"), nb::arg("pass_"), nb::arg("sizes"), nb::arg("operands"), nb::arg("clamp"),
-            nb::arg("low"), nb::arg("high"), nb::arg("precision") = "fp32", nb::arg("float_output") = false)
+            nb::arg("low"), nb::arg("high"), nb::arg("precision") = "fp32", nb::arg("float_output") = false,
+            nb::arg("keep_packed") = true)
         .def("weights_changed", &Program::weights_changed)
         .def("clear", &Program::clear, nb::arg("section"))
         .def(

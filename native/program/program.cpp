@@ -79,17 +79,22 @@ int Program::packed_for(const ConvPlan& plan, Operand weight) {
 }
 
 int Program::add_conv(int section, ConvPass pass, const ConvShape& shape, const std::vector<Operand>& operands,
-                      bool clamp, float low, float high, Precision precision, bool float_output) {
+                      bool clamp, float low, float high, Precision precision, bool float_output, bool keep_packed) {
     check(operands, section);
     check_count("a convolution", "operands", 4, operands.size());
     const ConvPlan plan = precision == Precision::bf16 ? dot_kernels().bf16.plan(pass, shape, capacity_, float_output)
                                                        : kernels().conv.plan(pass, shape, capacity_);
     auto conv = std::make_unique<Conv>(Conv{plan, -1, clamp, low, high});
-    if (pass != ConvPass::backward_weight) conv->packed = packed_for(conv->plan, operands[2]);
-    reserve(conv->plan.scratch_floats);
+    if (pass != ConvPass::backward_weight && keep_packed) conv->packed = packed_for(conv->plan, operands[2]);
+    reserve(conv->packed < 0 ? packed_in_scratch(plan) + plan.packed_floats : plan.scratch_floats);
     const int algorithm = static_cast<int>(conv->plan.algorithm);
     sections_[static_cast<size_t>(section)].push_back({nullptr, std::move(conv), operands, {}, {}, 0, 0});
     return algorithm;
+}
+
+size_t Program::packed_in_scratch(const ConvPlan& plan) {
+    const size_t line = 16;
+    return (plan.scratch_floats + line - 1) / line * line;
 }
 
 void Program::weights_changed() {
@@ -103,12 +108,17 @@ void* Program::resolve(Operand operand) const {
 }
 
 const float* Program::packed_weight(const Conv& conv, const float* weight) {
-    if (conv.packed < 0) return weight;
-    Packed& packed = packed_[static_cast<size_t>(conv.packed)];
-    const auto pack = packed.plan.precision == Precision::bf16 ? dot_kernels().bf16.pack : kernels().conv.pack;
-    if (packed.stale) pack(packed.plan, weight, packed.floats.data());
-    packed.stale = false;
-    return packed.floats.data();
+    if (conv.plan.packed_floats == 0) return weight;
+    const auto pack = conv.plan.precision == Precision::bf16 ? dot_kernels().bf16.pack : kernels().conv.pack;
+    if (conv.packed < 0) {
+        float* const packed = scratch_.data() + packed_in_scratch(conv.plan);
+        pack(conv.plan, weight, packed);
+        return packed;
+    }
+    Packed& kept = packed_[static_cast<size_t>(conv.packed)];
+    if (kept.stale) pack(kept.plan, weight, kept.floats.data());
+    kept.stale = false;
+    return kept.floats.data();
 }
 
 void Program::execute_conv(const Conv& conv, void* const* operand, long n) {

@@ -30,12 +30,14 @@ class Program {
              const std::vector<long>& ints, const std::vector<float>& reals, long fixed_n);
 
     // One pass of a convolution. Operands: forward and backward data: to, from, weight, bias (may be none);
-    // backward weight: grad_weight, grad_bias (may be none), input, grad_output. Returns the algorithm's number.
-    // precision bf16: from, to, input and grad_output are bf16 (dot.h); weight and bias stay the store's float32, which
-    // is rounded and packed again after weights_changed(), and grad_weight and grad_bias are float32, too. float_output
-    // (bf16 only): `to` is float32, as for logits that a loss reads.
+    // backward weight: grad_weight, grad_bias (may be none), input, grad_output. keep_packed: the packed
+    // weights get memory of their own and are renewed after weights_changed(); else they are packed into scratch at
+    // each use. Returns the algorithm's number. precision bf16: from, to, input and grad_output are bf16 (dot.h);
+    // weight and bias stay the store's float32, which is rounded and packed again after weights_changed(), and
+    // grad_weight and grad_bias are float32, too. float_output (bf16 only): `to` is float32, as for logits that a loss
+    // reads.
     int add_conv(int section, ConvPass pass, const ConvShape& shape, const std::vector<Operand>& operands, bool clamp,
-                 float low, float high, Precision precision, bool float_output);
+                 float low, float high, Precision precision, bool float_output, bool keep_packed);
 
     // Packed copies of weights are renewed before they are next used.
     void weights_changed();
@@ -72,7 +74,7 @@ class Program {
     };
     struct Conv {
         ConvPlan plan;
-        int packed;  // index, or -1: the weights are read as they are
+        int packed;  // index, or -1: in scratch, or the weights are read as they are
         bool clamp;
         float low, high;
     };
@@ -88,6 +90,7 @@ class Program {
 
     void check(const std::vector<Operand>& operands, int section) const;
     int packed_for(const ConvPlan& plan, Operand weight);
+    static size_t packed_in_scratch(const ConvPlan& plan);  // where it begins, behind what the run itself needs
     void* resolve(Operand operand) const;
     void execute(const Instruction& instruction, long n);
     void execute_conv(const Conv& conv, void* const* operand, long n);

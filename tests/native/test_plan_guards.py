@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def arenas(monkeypatch: pytest.MonkeyPatch) -> list[executable.Executable]:
     """Programs whose buffers share no memory, with a guard behind each; the arenas are filled with the pattern."""
     made: list[executable.Executable] = []
 
-    def apart(instructions: Sequence[Instruction], capacity: int) -> Layout:
+    def apart(instructions: Sequence[Instruction], capacity: int, backward_again: bool) -> Layout:
         buffers = dict.fromkeys(b for one in instructions for b in (*one.ins, *one.outs) if isinstance(b, Buffer))
         offsets, total = {}, ALIGNMENT
         for buffer in buffers:
@@ -35,8 +36,8 @@ def arenas(monkeypatch: pytest.MonkeyPatch) -> list[executable.Executable]:
         return Layout(offsets, total)
 
     class Guarded(executable.Executable):
-        def __init__(self, instructions: Sequence[Instruction], capacity: int, bound: int) -> None:
-            super().__init__(instructions, capacity, bound)
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
             self._arena.fill(PATTERN)
             for first, last in gaps(self):
                 forbid(self._arena.ctypes.data + first, last - first)

@@ -55,15 +55,27 @@ def operations(instructions: Iterable[Instruction]) -> tuple[float, float]:
 
 
 class Executable:
-    """A program of the core, the arrays that it reads, and the layout of its arena."""
+    """A program of the core, the arrays that it reads, and the layout of its arena.
 
-    def __init__(self, instructions: Sequence[Instruction], capacity: int, bound: int) -> None:
+    ``renewed``: weights that change after every run; their packed copies are made where they are used and not kept.
+    ``backward_again``: backward may run several times after one forward.
+    """
+
+    def __init__(
+        self,
+        instructions: Sequence[Instruction],
+        capacity: int,
+        bound: int,
+        renewed: Iterable[npt.NDArray[Any]] = (),
+        backward_again: bool = True,
+    ) -> None:
         module = core()
         order = sorted(instructions, key=lambda one: one.section)
         self.instructions: list[Instruction] = []
-        self.layout: Layout = plan_memory(order, capacity)
+        self.layout: Layout = plan_memory(order, capacity, backward_again)
         self.capacity = capacity
         self._address = module.address
+        self._renewed = {id(array) for array in renewed}
         self._arrays: dict[Section, list[npt.NDArray[Any]]] = {}
         self._bound: dict[int, npt.NDArray[Any]] = {}
         self._program = module.Program(self.layout.arena_bytes, capacity, _FIRST_BOUND + bound, len(Section))
@@ -84,9 +96,11 @@ class Executable:
     def _add(self, one: Instruction) -> None:
         operands = [self._operand(one.section, operand) for operand in (*one.outs, *one.ins)]
         if one.kernel.startswith("conv_"):
+            weight = one.ins[1]
+            keep_packed = not (isinstance(weight, Fixed) and id(weight.array) in self._renewed)
             number = self._program.add_conv(
                 int(one.section), one.kernel.removeprefix("conv_"), one.ints[:_SIZES], operands,
-                bool(one.ints[_SIZES]), *one.reals,
+                bool(one.ints[_SIZES]), *one.reals, keep_packed=keep_packed,
             )  # fmt: skip
             one.algorithm = _ALGORITHMS[number] if number < len(_ALGORITHMS) else str(number)
         else:

@@ -273,7 +273,8 @@ def lower(spec: PlanSpec, store: ParameterStore, loss_seeds: Sequence[Operand]) 
         lowering.forward(losses)
         lowering.loss_values = [_loss_value(lowering, ref) for ref in spec.losses]
         if spec.training or spec.wrt:
-            order = [node for node in nodes if node.name in objective | network]
+            names = objective | network
+            order = [node for node in nodes if node.name in names]
             lowering.backward(Section.LOSS_BACKWARD, order, list(zip(spec.losses, loss_seeds, strict=True)))
     return lowering
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from fovea.engines.native.program import Buffer, Instruction, Section
 
 __all__ = ["Layout", "plan_memory"]
@@ -29,39 +31,49 @@ class Layout:
     arena_bytes: int
 
 
-def plan_memory(instructions: Sequence[Instruction], capacity: int) -> Layout:
+def plan_memory(instructions: Sequence[Instruction], capacity: int, backward_again: bool = True) -> Layout:
     """Offsets for all buffers that the instructions (in order of their sections) name.
 
-    A buffer lives from the first instruction that names it to the last. What the forward pass leaves for a later
-    section lives to the end: backward may then run several times after one forward. Pinned buffers do so as well.
+    A buffer lives from the first instruction that names it to the last. Pinned buffers live to the end, and so does
+    what was derived from weights. With ``backward_again``, what the forward pass leaves for a later section lives to
+    the end as well: backward may then run several times after one forward.
     """
-    blocks = _blocks(instructions, capacity)
-    placed: list[_Block] = []
+    blocks = _blocks(instructions, capacity, Section.FORWARD if backward_again else Section.PREPARE)
+    placed = _Placed(len(blocks))
     total = 0
     for block in sorted(blocks, key=lambda one: (-one.size, one.start)):  # greedy by size (Pisarchyk and Lee 2020)
-        block.offset = _gap(block, placed)
-        placed.append(block)
+        placed.add(block)
         total = max(total, block.offset + block.size)
     return Layout({buffer: block.offset for block in blocks for buffer in block.buffers}, total)
 
 
-def _gap(block: _Block, placed: Sequence[_Block]) -> int:
-    """The lowest offset at which the block meets none that lives at the same time."""
-    offset = 0
-    for other in sorted((one for one in placed if one.start <= block.end and block.start <= one.end), key=_offset):
-        if other.offset - offset >= block.size:
-            break
-        offset = max(offset, other.offset + other.size)
-    return offset
+class _Placed:
+    """Blocks that have their place, in order of their offsets: a row each of offset, size, start and end.
+
+    As arrays, because every new block is compared with all of them: some thousand nodes still take less than a second.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._rows = np.zeros((4, most), np.int64)
+        self._count = 0
+
+    def add(self, block: _Block) -> None:
+        """Place a block at the lowest offset where it meets none that lives at the same time."""
+        offsets, sizes, starts, ends = self._rows[:, : self._count]
+        meeting = np.nonzero((starts <= block.end) & (ends >= block.start))[0]
+        below = np.zeros(len(meeting) + 1, np.int64)  # where what lies below each meeting block ends
+        np.maximum.accumulate(offsets[meeting] + sizes[meeting], out=below[1:])
+        fits = np.nonzero(offsets[meeting] - below[:-1] >= block.size)[0]
+        block.offset = int(below[fits[0]] if len(fits) else below[-1])
+        at = int(np.searchsorted(offsets, block.offset))
+        self._rows[:, at + 1 : self._count + 1] = self._rows[:, at : self._count]
+        self._rows[:, at] = block.offset, block.size, block.start, block.end
+        self._count += 1
 
 
-def _offset(block: _Block) -> int:
-    return block.offset
-
-
-def _blocks(instructions: Sequence[Instruction], capacity: int) -> list[_Block]:
+def _blocks(instructions: Sequence[Instruction], capacity: int, lasting: Section) -> list[_Block]:
     last = len(instructions)
-    lives = _lives(instructions)
+    lives = _lives(instructions, lasting)
     blocks: dict[Buffer, _Block] = {}
     for index, instruction in enumerate(instructions):
         for buffer in _buffers(instruction):
@@ -85,15 +97,18 @@ def _buffers(instruction: Instruction) -> list[Buffer]:
     return [operand for operand in (*instruction.ins, *instruction.outs) if isinstance(operand, Buffer)]
 
 
-def _lives(instructions: Sequence[Instruction]) -> dict[Buffer, tuple[int, int]]:
-    """First and last instruction of every buffer; the end of the program for what must stay."""
+def _lives(instructions: Sequence[Instruction], lasting: Section) -> dict[Buffer, tuple[int, int]]:
+    """First and last instruction of every buffer; the end of the program for what must stay.
+
+    What sections up to ``lasting`` leave for later ones stays.
+    """
     lives: dict[Buffer, tuple[int, int]] = {}
     born: dict[Buffer, Section] = {}
     for index, instruction in enumerate(instructions):
         for buffer in _buffers(instruction):
             first = lives.setdefault(buffer, (index, index))[0]
             section = born.setdefault(buffer, instruction.section)
-            stays = buffer.pinned or (section <= Section.FORWARD and instruction.section > section)
+            stays = buffer.pinned or (section <= lasting and instruction.section > section)
             lives[buffer] = (first, len(instructions) if stays else max(index, lives[buffer][1]))
     return lives
 

@@ -27,6 +27,9 @@ __all__ = ["NativePlan"]
 class NativePlan(Plan):
     """One program for forward, loss, backward and update. Parameters are read and updated where the store holds them.
 
+    A plan with an optimizer begins with memory for whole training steps: an activation makes room after its last
+    reader. The first ``forward`` on its own renews the program, in memory where activations stay for any backward.
+
     ``gradients`` are views of the plan's own memory, filled by every backward and consumed by ``update``. Backward may
     run several times after one forward. Input arrays are not copied: leave them unchanged until backward is done.
     """
@@ -40,27 +43,34 @@ class NativePlan(Plan):
         self._addend: Array | None = None
         self._numbers = np.zeros(NUMBERS, np.float64)
         self._trained = {path: one for path, one in spec.graph.parameters().items() if path in spec.trainable}
-        self._states: list[Any] = []
-        bound = len(spec.inputs) + len(spec.targets) + len(spec.outputs)
-        instructions = [*lowering.instructions, self._accumulate()]
-        self._program = Executable(instructions, spec.batch_size, bound)
-        self._program.bind_gradients(self._sum)
         self._views = self._gradient_views()
         self._written = {section: self._written_paths(section) for section in (Section.BACKWARD, Section.LOSS_BACKWARD)}
-        self._renews_buffers = any(one.kernel == "batchnorm" for one in instructions)
+        self._renews_buffers = any(one.kernel == "batchnorm" for one in lowering.instructions)
         self._labels = self._label_limits()
         # Which sections wrote the gradients since they were zero (None: the caller): each may reach other parameters.
         self._in_sum: set[Section | None] = set()
         self._in_addend: set[Section | None] = set()
-        self._version = -1
         self._key_seed: int | None = None
         self._base_keys = np.zeros(0, np.uint64)
-        self._values: dict[Buffer, Array] = {}
-        self._loss_views = [self._program.view(value, (1,), 0) for value in lowering.loss_values]
         self._n = 0
         self._lock = threading.Lock()
+        self._build(backward_again=spec.optimizer is None)
 
     # --- parts of the program that the plan owns
+
+    def _build(self, backward_again: bool) -> None:
+        """The program; without ``backward_again`` it runs nothing but whole training steps."""
+        instructions = [one for one in self._lowering.instructions if backward_again or one.section != Section.BACKWARD]
+        bound = len(self.spec.inputs) + len(self.spec.targets) + len(self.spec.outputs)
+        renewed = [self.store.parameters[path] for path in self._trained] if self.spec.optimizer else []
+        self._program = Executable(
+            [*instructions, self._accumulate()], self.spec.batch_size, bound, renewed, backward_again
+        )
+        self._backward_again = backward_again
+        self._version = -1
+        self._states: list[Any] = []
+        self._values: dict[Buffer, Array] = {}
+        self._loss_views = [self._program.view(value, (1,), 0) for value in self._lowering.loss_values]
 
     def _accumulate(self) -> Instruction:
         floats = len(self._sum)
@@ -94,6 +104,8 @@ class NativePlan(Plan):
     def forward(self, *inputs: Array, out: Array | None = None, step: int = 0) -> Outputs:
         """Network inputs N,... -> outputs, copies that belong to the caller."""
         with self._alone():
+            if not self._backward_again:
+                self._build(backward_again=True)
             n = self._bind_inputs(inputs, step)
             self._run([Section.FORWARD], n)
             self._after_forward(n)
