@@ -22,6 +22,7 @@ OpList binary_ops();
 OpList rownorm_ops();
 OpList softmax_ops();
 OpList lossvalue_ops();
+OpList inverted_ops();
 OpList optimizer_ops();
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

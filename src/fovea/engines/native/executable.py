@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from fovea.engines.native.memory import Layout, plan_memory
 from fovea.engines.native.program import Bound, Buffer, Fixed, Gradient, Instruction, Operand, Section
+from fovea.engines.native.rules.inverted import inverted_macs
 from fovea.errors import EngineError
 from fovea.ops.base import Shape
 
@@ -44,6 +45,9 @@ def operations(instructions: Iterable[Instruction]) -> tuple[float, float]:
             groups, inputs, outputs = one.ints[:3]
             positions, taps = math.prod(one.ints[6:9]), math.prod(one.ints[9:12])
             per_sample += positions * taps * (inputs // groups) * outputs
+            continue
+        if one.kernel == "inverted_residual":
+            per_sample += inverted_macs(one.ints)
             continue
         for out in one.outs:
             if isinstance(out, Buffer):

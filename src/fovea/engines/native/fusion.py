@@ -2,6 +2,8 @@
 
 * convolution (dense) + ReLU or ReLU6: the clamp happens in the convolution's tiles.
 * convolution (dense) + batch norm with constant statistics: folded into the weights, renewed when they change.
+* pointwise + depthwise 3x3 + pointwise convolutions (+ addition), each with its batch norm and clamp, where nothing is
+  differentiated: one pass in bands of rows, so that the widened activations stay in cache.
 * batch norm + addition + ReLU (ReLU6), each of the last two optional: one pass forward after the statistics, and one
   after the sums backward; which elements the ReLU let through follows from its output or from the input again.
 * addition + ReLU.
@@ -25,6 +27,7 @@ from fovea.engines.native.rules.fused import (
     norm_backward,
     norm_forward,
 )
+from fovea.engines.native.rules.inverted import Block, Stage, inverted_forward, is_depthwise3, is_pointwise, pays
 from fovea.engines.native.rules.rule import Emit, no_gradient, same_gradient
 from fovea.graph.graph import Node, Ref
 from fovea.ops import ReLU
@@ -45,7 +48,10 @@ def find_fusions(spec: PlanSpec) -> Fusions:
     """All fusions of a plan, in the order of its nodes; a node takes part in one."""
     finder = _Finder(spec)
     for node in spec.graph.nodes.values():
-        if node.op.kind in ("conv", "dense"):
+        if node.op.kind == "conv" and node.name not in finder.taken:
+            finder.inverted(node)
+    for node in spec.graph.nodes.values():
+        if node.op.kind in ("conv", "dense") and node.name not in finder.taken:
             finder.convolution(node)
     for node in spec.graph.nodes.values():
         if node.op.kind == "batchnorm" and node.name not in finder.taken:
@@ -88,6 +94,32 @@ class _Finder:
             self.taken.add(node.name)
         self.found.forward[last.name] = forward
         self.taken.add(last.name)
+
+    def inverted(self, node: Node) -> None:
+        """A block that begins with this convolution, in networks that nobody differentiates."""
+        up = self._stage(node) if is_pointwise(node) else None
+        middle = self._reader(up.nodes[-1]) if up else node
+        if middle is None or not is_depthwise3(middle):
+            return
+        deep = self._stage(middle)
+        third = self._reader(deep.nodes[-1])
+        if third is None or not is_pointwise(third):
+            return
+        down = self._stage(third)
+        add = self._reader(down.nodes[-1])
+        if add is None or add.op.kind != "add" or len(add.inputs) != 2 or len(set(add.input_shapes)) != 1:
+            add = None
+        if add is not None and add.inputs[0] == add.inputs[1]:
+            return
+        block = Block(up, deep, down, add)
+        if any(one.name in self.spec.differentiated for one in block.nodes) or not pays(block, self.spec.batch_size):
+            return
+        *inner, last = block.nodes
+        self._replace(inner, last, partial(inverted_forward, block))
+
+    def _stage(self, conv: Node) -> Stage:
+        norm = self._foldable(conv)
+        return Stage(conv, norm, self._clamp(norm or conv))
 
     def convolution(self, node: Node) -> None:
         """Fold the normalisation, clamp in the tiles, or both."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from fovea.engines.base import PlanSpec
 from fovea.engines.native.program import Bound, Buffer, Fixed, Gradient, Instruction, Operand, Section
+from fovea.engines.native.rules.inverted import inverted_macs
 from fovea.graph.graph import Ref
 
 __all__ = ["describe"]
@@ -77,6 +78,8 @@ def _operations_of(one: Instruction, n: int, moved: int) -> int:
 
     Of the other kernels, which memory bounds, one for each four bytes: about one for each element.
     """
+    if one.kernel == "inverted_residual":
+        return 2 * n * inverted_macs(one.ints)
     if not _is_product(one):
         return moved // 4
     groups, inputs, outputs = one.ints[:3]

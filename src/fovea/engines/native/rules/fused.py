@@ -21,8 +21,10 @@ __all__ = [
     "BATCHNORM",
     "added_and_clamped",
     "clamped",
+    "folded",
     "folded_backward",
     "folded_forward",
+    "highest",
     "norm_backward",
     "norm_forward",
 ]
@@ -44,9 +46,16 @@ def clamped(conv: Node, low: Lowering, node: Node) -> None:
 
 def folded_forward(conv: Node, norm: Node, clamp: Node | None, low: Lowering, node: Node) -> None:
     """y = clamp(x * weight' + bias') with weight' = weight gamma / sigma, which ``saved`` keeps for backward."""
+    weight, bias = folded(conv, norm, low)
+    low.saved[conv.name] = weight
+    ints = [*conv_ints(conv), int(clamp is not None)]
+    low.emit("conv_forward", [low.output(node)], [low.input(conv), weight, bias], ints, (0.0, highest(clamp)))
+
+
+def folded(conv: Node, norm: Node, low: Lowering) -> tuple[Buffer, Buffer]:
+    """weight' and bias' of a convolution that applies the normalisation behind it, renewed when the weights change."""
     assert isinstance(norm.op, BatchNorm)
-    ints, size = conv_ints(conv), conv.parameters[f"{conv.name}.weight"].size
-    channels = ints[2]
+    size, channels = conv.parameters[f"{conv.name}.weight"].size, conv_ints(conv)[2]
     weight, bias = Buffer(size, per_sample=False), Buffer(channels, per_sample=False)
     ins: list[Operand] = [low.parameter(conv, "weight"), low.parameter(conv, "bias")]
     ins += [low.parameter(norm, "weight"), low.parameter(norm, "bias")]
@@ -54,11 +63,7 @@ def folded_forward(conv: Node, norm: Node, clamp: Node | None, low: Lowering, no
     section, low.section = low.section, Section.PREPARE
     low.emit("batchnorm_fold", [weight, bias], ins, [size // channels, channels], (norm.op.eps,))
     low.section = section
-    low.saved[conv.name] = weight
-    clamps = int(clamp is not None)
-    low.emit(
-        "conv_forward", [low.output(node)], [low.input(conv), weight, bias], [*ints, clamps], (0.0, highest(clamp))
-    )
+    return weight, bias
 
 
 def folded_backward(low: Lowering, node: Node) -> None:
