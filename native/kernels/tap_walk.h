@@ -12,40 +12,46 @@ typedef unsigned long LanesUnsigned __attribute__((vector_size(64)));
 typedef long LanesUnaligned __attribute__((vector_size(64), aligned(8), may_alias));
 
 static FOVEA_INLINE Lanes same(long x) { return x - Lanes{}; }
-static FOVEA_INLINE long address(const float* p) { return reinterpret_cast<long>(p); }
+static FOVEA_INLINE long address(const void* p) { return reinterpret_cast<long>(p); }
 static FOVEA_INLINE void put(void* p, Lanes v) { *reinterpret_cast<LanesUnaligned*>(p) = v; }
 
-struct TileTable {
-    const float* in[max_step_taps * max_tile_pixels + 8];  // [tap][tile pixels]; the last store may run over
-    float* out[16];
-    int panel_tap[max_step_taps];
+// For inputs and outputs stored as I and O. The strides of a TapConv count such elements.
+template <class I, class O, int Taps, int TilePixels>
+struct TileTableOf {
+    using In = I;
+    using Out = O;
+    const In* in[Taps * TilePixels + 8];  // [tap][tile pixels]; the last store may run over
+    Out* out[16];
+    int panel_tap[Taps];
     int taps, pixels;
 };
-
-static FOVEA_INLINE long tap_bytes(const TapConv& c, const Tap& tap) {
-    return 4 * (tap.offset[0] * c.in_stride[0] + tap.offset[1] * c.in_stride[1] + tap.offset[2] * c.in_stride[2]);
-}
+using TileTable = TileTableOf<float, float, max_step_taps, max_tile_pixels>;
 
 // Neighbouring positions form a tile, across rows and images. Addresses are computed eight pixels at a time in vector
 // registers: scalar stores followed by a vector load would wait for the previous tile's output stores (measured: 9 % of
 // a layer). Pixels in the padding read from zeros.
-class PixelWalk {
+template <class Table>
+class PixelWalkOf {
+    using In = typename Table::In;
+    using Out = typename Table::Out;
+    static constexpr long in_size = sizeof(In), out_size = sizeof(Out);
+
   public:
-    PixelWalk(const TapConv& c, int tile_pixels, const float* in, float* out) : c_(c), width_(tile_pixels) {
+    PixelWalkOf(const TapConv& c, int tile_pixels, const In* in, Out* out) : c_(c), width_(tile_pixels) {
         in_ = address(in);
         out_ = address(out + c.out_origin);
         const Lanes iota = {0, 1, 2, 3, 4, 5, 6, 7};
         for (int i = 0; i < 3; i++) limit_[i] = static_cast<long>(c.positions[i]) * c.step[i];
         lane_x_ = iota * c.step[2];
-        lane_in_ = lane_x_ * (4 * c.in_stride[2]);
-        lane_out_ = iota * (4 * c.out_stride[2]);
+        lane_in_ = lane_x_ * (in_size * c.in_stride[2]);
+        lane_out_ = iota * (out_size * c.out_stride[2]);
         // What a pointer gains when a lane leaves its row (plane, image) for the next one.
-        turn_in_[2] = 4 * (c.step[1] * c.in_stride[1] - limit_[2] * c.in_stride[2]);
-        turn_in_[1] = 4 * (c.step[0] * c.in_stride[0] - limit_[1] * c.in_stride[1]);
-        turn_in_[0] = 4 * (c.in_image - limit_[0] * c.in_stride[0]);
-        turn_out_[2] = 4 * (c.out_stride[1] - c.positions[2] * c.out_stride[2]);
-        turn_out_[1] = 4 * (c.out_stride[0] - c.positions[1] * c.out_stride[1]);
-        turn_out_[0] = 4 * (c.out_image - c.positions[0] * c.out_stride[0]);
+        turn_in_[2] = in_size * (c.step[1] * c.in_stride[1] - limit_[2] * c.in_stride[2]);
+        turn_in_[1] = in_size * (c.step[0] * c.in_stride[0] - limit_[1] * c.in_stride[1]);
+        turn_in_[0] = in_size * (c.in_image - limit_[0] * c.in_stride[0]);
+        turn_out_[2] = out_size * (c.out_stride[1] - c.positions[2] * c.out_stride[2]);
+        turn_out_[1] = out_size * (c.out_stride[0] - c.positions[1] * c.out_stride[1]);
+        turn_out_[0] = out_size * (c.out_image - c.positions[0] * c.out_stride[0]);
         turns_[2] = (c.positions[2] - 1 + 15) / c.positions[2];
         turns_[1] = (c.positions[1] - 1 + turns_[2]) / c.positions[1];
         turns_[0] = (c.positions[0] - 1 + turns_[1]) / c.positions[0];
@@ -60,7 +66,7 @@ class PixelWalk {
         left_ = c_.images * pixels - flat;
     }
 
-    void fill(const Step& step, TileTable& table) {
+    void fill(const Step& step, Table& table) {
         const int pixels = table.pixels = static_cast<int>(min_of<long>(width_, left_));
         table.taps = step.tap_end - step.tap_begin;
         const bool check = c_.checked || pixels < width_;
@@ -74,7 +80,8 @@ class PixelWalk {
         }
         for (int t = 0; t < table.taps; t++) {
             const Tap& tap = c_.taps[step.tap_begin + t];
-            const long bytes = tap_bytes(c_, tap);
+            const long bytes = in_size * (tap.offset[0] * c_.in_stride[0] + tap.offset[1] * c_.in_stride[1] +
+                                          tap.offset[2] * c_.in_stride[2]);
             for (int h = 0; h < width_; h += 8) {  // what is written past the tile is overwritten by the next tap
                 const int i = h / 8;
                 Lanes p = in[i] + bytes;
@@ -112,10 +119,10 @@ class PixelWalk {
         x = lane_x_ + x0;
         y = same(y0);
         z = same(z0);
-        in = lane_in_ +
-             (in_ + 4 * (image_ * c_.in_image + z0 * c_.in_stride[0] + y0 * c_.in_stride[1] + x0 * c_.in_stride[2]));
-        out = lane_out_ + (out_ + 4 * (image_ * c_.out_image + z_ * c_.out_stride[0] + y_ * c_.out_stride[1] +
-                                       (x_ + h) * c_.out_stride[2]));
+        in = lane_in_ + (in_ + in_size * (image_ * c_.in_image + z0 * c_.in_stride[0] + y0 * c_.in_stride[1] +
+                                          x0 * c_.in_stride[2]));
+        out = lane_out_ + (out_ + out_size * (image_ * c_.out_image + z_ * c_.out_stride[0] + y_ * c_.out_stride[1] +
+                                              (x_ + h) * c_.out_stride[2]));
         if (x_ + h + 7 < c_.positions[2]) return;
         for (int i = 0; i < turns_[2]; i++) {
             const Lanes turn = x >= same(limit_[2]);
@@ -146,12 +153,18 @@ class PixelWalk {
     int turns_[3];
     Lanes lane_x_, lane_in_, lane_out_;
 };
+using PixelWalk = PixelWalkOf<TileTable>;
 
 // One position of several images forms a tile, so all its pixels meet the same taps, and those in the padding are
 // skipped instead of multiplied by zeros (a 3x3 on 7x7 does 82 % of the work).
-class ImageWalk {
+template <class Table>
+class ImageWalkOf {
+    using In = typename Table::In;
+    using Out = typename Table::Out;
+    static constexpr long in_size = sizeof(In), out_size = sizeof(Out);
+
   public:
-    ImageWalk(const TapConv& c, int tile_pixels, const float* in, float* out)
+    ImageWalkOf(const TapConv& c, int tile_pixels, const In* in, Out* out)
         : c_(c), width_(tile_pixels), in_(in), out_(out + c.out_origin) {}
 
     void seek(long tile) {
@@ -163,7 +176,7 @@ class ImageWalk {
         x_ = position % c_.positions[2];
     }
 
-    void fill(const Step& step, TileTable& table) {
+    void fill(const Step& step, Table& table) {
         table.pixels = static_cast<int>(min_of<long>(width_, c_.images - image_));
         table.taps = 0;
         Lanes in[2], out[2];
@@ -172,8 +185,8 @@ class ImageWalk {
             const Lanes last = same(c_.images - 1), over = lane + (image_ + h) > last;
             const Lanes image =
                 ((lane + (image_ + h)) & ~over) | (last & over);  // pixels without an image repeat the last
-            in[h / 8] = image * (4 * c_.in_image);
-            out[h / 8] = image * (4 * c_.out_image);
+            in[h / 8] = image * (in_size * c_.in_image);
+            out[h / 8] = image * (out_size * c_.out_image);
             put(table.out + h,
                 out[h / 8] + address(out_ + z_ * c_.out_stride[0] + y_ * c_.out_stride[1] + x_ * c_.out_stride[2]));
         }
@@ -201,9 +214,10 @@ class ImageWalk {
   private:
     const TapConv& c_;
     const int width_;
-    const float* in_;
-    float* out_;
+    const In* in_;
+    Out* out_;
     long image_ = 0, z_ = 0, y_ = 0, x_ = 0;
 };
+using ImageWalk = ImageWalkOf<TileTable>;
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE
