@@ -3,6 +3,7 @@
 // arithmetic gives the same sums, and once more for "v4d": v4 with these instructions.
 #pragma once
 #include "kernels/conv.h"
+#include "kernels/op.h"
 #include "kernels/storage.h"
 
 namespace fovea {
@@ -26,6 +27,7 @@ struct Bf16ConvKernels {
 struct DotKernels {
     const char* isa;  // as KernelTable's, or "v4d"
     Bf16ConvKernels bf16;
+    OpList int8;  // kernels of int8 inference (dot_int8.h), named in instructions as those of op.h
 };
 
 // Chosen on the first call (runtime/cpu.cpp): v4d where the CPU has its instructions and FOVEA_ISA is not set, else the

@@ -4,6 +4,6 @@
 namespace fovea::FOVEA_ISA_NAMESPACE {
 
 DotKernels dot_table();  // a function for table.cpp's reason
-DotKernels dot_table() { return {FOVEA_ISA_NAME, bf16_conv_kernels()}; }
+DotKernels dot_table() { return {FOVEA_ISA_NAME, bf16_conv_kernels(), int8_ops()}; }
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

@@ -29,7 +29,7 @@ using TileTable = TileTableOf<float, float, max_step_taps, max_tile_pixels>;
 
 // Neighbouring positions form a tile, across rows and images. Addresses are computed eight pixels at a time in vector
 // registers: scalar stores followed by a vector load would wait for the previous tile's output stores (measured: 9 % of
-// a layer). Pixels in the padding read from zeros.
+// a layer). Pixels in the padding read from `padding`.
 template <class Table>
 class PixelWalkOf {
     using In = typename Table::In;
@@ -37,7 +37,8 @@ class PixelWalkOf {
     static constexpr long in_size = sizeof(In), out_size = sizeof(Out);
 
   public:
-    PixelWalkOf(const TapConv& c, int tile_pixels, const In* in, Out* out) : c_(c), width_(tile_pixels) {
+    PixelWalkOf(const TapConv& c, int tile_pixels, const In* in, Out* out, const float* padding = zeros)
+        : c_(c), width_(tile_pixels), padding_(address(padding)) {
         in_ = address(in);
         out_ = address(out + c.out_origin);
         const Lanes iota = {0, 1, 2, 3, 4, 5, 6, 7};
@@ -90,7 +91,7 @@ class PixelWalkOf {
                     if (c_.checked)
                         ok &= inside(z[i] + tap.offset[0], 0) & inside(y[i] + tap.offset[1], 1) &
                               inside(x[i] + tap.offset[2], 2);
-                    p = (p & ok) | (same(address(zeros)) & ~ok);
+                    p = (p & ok) | (same(padding_) & ~ok);
                 }
                 put(table.in + t * width_ + h, p);
             }
@@ -148,6 +149,7 @@ class PixelWalkOf {
 
     const TapConv& c_;
     const int width_;
+    const long padding_;
     long in_, out_, image_ = 0, z_ = 0, y_ = 0, x_ = 0, left_ = 0;
     long limit_[3], turn_in_[3], turn_out_[3];
     int turns_[3];

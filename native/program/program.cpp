@@ -14,9 +14,14 @@ constexpr double light_operations = 3e6;  // some 50 microseconds of one core, w
 constexpr size_t most_operands_on_stack = 16;
 
 const OpKernel* find_kernel(const std::string& name) {
-    for (const OpList& list : kernels().ops.lists)
+    const auto find = [&](const OpList& list) -> const OpKernel* {
         for (int i = 0; i < list.count; i++)
             if (name == list.first[i].name) return &list.first[i];
+        return nullptr;
+    };
+    for (const OpList& list : kernels().ops.lists)
+        if (const OpKernel* found = find(list)) return found;
+    if (const OpKernel* found = find(dot_kernels().int8)) return found;
     throw std::invalid_argument("expected the name of a kernel, got '" + name + "'; lowering and core do not match");
 }
 

@@ -1,0 +1,172 @@
+// Element-wise work and pooling on bytes, and the list of all kernels of int8 inference.
+#include "kernels/dot_families.h"
+#include "kernels/dot_int8.h"
+#include "kernels/dot_int8_vec.h"
+#include "kernels/op_tools.h"
+
+namespace fovea::FOVEA_ISA_NAMESPACE {
+namespace {
+
+constexpr int most_pool_taps = 256;
+
+const uint8_t* bytes(const OpCall& call, int i) { return static_cast<const uint8_t*>(call.operand[i]); }
+uint8_t* out_bytes(const OpCall& call) { return static_cast<uint8_t*>(call.operand[0]); }
+
+FOVEA_INLINE Vec load_values(const float* p, long lanes) { return load(p, first_lanes(lanes)); }
+FOVEA_INLINE Vec load_values(const uint8_t* p, long lanes) { return to_float(load_bytes(p, lanes)); }
+
+// The lanes of `v` in the order of `index`.
+FOVEA_INLINE Vec permuted(Vec v, VecInt index) {
+#if defined(__clang__)
+    Vec result;
+    for (int i = 0; i < VL; i++) result[i] = v[index[i]];
+    return result;
+#else
+    return __builtin_shuffle(v, index);
+#endif
+}
+
+// Pixels of up to four channels: VL / 4 of them are one vector.
+template <class T>
+void quantize_few(const T* x, const float* factor, const float* offset, long pixels, int channels, const Rounding& r,
+                  uint8_t* out) {
+    VecInt index;
+    Vec factors, offsets;
+    for (int i = 0; i < VL; i++) {
+        const int channel = min_of(i % 4, channels - 1);
+        index[i] = i / 4 * channels + channel;
+        factors[i] = factor[channel];
+        offsets[i] = offset[channel];
+    }
+    for (long pixel = 0; pixel < pixels; pixel += VL / 4) {
+        const long count = min_of<long>(VL / 4, pixels - pixel);
+        const Vec v = permuted(load_values(x + pixel * channels, count * channels), index);
+        store_bytes(out + 4 * pixel, to_byte_lanes(v * factors + offsets, r), 4 * count);
+    }
+}
+
+template <class T>
+void quantize(const OpCall& call) {
+    const int channels = static_cast<int>(call.ints[1]);
+    const long rows = call.n * call.ints[0], padded = round_up(channels, 4);
+    const int zero = static_cast<int>(call.ints[2]);
+    const T* x = static_cast<const T*>(call.operand[1]);
+    const float *factor = in(call, 2), *offset = in(call, 3);
+    const Rounding r = rounding(static_cast<float>(-zero), static_cast<float>(255 - zero), zero);
+    over_rows(rows, channels, [&](long begin, long end) {
+        if (channels <= 4)
+            return quantize_few(x + begin * channels, factor, offset, end - begin, channels, r,
+                                out_bytes(call) + begin * 4);
+        for (long row = begin; row < end; row++)
+            for (long c = 0; c < channels; c += VL) {
+                const Mask mask = first_lanes(channels - c);
+                const Vec v = load_values(x + row * channels + c, channels - c);
+                const Vec y = v * load(factor + c, mask) + load(offset + c, mask);
+                store_bytes(out_bytes(call) + row * padded + c, to_byte_lanes(y, r), padded - c);
+            }
+    });
+}
+
+// y = (q - zero) scale; ints: rows, channels, zero.
+void dequantize(const OpCall& call) {
+    const long channels = call.ints[1], rows = call.n * call.ints[0], padded = round_up(channels, 4);
+    const VecInt zero = same_int(static_cast<int>(call.ints[2]));
+    const Vec scale = broadcast(call.reals[0]);
+    over_rows(rows, channels, [&](long begin, long end) {
+        for (long row = begin; row < end; row++)
+            for (long c = 0; c < channels; c += VL)
+                store(out(call, 0) + row * channels + c,
+                      to_float(load_bytes(bytes(call, 1) + row * padded + c, channels - c) - zero) * scale,
+                      first_lanes(channels - c));
+    });
+}
+
+// y = (a - zero_a) factor_a + (b - zero_b) factor_b; ints: bytes of a sample, zero_a, zero_b, zero; reals: both
+// factors, low, high.
+void add(const OpCall& call) {
+    const VecInt zero_a = same_int(static_cast<int>(call.ints[1])), zero_b = same_int(static_cast<int>(call.ints[2]));
+    const Vec factor_a = broadcast(call.reals[0]), factor_b = broadcast(call.reals[1]);
+    const Rounding r = rounding(call.reals[2], call.reals[3], static_cast<int>(call.ints[3]));
+    over_range(call.n * call.ints[0], piece_floats, [&](long begin, long end) {
+        for (long i = begin; i < end; i += VL) {
+            const Vec a = to_float(load_bytes(bytes(call, 1) + i, end - i) - zero_a) * factor_a;
+            const Vec b = to_float(load_bytes(bytes(call, 2) + i, end - i) - zero_b) * factor_b;
+            store_bytes(out_bytes(call) + i, to_byte_lanes(a + b, r), end - i);
+        }
+    });
+}
+
+// The maximum of each window; ints: channels, then in, out, kernel, stride, dilation, pad_lo of three axes.
+void maxpool(const OpCall& call) {
+    const long *in_size = call.ints + 1, *out_size = call.ints + 4, *kernel = call.ints + 7, *stride = call.ints + 10,
+               *dilation = call.ints + 13, *pad = call.ints + 16;
+    const long pixel = round_up(call.ints[0], 4), rows = call.n * out_size[0] * out_size[1];
+    over_rows(rows, out_size[2] * pixel * kernel[0] * kernel[1] * kernel[2] / 4, [&](long begin, long end) {
+        const uint8_t* taps[most_pool_taps];
+        for (long item = begin * out_size[2]; item < end * out_size[2]; item++) {
+            const long x = item % out_size[2], y = item / out_size[2] % out_size[1];
+            const long z = item / out_size[2] / out_size[1] % out_size[0],
+                       image = item / out_size[2] / out_size[1] / out_size[0];
+            const long at[3] = {z * stride[0] - pad[0], y * stride[1] - pad[1], x * stride[2] - pad[2]};
+            int count = 0;
+            for (long m = 0; m < kernel[0] * kernel[1] * kernel[2]; m++) {
+                const long iz = at[0] + m / kernel[2] / kernel[1] * dilation[0],
+                           iy = at[1] + m / kernel[2] % kernel[1] * dilation[1],
+                           ix = at[2] + m % kernel[2] * dilation[2];
+                if (iz < 0 || iz >= in_size[0] || iy < 0 || iy >= in_size[1] || ix < 0 || ix >= in_size[2]) continue;
+                taps[count++] =
+                    bytes(call, 1) + (((image * in_size[0] + iz) * in_size[1] + iy) * in_size[2] + ix) * pixel;
+            }
+            for (long c = 0; c < pixel; c += block) {
+                VecBytes most = reinterpret_cast<VecBytes>(load_block(taps[0] + c, pixel - c));
+                for (int t = 1; t < count; t++) {
+                    const VecBytes v = reinterpret_cast<VecBytes>(load_block(taps[t] + c, pixel - c));
+                    most = v > most ? v : most;
+                }
+                store_block(out_bytes(call) + item * pixel + c, reinterpret_cast<VecInt>(most), pixel - c);
+            }
+        }
+    });
+}
+
+// The mean over positions; ints: positions, channels, zero, float_output, zero of the output; reals: factor, low, high.
+void mean(const OpCall& call) {
+    const long positions = call.ints[0], channels = call.ints[1], padded = round_up(channels, 4);
+    const VecInt zeros_of_all = same_int(static_cast<int>(positions * call.ints[2]));
+    const Vec factor = broadcast(call.reals[0]), low = broadcast(call.reals[1]), high = broadcast(call.reals[2]);
+    const Rounding r = rounding(call.reals[1], call.reals[2], static_cast<int>(call.ints[4]));
+    over_rows(call.n, positions * padded / 4, [&](long begin, long end) {
+        for (long image = begin; image < end; image++)
+            for (long c = 0; c < channels; c += VL) {
+                VecInt sum = {};
+                for (long p = 0; p < positions; p++)
+                    sum += load_bytes(bytes(call, 1) + (image * positions + p) * padded + c, channels - c);
+                const Vec y = to_float(sum - zeros_of_all) * factor;
+                if (call.ints[3])
+                    store(out(call, 0) + image * channels + c, at_most(at_least(y, low), high),
+                          first_lanes(channels - c));
+                else
+                    store_bytes(out_bytes(call) + image * padded + c, to_byte_lanes(y, r), padded - c);
+            }
+    });
+}
+
+const OpKernel int8_kernels[] = {
+    // out, in, factor, offset (by channel); ints: rows, channels, zero: rounds in * factor + offset
+    {"int8_quantize_float32", 4, 3, 0, quantize<float>, nullptr},
+    {"int8_quantize_uint8", 4, 3, 0, quantize<uint8_t>, nullptr},
+    {"int8_dequantize", 2, 3, 1, dequantize, nullptr},
+    {"int8_pack", 2, 21, 0, int8_pack, nullptr},
+    {"int8_conv", 7, 24, 3, int8_conv, nullptr},
+    {"int8_depthwise_pack", 4, 21, 0, int8_depthwise_pack, nullptr},
+    {"int8_depthwise", 4, 22, 2, int8_depthwise, nullptr},
+    {"int8_add", 3, 4, 4, add, nullptr},
+    {"int8_maxpool", 2, 19, 0, maxpool, nullptr},
+    {"int8_mean", 2, 5, 3, mean, nullptr},
+};
+
+}  // namespace
+
+OpList int8_ops() { return op_list(int8_kernels); }
+
+}  // namespace fovea::FOVEA_ISA_NAMESPACE
