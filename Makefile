@@ -14,7 +14,10 @@ BUILD := build/native
 NATIVE_SOURCES := CMakeLists.txt $(shell find native -type f 2>/dev/null)
 CXX_FILES = $(shell find native -name '*.cpp' -o -name '*.h' 2>/dev/null)
 
-.PHONY: help demo test check-slow sanitize sanitize-thread lint types imports format native dev clean
+# -k native leaves the other engines' half of the contract out, and so PyTorch.
+NATIVE_TESTS := -k native tests/native tests/engines/test_contract.py
+
+.PHONY: help demo test test-v3 test-v2 check-slow sanitize sanitize-thread cross-aarch64 lint types imports format native dev clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -26,15 +29,25 @@ demo: $(VENV)/.demo $(VENV)/.native ## install, then train a small network on ha
 test: $(VENV)/.test $(VENV)/.native ## install what the tests need, then run them
 	@$(PY) -m pytest $(ARGS)
 
-check-slow: $(VENV)/.test $(VENV)/.native sanitize-thread ## run the tests that take minutes
+# Kernels and plans with a lower instruction set than this CPU's (elsewhere than on x86-64: with the only one).
+test-v3 test-v2: test-%: $(VENV)/.test $(VENV)/.native
+	@FOVEA_ISA=$* $(PY) -m pytest $(NATIVE_TESTS)
+
+check-slow: $(VENV)/.test $(VENV)/.native test-v2 sanitize-thread cross-aarch64 ## run the tests that take minutes
 	@$(PY) -m pytest -m slow $(ARGS)
 
-# On Linux with gcc, else left out. -k native leaves the other engines' half of the contract out, and so PyTorch.
+# On Linux with gcc, else left out.
 sanitize: $(VENV)/.test ## kernels and plans on a core with AddressSanitizer and UndefinedBehaviorSanitizer
-	@JOBS=$(JOBS) native/sanitize.sh address,undefined build/sanitize -k native tests/native tests/engines/test_contract.py
+	@JOBS=$(JOBS) native/sanitize.sh address,undefined build/sanitize $(NATIVE_TESTS)
 
 sanitize-thread: $(VENV)/.test
 	@JOBS=$(JOBS) native/sanitize.sh thread build/sanitize-thread tests/native/test_runtime.py tests/native/test_plan_bits.py
+
+# On Debian with its cross compiler and qemu, else left out. The test that forks a process with threads ends in an
+# assertion of qemu itself.
+cross-aarch64: $(VENV)/.test
+	@JOBS=$(JOBS) native/cross.sh build/aarch64 $(NATIVE_TESTS) --deselect \
+		tests/native/test_runtime.py::test_a_forked_child_gets_threads_of_its_own
 
 lint: $(VENV)/.dev ## ruff (rules and layout) and clang-format
 	@$(VENV)/bin/ruff check --output-format concise .

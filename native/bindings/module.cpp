@@ -19,6 +19,12 @@ NB_MODULE(_core, m) {
     m.def("vector_floats", [] { return fovea::kernels().vector_floats; }, "Floats in one vector of that set.");
     m.def("set_threads", &fovea::set_threads, nb::arg("n"), "Number of threads, 1 to 256.");
     m.def("get_threads", &fovea::get_threads);
+    m.def(
+        "open_regions",
+        [](long count, long pieces) {
+            for (long i = 0; i < count; i++) fovea::parallel(pieces, [](long) {});
+        },
+        nb::arg("count"), nb::arg("pieces"), fovea::ReleaseLock(), "Opens regions with nothing to do, one by one.");
     fovea::bind_random(m);
     fovea::bind_conv(m);
     fovea::bind_peak(m);

@@ -17,6 +17,7 @@ namespace {
 
 using AnyArray = nb::ndarray<nb::numpy, nb::ro, nb::c_contig, nb::device::cpu>;
 using Pair = std::pair<int, int64_t>;
+constexpr size_t most_sections = 8;  // that one run names
 
 std::vector<Operand> operands_of(const std::vector<Pair>& pairs) {
     std::vector<Operand> operands;
@@ -84,10 +85,28 @@ void bind_program(nb::module_& m) {
             "bind",
             [](Program& self, int base, const AnyArray& array) { self.bind(base, const_cast<void*>(array.data())); },
             nb::arg("base"), nb::arg("array").noconvert(), "The caller keeps the array as long as it is used.")
-        .def("run", &Program::run, nb::arg("sections"), nb::arg("n"), ReleaseLock())
+        .def(
+            "run",
+            [](Program& self, const nb::list& sections, long n) {
+                int numbers[most_sections];
+                const size_t count = nb::len(sections);
+                if (count > most_sections) throw std::invalid_argument("sections");
+                for (size_t i = 0; i < count; i++) numbers[i] = nb::cast<int>(sections[i]);
+                const nb::gil_scoped_release release;
+                self.run(numbers, static_cast<int>(count), n);
+            },
+            nb::arg("sections"), nb::arg("n"))
         .def("work", &Program::work, nb::arg("section"), nb::arg("per_sample"), nb::arg("once"))
         .def("time", &Program::time, nb::arg("on"))
         .def("times", &Program::times, nb::arg("section"))
+        .def(
+            "regions",
+            [](const Program& self, int section) {
+                std::vector<std::pair<long, long>> result;
+                for (const Regions& one : self.regions(section)) result.push_back({one.count, one.fewest});
+                return result;
+            },
+            nb::arg("section"), "For each instruction: how many parallel regions it opened, and the fewest pieces.")
         .def(
             "arena",
             [](Program& self) {

@@ -11,7 +11,6 @@ namespace fovea {
 namespace {
 
 constexpr double light_operations = 3e6;  // some 50 microseconds of one core, what waking another one takes
-constexpr size_t most_operands_on_stack = 16;
 
 const OpKernel* find_kernel(const std::string& name) {
     const auto find = [&](const OpList& list) -> const OpKernel* {
@@ -44,13 +43,14 @@ Program::Program(size_t arena_bytes, int capacity, int bases, int sections)
     bases_[arena_base] = arena_.data();
 }
 
-void Program::check(const std::vector<Operand>& operands, int section) const {
+void Program::check(const std::vector<Operand>& operands, int section) {
     if (section < 0 || static_cast<size_t>(section) >= sections_.size()) throw std::invalid_argument("section");
     for (const Operand& operand : operands) {
         if (operand.base < -1 || operand.base >= static_cast<int>(bases_.size())) throw std::invalid_argument("base");
         const bool inside = operand.offset >= 0 && static_cast<size_t>(operand.offset) < arena_bytes_;
         if (operand.base == arena_base && !inside) throw std::invalid_argument("arena offset");
     }
+    if (operands.size() > resolved_.size()) resolved_.resize(operands.size());
 }
 
 void Program::reserve(size_t floats) {
@@ -66,7 +66,7 @@ void Program::add(int section, const std::string& kernel, const std::vector<Oper
     check_count(kernel, "reals", found->reals, reals.size());
     const OpCall call{fixed_n ? fixed_n : capacity_, nullptr, ints.data(), reals.data(), nullptr};
     if (found->scratch) reserve(found->scratch(call));
-    sections_[static_cast<size_t>(section)].push_back({found, nullptr, operands, ints, reals, fixed_n, 0});
+    sections_[static_cast<size_t>(section)].push_back({found, nullptr, operands, ints, reals, fixed_n, 0, {}});
 }
 
 int Program::packed_for(const ConvPlan& plan, Operand weight) {
@@ -93,7 +93,7 @@ int Program::add_conv(int section, ConvPass pass, const ConvShape& shape, const 
     if (pass != ConvPass::backward_weight && keep_packed) conv->packed = packed_for(conv->plan, operands[2]);
     reserve(conv->packed < 0 ? packed_in_scratch(plan) + plan.packed_floats : plan.scratch_floats);
     const int algorithm = static_cast<int>(conv->plan.algorithm);
-    sections_[static_cast<size_t>(section)].push_back({nullptr, std::move(conv), operands, {}, {}, 0, 0});
+    sections_[static_cast<size_t>(section)].push_back({nullptr, std::move(conv), operands, {}, {}, 0, 0, {}});
     return algorithm;
 }
 
@@ -153,12 +153,8 @@ void Program::execute_conv(const Conv& conv, void* const* operand, long n) {
 }
 
 void Program::execute(const Instruction& instruction, long n) {
-    void* on_stack[most_operands_on_stack];
-    std::vector<void*> on_heap;  // only updates have so many operands
-    const size_t count = instruction.operands.size();
-    if (count > most_operands_on_stack) on_heap.resize(count);
-    void** operand = count > most_operands_on_stack ? on_heap.data() : on_stack;
-    for (size_t i = 0; i < count; i++) operand[i] = resolve(instruction.operands[i]);
+    void** const operand = resolved_.data();
+    for (size_t i = 0; i < instruction.operands.size(); i++) operand[i] = resolve(instruction.operands[i]);
     const long samples = instruction.fixed_n ? instruction.fixed_n : n;
     if (instruction.conv) return execute_conv(*instruction.conv, operand, samples);
     instruction.kernel->run({samples, operand, instruction.ints.data(), instruction.reals.data(), scratch_.data()});
@@ -171,28 +167,31 @@ void Program::bind(int base, void* address) {
     bases_.at(static_cast<size_t>(base)) = address;
 }
 
-void Program::run(const std::vector<int>& sections, long n) {
+void Program::run(const int* sections, int count, long n) {
     if (n < 1 || n > capacity_) throw std::invalid_argument("n");
-    for (int section : sections)
-        if (section < 0 || static_cast<size_t>(section) >= sections_.size()) throw std::invalid_argument("section");
     double operations = 0;
-    for (int section : sections) {
-        const Work& work = work_[static_cast<size_t>(section)];
+    for (int i = 0; i < count; i++) {
+        const Work& work = work_.at(static_cast<size_t>(sections[i]));
         operations += work.per_sample * static_cast<double>(n) + work.once;
     }
     const FlushDenormals flush;
     const CallingThreadOnly alone(operations < light_operations);
-    for (int section : sections)
-        for (Instruction& instruction : sections_[static_cast<size_t>(section)]) {
-            if (!timing_) {
+    for (int i = 0; i < count; i++)
+        for (Instruction& instruction : sections_[static_cast<size_t>(sections[i])]) {
+            if (timing_)
+                execute_timed(instruction, n);
+            else
                 execute(instruction, n);
-                continue;
-            }
-            const auto start = std::chrono::steady_clock::now();
-            execute(instruction, n);
-            const std::chrono::duration<double, std::nano> took = std::chrono::steady_clock::now() - start;
-            instruction.nanoseconds += took.count();
         }
+}
+
+void Program::execute_timed(Instruction& instruction, long n) {
+    take_regions();
+    const auto start = std::chrono::steady_clock::now();
+    execute(instruction, n);
+    const std::chrono::duration<double, std::nano> took = std::chrono::steady_clock::now() - start;
+    instruction.nanoseconds += took.count();
+    instruction.regions = take_regions();
 }
 
 void Program::work(int section, double per_sample, double once) {
@@ -209,6 +208,13 @@ std::vector<double> Program::times(int section) const {
     std::vector<double> result;
     for (const Instruction& instruction : sections_.at(static_cast<size_t>(section)))
         result.push_back(instruction.nanoseconds);
+    return result;
+}
+
+std::vector<Regions> Program::regions(int section) const {
+    std::vector<Regions> result;
+    for (const Instruction& instruction : sections_.at(static_cast<size_t>(section)))
+        result.push_back(instruction.regions);
     return result;
 }
 

@@ -9,6 +9,7 @@
 #include "kernels/dot.h"
 #include "kernels/table.h"
 #include "runtime/memory.h"
+#include "runtime/pool.h"
 
 namespace fovea {
 
@@ -48,8 +49,8 @@ class Program {
     // Says where a base lies from now on (not the first two).
     void bind(int base, void* address);
 
-    // Runs the sections in order on n samples.
-    void run(const std::vector<int>& sections, long n);
+    // Runs `count` sections in order on n samples. Allocates nothing, except that scratch of threads grows at first.
+    void run(const int* sections, int count, long n);
 
     // Says how many operations a section takes, for each sample and in all: runs below `light_operations` stay on the
     // calling thread.
@@ -58,6 +59,9 @@ class Program {
     // Nanoseconds that each instruction of a section took since timing was switched on (which resets them).
     void time(bool on);
     std::vector<double> times(int section) const;
+
+    // The parallel regions that each instruction of a section opened in the last timed run on several threads.
+    std::vector<Regions> regions(int section) const;
 
     unsigned char* arena() const { return reinterpret_cast<unsigned char*>(arena_.data()); }
     size_t arena_bytes() const { return arena_bytes_; }
@@ -86,13 +90,15 @@ class Program {
         std::vector<float> reals;
         long fixed_n;
         double nanoseconds;
+        Regions regions;
     };
 
-    void check(const std::vector<Operand>& operands, int section) const;
+    void check(const std::vector<Operand>& operands, int section);
     int packed_for(const ConvPlan& plan, Operand weight);
     static size_t packed_in_scratch(const ConvPlan& plan);  // where it begins, behind what the run itself needs
     void* resolve(Operand operand) const;
     void execute(const Instruction& instruction, long n);
+    void execute_timed(Instruction& instruction, long n);
     void execute_conv(const Conv& conv, void* const* operand, long n);
     const float* packed_weight(const Conv& conv, const float* weight);
     void reserve(size_t floats);
@@ -100,7 +106,7 @@ class Program {
     size_t arena_bytes_;
     Buffer arena_, scratch_;
     int capacity_;
-    std::vector<void*> bases_;
+    std::vector<void*> bases_, resolved_;  // the latter: operands of the instruction that runs
     std::vector<std::vector<Instruction>> sections_;
     std::vector<Work> work_;
     std::vector<Packed> packed_;

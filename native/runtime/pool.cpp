@@ -38,6 +38,7 @@ int available_cpus() {
 }
 
 thread_local bool inside_piece = false;
+thread_local Regions opened{0, 0};
 
 // A region is open while `open` holds its number. A worker counts itself in, looks whether the region is still open,
 // and only then reads what to do; the caller closes the region when no piece is left and waits for those inside. A
@@ -189,7 +190,14 @@ int get_threads() { return state().threads; }
 CallingThreadOnly::CallingThreadOnly(bool on) : before_(inside_piece) { inside_piece = inside_piece || on; }
 CallingThreadOnly::~CallingThreadOnly() { inside_piece = before_; }
 
+Regions take_regions() {
+    const Regions result = opened;
+    opened = {0, 0};
+    return result;
+}
+
 void run_pieces(long pieces, PieceFunction function, const void* body) {
+    if (!inside_piece) opened = {opened.count + 1, opened.count && opened.fewest < pieces ? opened.fewest : pieces};
     if (pieces > 1 && !inside_piece) {
         State& s = state();
         std::unique_lock<std::mutex> lock(s.busy, std::try_to_lock);

@@ -23,6 +23,12 @@ class CallingThreadOnly {
     bool before_;
 };
 
+// Regions that the calling thread has opened since it last asked, and the fewest pieces that one of them had.
+struct Regions {
+    long count, fewest;
+};
+Regions take_regions();
+
 using PieceFunction = void (*)(const void* body, long piece);
 void run_pieces(long pieces, PieceFunction function, const void* body);
 

@@ -1,9 +1,13 @@
-"""What a plan costs besides time: operations to compile it, memory to train with it."""
+"""What a plan costs besides time: operations to compile it, memory to train with it, allocations while it runs."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -12,6 +16,7 @@ import pytest
 
 import fovea.ops as ops
 from fovea.engines.native import NativeEngine
+from fovea.engines.native.executable import core
 from fovea.engines.native.plan import NativePlan
 from fovea.graph.compose import Sequential, build
 from fovea.graph.graph import Graph
@@ -80,3 +85,73 @@ def test_whole_steps_need_less_memory_than_steps_in_parts(name: str) -> None:
         plan.loss_backward(targets, scale=0.5)
     for path, gradient in steps.gradients.items():
         np.testing.assert_array_equal(gradient, parts.gradients[path], err_msg=path)
+
+
+COUNTER = """
+#include <cstddef>
+#include <sys/syscall.h>
+#include <unistd.h>
+extern "C" {
+long allocations = 0;
+void* __libc_malloc(size_t);
+void* __libc_calloc(size_t, size_t);
+void* __libc_realloc(void*, size_t);
+void* __libc_memalign(size_t, size_t);
+static void count() { __atomic_fetch_add(&allocations, 1, __ATOMIC_RELAXED); }
+void* malloc(size_t n) { count(); return __libc_malloc(n); }
+void* calloc(size_t n, size_t size) { count(); return __libc_calloc(n, size); }
+void* realloc(void* p, size_t n) { count(); return __libc_realloc(p, n); }
+void* aligned_alloc(size_t a, size_t n) { count(); return __libc_memalign(a, n); }
+void* mmap(void* p, size_t n, int prot, int flags, int file, off_t at) {
+    count();
+    return reinterpret_cast<void*>(syscall(SYS_mmap, p, n, prot, flags, file, at));
+}
+}
+"""
+
+COUNTED = """
+import ctypes
+from fovea.engines.native.executable import core
+from fovea.engines.native.program import Section
+from tests.native.networks import NETWORKS, batch
+from tests.native.test_plan_cost import training
+
+allocations = ctypes.c_long.in_dll(ctypes.CDLL(None), "allocations")
+whole = [Section.FORWARD, Section.LOSS, Section.LOSS_BACKWARD, Section.UPDATE]
+
+
+def counted(plan, sections):
+    before = allocations.value
+    plan._program.run(sections, 64)
+    return allocations.value - before
+
+
+core().set_threads(2)
+for name in NETWORKS:
+    graph = NETWORKS[name]()
+    plan = training(graph, batch_size=64)
+    for step in range(8):
+        plan.train_step(*batch(graph, 64, step), lr=0.01, step=step)
+    # What Python allocates for the call itself does not count; now and then it renews a pool of its own.
+    print(name, min(counted(plan, whole) for _ in range(5)) - min(counted(plan, []) for _ in range(5)))
+"""
+
+
+def test_nothing_is_allocated_while_a_step_runs(tmp_path: Path) -> None:
+    compiler = shutil.which(os.environ.get("CXX", "c++"))
+    if compiler is None or not sys.platform.startswith("linux"):
+        pytest.skip("counting allocations needs Linux and a C++ compiler")
+    if core().isa() == "baseline" or "LD_PRELOAD" in os.environ:
+        pytest.skip("allocations are not counted with sanitizers, nor under an emulator")
+    (tmp_path / "counter.cpp").write_text(COUNTER)
+    library = tmp_path / "counter.so"
+    built = subprocess.run(
+        [compiler, "-shared", "-fPIC", "-O1", "-o", library, tmp_path / "counter.cpp"], capture_output=True, check=False
+    )
+    if built.returncode:
+        pytest.skip("this C library does not let its functions be counted")
+    path = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])
+    env = {**os.environ, "LD_PRELOAD": str(library), "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-c", COUNTED], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert dict(line.split() for line in done.stdout.splitlines()) == dict.fromkeys(NETWORKS, "0")

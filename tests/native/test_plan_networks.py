@@ -62,6 +62,8 @@ OPTIMIZERS = [
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=["sgd", "adamw"])
 def test_five_steps(graph: Graph, optimizer: ops.Optimizer) -> None:
+    """AdamW moves a weight by lr / eps = 50 times the rounding error of a gradient near zero."""
+    growth = 1 if isinstance(optimizer, ops.SGD) else 4
     results = []
     for engine in (NativeEngine(), DOUBLE):
         store = filled(graph)
@@ -71,10 +73,10 @@ def test_five_steps(graph: Graph, optimizer: ops.Optimizer) -> None:
         results.append((store, steps))
     (ours, our_steps), (exact, steps) = results
     for one, other in zip(our_steps, steps, strict=True):
-        near([one.loss, one.grad_norm], [other.loss, other.grad_norm], 2e-5)
-        near(one.outputs, other.outputs, 5e-5)
+        near([one.loss, one.grad_norm], [other.loss, other.grad_norm], growth * 2e-5)
+        near(one.outputs, other.outputs, growth * 5e-5)
     for path, array in {**exact.tensors(), **exact.ema}.items():
-        near({**ours.tensors(), **ours.ema}[path], array, 5e-5)
+        near({**ours.tensors(), **ours.ema}[path], array, growth * 5e-5)
 
 
 @pytest.mark.parametrize("training", [False, True])

@@ -183,7 +183,7 @@ def _algorithm(case: Case, name: str) -> str:
         (same(16, 14, 14, 256, 256), FOUR),
         (same(16, 7, 7, 512, 512), FOUR),
         (same(1, 7, 7, 512, 512), DIRECT),  # four tiles do not repay the transform of the weights
-        (same(1, 8, 8, 256, 256), TWO),
+        (same(1, 8, 8, 192, 192), TWO),
         (same(128, 8, 8, 64, 64), FOUR),
         (same(128, 16, 16, 32, 32), FOUR),
         (same(128, 32, 32, 16, 16), FOUR),

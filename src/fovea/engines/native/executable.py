@@ -135,7 +135,7 @@ class Executable:
 
     def run(self, sections: Sequence[Section], n: int) -> None:
         """Run sections on n samples, without the interpreter lock."""
-        self._program.run(sections, n)
+        self._program.run(list(sections), n)
 
     def weights_changed(self) -> None:
         """Packed weights are renewed before they are next used."""
