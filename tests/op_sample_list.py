@@ -192,6 +192,13 @@ def activations() -> Iterator[Case]:
         ("", ops.HardSigmoid()),
         ("steep-", ops.HardSigmoid(alpha=0.2)),
         ("", ops.HardSwish()),
+        ("", ops.ELU()),
+        ("steep-", ops.ELU(2.0)),
+        ("", ops.SELU()),
+        ("", ops.Softplus()),
+        ("", ops.Mish()),
+        ("", ops.Clip(-1.5, 2.5)),
+        ("", ops.Abs()),
         ("", ops.Softmax()),
     ]
     for note, op in made:
@@ -199,6 +206,9 @@ def activations() -> Iterator[Case]:
         yield case(f"{note}kinks", op, (3, 7, 5), draws=("kinks",))
         for channels in (1, 8, 17):
             yield case(f"{note}c{channels}", op, (3, 5, channels))
+    for op in (ops.Log(), ops.Sqrt(), ops.Exp()):
+        for channels in (1, 8, 17):
+            yield case(f"c{channels}", op, (3, 5, channels), draws=("unit",))
     yield case("axis1", ops.Softmax(axis=1), (4, 5, 3))
     yield case("vector", ops.Softmax(), (10,), n=5)
 

@@ -78,6 +78,57 @@ struct HardSwish {  // s = x
         return s > -3.0f ? below : Vec{};
     }
 };
+struct Elu {  // s = x
+    static FOVEA_INLINE Vec value(Vec x, Vec alpha, Vec) {
+        const Vec below = alpha * vexpm1(at_most(x, Vec{}));
+        return x > 0.0f ? x : below;
+    }
+    static FOVEA_INLINE Vec grad(Vec dy, Vec s, Vec alpha, Vec) {
+        const Vec below = dy * alpha * vexp(at_most(s, Vec{}));
+        return s > 0.0f ? dy : below;
+    }
+};
+struct Selu {  // s = x
+    static FOVEA_INLINE Vec value(Vec x, Vec alpha, Vec gamma) { return gamma * Elu::value(x, alpha, gamma); }
+    static FOVEA_INLINE Vec grad(Vec dy, Vec s, Vec alpha, Vec gamma) { return gamma * Elu::grad(dy, s, alpha, gamma); }
+};
+struct Softplus {  // s = x
+    static FOVEA_INLINE Vec value(Vec x, Vec, Vec) { return at_least(x, Vec{}) + vlog1p(vexp(-vabs(x))); }
+    static FOVEA_INLINE Vec grad(Vec dy, Vec s, Vec, Vec) { return dy * vlogistic(s); }
+};
+struct Mish {  // s = x
+    static FOVEA_INLINE Vec value(Vec x, Vec a, Vec b) { return x * vtanh(Softplus::value(x, a, b)); }
+    static FOVEA_INLINE Vec grad(Vec dy, Vec s, Vec a, Vec b) {
+        const Vec t = vtanh(Softplus::value(s, a, b));
+        return dy * (t + s * (1.0f - t * t) * vlogistic(s));
+    }
+};
+struct Clip {  // s = x
+    static FOVEA_INLINE Vec value(Vec x, Vec low, Vec high) { return at_most(at_least(x, low), high); }
+    static FOVEA_INLINE Vec grad(Vec dy, Vec s, Vec low, Vec high) {
+        const Vec below = s < high ? dy : Vec{};
+        return s > low ? below : Vec{};
+    }
+};
+struct Exp {  // s = y
+    static FOVEA_INLINE Vec value(Vec x, Vec, Vec) { return vexp(x); }
+    static FOVEA_INLINE Vec grad(Vec dy, Vec s, Vec, Vec) { return dy * s; }
+};
+struct Log {  // s = x
+    static FOVEA_INLINE Vec value(Vec x, Vec, Vec) { return vlog(x); }
+    static FOVEA_INLINE Vec grad(Vec dy, Vec s, Vec, Vec) { return dy / s; }
+};
+struct Sqrt {  // s = y
+    static FOVEA_INLINE Vec value(Vec x, Vec, Vec) { return vsqrt(x); }
+    static FOVEA_INLINE Vec grad(Vec dy, Vec s, Vec, Vec) { return dy / (2.0f * s); }
+};
+struct Abs {  // s = x
+    static FOVEA_INLINE Vec value(Vec x, Vec, Vec) { return vabs(x); }
+    static FOVEA_INLINE Vec grad(Vec dy, Vec s, Vec, Vec) {
+        const Vec negative = s < 0.0f ? -dy : Vec{};
+        return s > 0.0f ? dy : negative;
+    }
+};
 struct Scale {  // y = a x; not differentiated as such
     static FOVEA_INLINE Vec value(Vec x, Vec a, Vec) { return x * a; }
 };
@@ -191,6 +242,15 @@ const OpKernel list[] = {
     ACTIVATION("gelu_tanh", GeluTanh),
     ACTIVATION("hardsigmoid", HardSigmoid),
     ACTIVATION("hardswish", HardSwish),
+    ACTIVATION("elu", Elu),
+    ACTIVATION("selu", Selu),
+    ACTIVATION("softplus", Softplus),
+    ACTIVATION("mish", Mish),
+    ACTIVATION("clip", Clip),
+    ACTIVATION("exp", Exp),
+    ACTIVATION("log", Log),
+    ACTIVATION("sqrt", Sqrt),
+    ACTIVATION("abs", Abs),
     {"scale", 2, 1, 2, unary<Scale, float>, nullptr, operands(0, 1), unary<Scale, bf16>},
     {"add", 3, 2, 0, add<float>, nullptr, operands(0, 1, 2), add<bf16>},
     {"fill", 1, 1, 1, fill<float>, nullptr, operands(0), fill<bf16>},

@@ -26,6 +26,42 @@ static FOVEA_INLINE Vec vexp(Vec x) {
 
 static FOVEA_INLINE Vec vabs(Vec x) { return x < 0.0f ? -x : x; }
 
+// log(x) = k ln 2 + log(m), m in [sqrt(1/2), sqrt(2)), with t = (m - 1) / (m + 1): log(m) = 2 (t + t^3 / 3 + ...).
+static FOVEA_INLINE Vec vlog(Vec x) {
+    const VecInt bits = reinterpret_cast<VecInt>(x);
+    const VecInt k = (bits - 0x3f3504f3) >> 23;  // 0x3f3504f3: the square root of 1/2
+    const Vec m = reinterpret_cast<Vec>(bits - (k << 23)), t = (m - 1.0f) / (m + 1.0f), s = t * t;
+    Vec p = broadcast(2.0f / 9.0f);
+    p = p * s + 2.0f / 7.0f;
+    p = p * s + 2.0f / 5.0f;
+    p = p * s + 2.0f / 3.0f;
+    const Vec exponent = __builtin_convertvector(k, Vec);
+    const Vec value = exponent * 0.693145752f + (2.0f * t + (p * s * t + exponent * 1.42860677e-6f));
+    const Vec infinity = broadcast(__builtin_inff());
+    const Vec finite = x < infinity ? value : x;                       // infinity, not a number
+    const Vec positive = x > 0.0f ? finite : infinity - infinity + x;  // not a number below 0
+    return x == 0.0f ? -infinity : positive;
+}
+
+// log(1 + e), 0 <= e <= 1, with the digits of e that 1 + e rounds away.
+static FOVEA_INLINE Vec vlog1p(Vec e) {
+    const Vec u = 1.0f + e;
+    return vlog(u) - ((u - 1.0f) - e) / u;
+}
+
+static FOVEA_INLINE Vec vsqrt(Vec x) {
+    Vec y;
+    for (int i = 0; i < VL; i++) y[i] = __builtin_sqrtf(x[i]);
+    return y;
+}
+
+// exp(x) - 1 for x <= 0: near 0 as tanh(x / 2) (exp(x) + 1), which does not cancel.
+static FOVEA_INLINE Vec vtanh(Vec x);
+static FOVEA_INLINE Vec vexpm1(Vec x) {
+    const Vec e = vexp(x);
+    return x > -0.5f ? vtanh(0.5f * x) * (e + 1.0f) : e - 1.0f;
+}
+
 static FOVEA_INLINE Vec vlogistic(Vec x) {
     const Vec e = vexp(-vabs(x));  // in (0, 1]: no overflow on either side
     const Vec small = e / (1.0f + e);

@@ -23,9 +23,12 @@ from fovea.graph.graph import Graph as Graph
 from fovea.graph.initialize import Initializer as Initializer
 from fovea.model import Model as Model
 from fovea.model import load as load
+from fovea.ops import ELU as ELU
 from fovea.ops import GELU as GELU
 from fovea.ops import LRN as LRN
+from fovea.ops import SELU as SELU
 from fovea.ops import SGD as SGD
+from fovea.ops import Abs as Abs
 from fovea.ops import AdamW as AdamW
 from fovea.ops import AdaptiveAvgPool as AdaptiveAvgPool
 from fovea.ops import Add as Add
@@ -33,6 +36,7 @@ from fovea.ops import AvgPool as AvgPool
 from fovea.ops import BatchNorm as BatchNorm
 from fovea.ops import BinaryCrossEntropy as BinaryCrossEntropy
 from fovea.ops import ChannelShuffle as ChannelShuffle
+from fovea.ops import Clip as Clip
 from fovea.ops import Concat as Concat
 from fovea.ops import Constant as Constant
 from fovea.ops import Conv as Conv
@@ -40,6 +44,7 @@ from fovea.ops import ConvTranspose as ConvTranspose
 from fovea.ops import Dense as Dense
 from fovea.ops import Div as Div
 from fovea.ops import Dropout as Dropout
+from fovea.ops import Exp as Exp
 from fovea.ops import Flatten as Flatten
 from fovea.ops import FocalLoss as FocalLoss
 from fovea.ops import GlobalAvgPool as GlobalAvgPool
@@ -51,9 +56,11 @@ from fovea.ops import Input as Input
 from fovea.ops import LayerNorm as LayerNorm
 from fovea.ops import LayerScale as LayerScale
 from fovea.ops import LeakyReLU as LeakyReLU
+from fovea.ops import Log as Log
 from fovea.ops import MatMul as MatMul
 from fovea.ops import MaxPool as MaxPool
 from fovea.ops import MeanSquaredError as MeanSquaredError
+from fovea.ops import Mish as Mish
 from fovea.ops import Multiply as Multiply
 from fovea.ops import Normalize as Normalize
 from fovea.ops import Pad as Pad
@@ -69,7 +76,9 @@ from fovea.ops import Slice as Slice
 from fovea.ops import SmoothL1 as SmoothL1
 from fovea.ops import Softmax as Softmax
 from fovea.ops import SoftmaxCrossEntropy as SoftmaxCrossEntropy
+from fovea.ops import Softplus as Softplus
 from fovea.ops import Split as Split
+from fovea.ops import Sqrt as Sqrt
 from fovea.ops import StochasticDepth as StochasticDepth
 from fovea.ops import StopGradient as StopGradient
 from fovea.ops import Sub as Sub

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fovea.errors import ShapeError
+from fovea.errors import OpError, ShapeError
 from fovea.ops.base import Op, ParamSpec, Shape, choice, normal_axis, number
 
 __all__ = [
+    "ELU",
     "GELU",
+    "SELU",
+    "Abs",
+    "Clip",
+    "Exp",
     "HardSigmoid",
     "HardSwish",
     "LeakyReLU",
+    "Log",
+    "Mish",
     "PReLU",
     "ReLU",
     "ReLU6",
     "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softplus",
+    "Sqrt",
     "Tanh",
 ]
 
@@ -109,6 +118,75 @@ class HardSigmoid(Op):
 @dataclass(frozen=True)
 class HardSwish(Op):
     """``x * min(max(x / 6 + 1/2, 0), 1)``. Source: Howard et al. 2019, "Searching for MobileNetV3", 5.2."""
+
+
+@dataclass(frozen=True)
+class ELU(Op):
+    """``x`` where x > 0, else ``alpha (exp(x) - 1)``. Source: Clevert et al. 2016, equation 4."""
+
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        number(self.kind, "alpha", self.alpha, -1e6, 1e6)
+
+
+@dataclass(frozen=True)
+class SELU(Op):
+    """``gamma x`` where x > 0, else ``gamma alpha (exp(x) - 1)``. Source: Klambauer et al. 2017, equation 2.
+
+    The defaults are the fixed point that keeps activations at mean 0 and variance 1.
+    """
+
+    alpha: float = 1.6732632423543772
+    gamma: float = 1.0507009873554805
+
+    def __post_init__(self) -> None:
+        number(self.kind, "alpha", self.alpha, -1e6, 1e6)
+        number(self.kind, "gamma", self.gamma, -1e6, 1e6)
+
+
+@dataclass(frozen=True)
+class Softplus(Op):
+    """``log(1 + exp(x))``, a smooth ReLU. Source: Dugas et al. 2001."""
+
+
+@dataclass(frozen=True)
+class Mish(Op):
+    """``x tanh(log(1 + exp(x)))``. Source: Misra 2019, equation 1."""
+
+
+@dataclass(frozen=True)
+class Clip(Op):
+    """``min(max(x, low), high)``; derivative 1 where low < x < high."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        number(self.kind, "low", self.low, -3.5e38, 3.5e38)
+        number(self.kind, "high", self.high, -3.5e38, 3.5e38)
+        if self.low > self.high:
+            raise OpError(self.kind, f"expected low below high, got {self.low:g} and {self.high:g}; exchange them")
+
+
+@dataclass(frozen=True)
+class Exp(Op):
+    """``exp(x)``: sizes of boxes are often predicted as logarithms."""
+
+
+@dataclass(frozen=True)
+class Log(Op):
+    """The natural logarithm; -infinity at 0, not a number below."""
+
+
+@dataclass(frozen=True)
+class Sqrt(Op):
+    """The square root; not a number below 0, and without a finite derivative at 0."""
+
+
+@dataclass(frozen=True)
+class Abs(Op):
+    """``|x|``; derivative the sign of x, 0 at 0."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fovea.engines.reference import activation, conv, dense, dropout, join, loss, norm, pool, reshape, resize
+from fovea.engines.reference import activation, conv, dense, dropout, function, join, loss, norm, pool, reshape, resize
 from fovea.engines.reference.pair import Pair
 
 __all__ = ["PAIRS"]
@@ -37,6 +37,15 @@ PAIRS: dict[str, Pair] = {
     "hardsigmoid": Pair(activation.hardsigmoid_forward, activation.hardsigmoid_backward),
     "hardswish": Pair(activation.hardswish_forward, activation.hardswish_backward),
     "softmax": Pair(activation.softmax_forward, activation.softmax_backward),
+    "abs": Pair(function.abs_forward, function.abs_backward),
+    "clip": Pair(function.clip_forward, function.clip_backward),
+    "elu": Pair(function.elu_forward, function.elu_backward),
+    "exp": Pair(function.exp_forward, function.exp_backward),
+    "log": Pair(function.log_forward, function.log_backward),
+    "mish": Pair(function.mish_forward, function.mish_backward),
+    "selu": Pair(function.selu_forward, function.selu_backward),
+    "softplus": Pair(function.softplus_forward, function.softplus_backward),
+    "sqrt": Pair(function.sqrt_forward, function.sqrt_backward),
     # dropout
     "dropout": Pair(dropout.dropout_forward, dropout.dropout_backward),
     "stochasticdepth": Pair(dropout.stochasticdepth_forward, dropout.stochasticdepth_backward),

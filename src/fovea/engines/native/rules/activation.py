@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fovea.engines.native.rules.rule import Rule
-from fovea.ops import GELU, HardSigmoid, LeakyReLU, ReLU
+from fovea.ops import ELU, GELU, SELU, Clip, HardSigmoid, LeakyReLU, ReLU
 
 if TYPE_CHECKING:
     from fovea.engines.native.lower import Lowering
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ACTIVATIONS"]
 
-_FROM_OUTPUT = {"relu", "relu_guided", "relu_deconv", "relu6", "sigmoid", "tanh"}
+_FROM_OUTPUT = {"relu", "relu_guided", "relu_deconv", "relu6", "sigmoid", "tanh", "exp", "sqrt"}
 """Kernels whose derivative follows from the output: the input may be overwritten by it."""
 
 
@@ -26,6 +26,12 @@ def kernel_of(node: Node) -> tuple[str, tuple[float, float]]:
         return "gelu_tanh" if op.approximate == "tanh" else "gelu", (0.0, 0.0)
     if isinstance(op, LeakyReLU):
         return op.kind, (op.negative_slope, 0.0)
+    if isinstance(op, ELU):
+        return op.kind, (op.alpha, 0.0)
+    if isinstance(op, SELU):
+        return op.kind, (op.alpha, op.gamma)
+    if isinstance(op, Clip):
+        return op.kind, (op.low, op.high)
     if isinstance(op, HardSigmoid):
         return op.kind, (op.alpha, op.beta)
     return op.kind, (0.0, 0.0)
@@ -47,5 +53,6 @@ def backward(low: Lowering, node: Node) -> None:
     low.add_grad(node, 0, dx)
 
 
-_KINDS = ("relu", "relu6", "leakyrelu", "sigmoid", "tanh", "silu", "gelu", "hardsigmoid", "hardswish")
+_KINDS: tuple[str, ...] = ("relu", "relu6", "leakyrelu", "sigmoid", "tanh", "silu", "gelu", "hardsigmoid", "hardswish")
+_KINDS += ("elu", "selu", "softplus", "mish", "clip", "exp", "log", "sqrt", "abs")
 ACTIVATIONS = {kind: Rule(forward, backward) for kind in _KINDS}
