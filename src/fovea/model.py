@@ -80,6 +80,17 @@ class Model:
         graph = build(network, None if input_shape is None else tuple(input_shape))
         self._assemble(graph, initialize(graph, seed, initializer), classes, preprocessing, task, name, provenance)
 
+    @classmethod
+    def from_store(
+        cls, graph: Graph, store: ParameterStore, classes: Sequence[str] | None = None,
+        preprocessing: Preprocessing | None = None, task: Task | None = None, name: str = "",
+        provenance: Mapping[str, Any] | None = None,
+    ) -> Model:  # fmt: skip
+        """A model of a graph and the numbers that belong to it, as files hold them."""
+        model = cls.__new__(cls)
+        model._assemble(graph, store, classes, preprocessing, task, name, provenance)
+        return model
+
     def _assemble(
         self, graph: Graph, store: ParameterStore, classes: Sequence[str] | None, preprocessing: Preprocessing | None,
         task: Task | None, name: str, provenance: Mapping[str, Any] | None,
@@ -331,13 +342,12 @@ def load(path: str | os.PathLike[str]) -> Model:
         classes, settings = metadata.get("classes"), metadata.get("preprocessing")
         if classes is not None and not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
             raise ModelFileError(where, "expected class names as texts; the file is damaged")
-        model = Model.__new__(Model)
         store = ParameterStore(
             {name: tensors[name] for name in graph.parameters()},
             {name: tensors[name] for name in graph.buffers()},
             int(metadata.get("seed", 0)),
         )
-        model._assemble(
+        return Model.from_store(
             graph, store, classes, None if settings is None else Preprocessing.from_dict(settings),
             task_from_dict(metadata.get("task") or {}), str(metadata.get("name", "")), metadata.get("provenance") or {},
         )  # fmt: skip
@@ -349,4 +359,3 @@ def load(path: str | os.PathLike[str]) -> Model:
         raise ModelFileError(
             where, f"expected valid metadata, got {type(error).__name__} while reading it; the file is damaged"
         ) from None
-    return model

@@ -1,0 +1,202 @@
+"""``load_onnx``: a file of another system becomes an ordinary model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from fovea.errors import FoveaError, ModelFileError
+from fovea.graph.graph import Graph, Ref
+from fovea.graph.store import ParameterStore
+from fovea.interop.onnx.importer import Importer, array_of
+from fovea.interop.onnx.rules import RULES
+from fovea.interop.onnx.values import BATCH, Const, Tensor, Traced, channels_last_order
+from fovea.model import Model
+from fovea.ops.base import OPS, Shape
+
+__all__ = ["Imported", "import_model", "load_onnx"]
+
+OLDEST_OPSET = 7
+LARGEST_FILE = 1 << 31
+"""Protocol buffers end at 2 GiB."""
+MAPS = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization"}
+MAPS |= {"InstanceNormalization", "GroupNormalization", "LRN", "Resize", "Upsample", "PRelu", "DepthToSpace"}
+"""Operators whose input is a feature map N,C,*spatial."""
+THROUGH = {"Add", "Sub", "Mul", "Div", "Relu", "Clip", "Cast", "Identity", "Pad", "Dropout", "LeakyRelu", "Sigmoid"}
+"""Operators behind which one looks on for such a node."""
+
+
+class Imported:
+    """What an import gave: the model, and the nodes that have to transpose at run time."""
+
+    def __init__(self, model: Model, transposes: list[str], input_layouts: list[str]) -> None:
+        self.model = model
+        self.transposes = transposes
+        self.input_layouts = input_layouts
+
+
+def load_onnx(
+    path: str | os.PathLike[str], input_shape: Sequence[int] | Sequence[Sequence[int]] | None = None
+) -> Imported:
+    """The model of an ONNX file (opset 7 and newer), channels-last, trainable like any other.
+
+    ``input_shape``: of one sample in our layout, ``(H, W, C)``, where the file leaves sizes open. Raises
+    ModelFileError, in one line, for a file that is damaged, and for an operator that cannot be imported, naming node
+    and operator.
+    """
+    where = str(path)
+    try:
+        size = Path(path).stat().st_size
+    except OSError as error:
+        raise ModelFileError(where, f"expected an ONNX file, got: {error.strerror}; check the path") from None
+    if size > LARGEST_FILE:
+        raise ModelFileError(where, f"expected a file below 2 GiB, got {size:,} bytes; it is no ONNX file")
+    try:
+        model = onnx.load_model_from_string(Path(path).read_bytes())
+    except Exception as error:  # the parser has its own family of errors
+        raise ModelFileError(where, f"expected an ONNX file, got {type(error).__name__} while reading it") from None
+    return import_model(where, model, input_shape)
+
+
+def import_model(
+    where: str, proto: onnx.ModelProto, input_shape: Sequence[int] | Sequence[Sequence[int]] | None = None
+) -> Imported:
+    """The same for a file that is read already."""
+    opset = next((one.version for one in proto.opset_import if one.domain in ("", "ai.onnx")), 1)
+    if not OLDEST_OPSET <= opset <= onnx.defs.onnx_opset_version():
+        newest = onnx.defs.onnx_opset_version()
+        raise ModelFileError(
+            where, f"expected opset {OLDEST_OPSET} to {newest}, got {opset}; convert it with onnx.version_converter"
+        )
+    graph = proto.graph
+    if not graph.node:
+        raise ModelFileError(where, "expected an ONNX graph with nodes, got none; the file is damaged or no ONNX file")
+    try:
+        return _imported(where, graph, opset, input_shape)
+    except FoveaError:
+        raise
+    except Exception as error:  # a hostile file may hold anything anywhere
+        raise ModelFileError(
+            where,
+            f"expected a valid ONNX graph, got {type(error).__name__} ({str(error)[:100]}); it is damaged",
+        ) from None
+
+
+def _imported(where: str, graph: onnx.GraphProto, opset: int, input_shape: object) -> Imported:
+    weights = {tensor.name: array_of(where, tensor) for tensor in graph.initializer}
+    into = Importer(where, opset, weights)
+    into.values = {name: Const(array) for name, array in weights.items()}
+    inputs, layouts = _inputs(into, graph, [one for one in graph.input if one.name not in weights], input_shape)
+    for node in graph.node:
+        into.enter(node)
+        for name, value in zip(node.output, _node(into), strict=False):
+            if name:
+                into.values[name] = value
+    outputs = [_output(into, one.name) for one in graph.output]
+    made = Graph.from_nodes(into.entries, inputs, outputs).pruned(outputs)
+    made = made.with_constants(into.tensors)
+    store = ParameterStore(
+        {name: into.tensors[name] for name in made.parameters()},
+        {name: into.tensors[name] for name in made.buffers()},
+        0,
+    )
+    model = Model.from_store(
+        made, store, name=graph.name[:80], provenance={"imported": {"format": "onnx", "opset": opset}}
+    )
+    return Imported(model, into.transposes, layouts)
+
+
+def _node(into: Importer) -> list[Traced]:
+    node = into.node
+    if node.domain not in ("", "ai.onnx"):
+        raise into.refuse(f"expected ONNX's own operators, got the domain {node.domain[:40]!r}")
+    given = [into.value(i) if into.given(i) else None for i in range(len(node.input))]
+    known = [value.array if isinstance(value, Const) else None for value in given]
+    if node.op_type == "Constant":
+        return RULES["Constant"](into)
+    if given and all(value is None or isinstance(value, Const) for value in given):
+        return [Const(array) for array in into.folded(known)]
+    if node.op_type not in RULES:
+        raise into.refuse("this operator is not known here", "replace it before exporting, or ask for it")
+    return RULES[node.op_type](into)
+
+
+def _inputs(
+    into: Importer, graph: onnx.GraphProto, infos: list[onnx.ValueInfoProto], given: object
+) -> tuple[list[str], list[str]]:
+    if not infos:
+        raise ModelFileError(into.where, "expected a graph with an input, got none; the file is damaged")
+    names, layouts = [], []
+    for index, info in enumerate(infos):
+        dims = info.type.tensor_type.shape.dim
+        sizes: list[int | None] = [
+            dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None for dim in dims
+        ]
+        if not sizes:
+            raise ModelFileError(
+                into.where, f"expected input {info.name!r} with a batch axis, got a scalar or no shape"
+            )
+        if sizes[0] is not None:
+            into.fixed_batch = sizes[0]
+        last = len(sizes) > 2 and _is_map(graph, info.name)
+        order = channels_last_order(len(sizes)) if last else tuple(range(len(sizes)))
+        shape: Shape = tuple(sizes[axis] for axis in order[1:])
+        wanted = _given_shape(given, index, len(infos))
+        if wanted is not None:
+            if len(wanted) != len(shape) or any(a not in (None, b) for a, b in zip(shape, wanted, strict=True)):
+                raise ModelFileError(
+                    into.where, f"expected an input_shape that fits {shape}, got {wanted}; None is open"
+                )
+            shape = wanted
+        name = into.names.take(info.name)
+        op = OPS["input"](shape)  # type: ignore[call-arg]  # every op is a dataclass with fields of its own
+        into.entries.append((name, op, ()))
+        into.shapes[Ref(name)] = shape
+        own = (BATCH, *shape)
+        into.values[info.name] = into.fresh(Ref(name), [own[order.index(axis)] for axis in range(len(order))], order)
+        names.append(name)
+        layouts.append("N," + "*spatial,C" if last else "as in the file")
+    return names, layouts
+
+
+def _given_shape(given: object, index: int, count: int) -> tuple[int | None, ...] | None:
+    if not isinstance(given, (tuple, list)):
+        return None
+    nested = bool(given) and isinstance(given[0], (tuple, list))
+    one = given[index] if nested else given if count == 1 else None
+    return None if one is None else tuple(one)
+
+
+def _is_map(graph: onnx.GraphProto, name: str) -> bool:
+    """Whether the first node that cares reads an input as a feature map."""
+    pending, seen = [name], {name}
+    while pending:
+        current = pending.pop(0)
+        for node in graph.node:
+            if current not in node.input[:1] and not (node.op_type in THROUGH and current in node.input):
+                continue
+            if node.op_type in MAPS:
+                return True
+            if node.op_type in THROUGH and node.output[0] not in seen:
+                seen.add(node.output[0])
+                pending.append(node.output[0])
+    return False
+
+
+def _output(into: Importer, name: str) -> Ref:
+    """A feature map as N,*spatial,C, anything else in ONNX's order."""
+    value = into.values.get(name)
+    into.node = onnx.NodeProto(name=name, op_type="output", output=[name])
+    if value is None:
+        raise ModelFileError(
+            into.where, f"expected the output {name[:80]!r} to be computed by a node; the file is damaged"
+        )
+    if not isinstance(value, Tensor):
+        value = into.as_tensor(np.asarray(value.array, np.float32))
+    order = channels_last_order(value.ndim)
+    as_map = value.ndim > 2 and value.memory == value.memory_of(order)
+    return (into.arranged(value, order) if as_map else into.plain(value)).ref

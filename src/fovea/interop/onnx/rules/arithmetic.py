@@ -1,0 +1,186 @@
+"""Element-wise operators: activations and arithmetic with broadcasting. They keep whatever axis order comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fovea.interop.onnx.importer import Importer
+from fovea.interop.onnx.rules.rule import RULES, rule
+from fovea.interop.onnx.values import Array, Const, Tensor, Traced
+from fovea.ops import (
+    ELU,
+    GELU,
+    SELU,
+    Abs,
+    Add,
+    Clip,
+    Constant,
+    Div,
+    Dropout,
+    Exp,
+    HardSigmoid,
+    HardSwish,
+    LeakyReLU,
+    Log,
+    Mish,
+    Multiply,
+    PReLU,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    Softmax,
+    Softplus,
+    Sqrt,
+    Sub,
+    Tanh,
+)
+from fovea.ops.base import Op
+
+__all__: list[str] = []
+
+
+def _unary(operator: str, make: Callable[[Importer], Op]) -> None:
+    def import_one(into: Importer) -> list[Traced]:
+        x = into.tensor(0)
+        return [x.at(into.emit(make(into), x.ref))]
+
+    RULES[operator] = import_one
+
+
+_unary("Relu", lambda into: ReLU())
+_unary("Sigmoid", lambda into: Sigmoid())
+_unary("Tanh", lambda into: Tanh())
+_unary("LeakyRelu", lambda into: LeakyReLU(into.attribute("alpha", 0.01)))
+_unary("HardSigmoid", lambda into: HardSigmoid(into.attribute("alpha", 0.2), into.attribute("beta", 0.5)))
+_unary("HardSwish", lambda into: HardSwish())
+_unary("Elu", lambda into: ELU(into.attribute("alpha", 1.0)))
+_unary("Selu", lambda into: SELU(into.attribute("alpha", 1.6732632), into.attribute("gamma", 1.0507010)))
+_unary("Softplus", lambda into: Softplus())
+_unary("Mish", lambda into: Mish())
+_unary("Exp", lambda into: Exp())
+_unary("Log", lambda into: Log())
+_unary("Sqrt", lambda into: Sqrt())
+_unary("Abs", lambda into: Abs())
+_unary("Gelu", lambda into: GELU(into.attribute("approximate", "none")))
+
+
+@rule("Clip")
+def _clip(into: Importer) -> list[Traced]:
+    x = into.tensor(0)
+    low, high = (
+        (into.attribute("min"), into.attribute("max"))
+        if into.opset < 11
+        else (into.constant_or_none(1, "the lower bound"), into.constant_or_none(2, "the upper bound"))
+    )
+    bounds = tuple(float(value) if value is not None else inf for value, inf in ((low, -np.inf), (high, np.inf)))
+    if bounds == (0.0, 6.0):
+        return [x.at(into.emit(ReLU6(), x.ref))]
+    if bounds[0] == 0.0 and bounds[1] >= 3e38:
+        return [x.at(into.emit(ReLU(), x.ref))]
+    held = tuple(float(np.clip(bound, -3.4e38, 3.4e38)) for bound in bounds)
+    return [x.at(into.emit(Clip(*held), x.ref))]
+
+
+@rule("PRelu")
+def _prelu(into: Importer) -> list[Traced]:
+    slope = into.constant(1, "slopes")
+    x = into.channels_last(into.tensor(0))
+    channels = into.closed_sizes(x)[1]
+    sizes = (1,) * (x.ndim - slope.ndim) + slope.shape
+    if slope.size == 1:
+        slope = np.full(channels, slope.reshape(-1)[0])
+    elif slope.size != channels or sizes[1] != channels:
+        raise into.refuse(f"expected one slope per channel, got the shape {slope.shape}")
+    return [x.at(into.emit(PReLU(), x.ref, arrays={"weight": slope.reshape(-1)}))]
+
+
+@rule("Softmax")
+def _softmax(into: Importer) -> list[Traced]:
+    x, order = into.in_place(into.tensor(0))
+    axis = into.attribute("axis", 1 if into.opset < 13 else -1) % x.ndim
+    if axis == order[0]:
+        raise into.refuse("expected an axis of the sample, got the batch axis")
+    if into.opset < 13 and any(size != 1 for size in x.sizes[axis + 1 :]):
+        raise into.refuse(
+            f"before opset 13 Softmax flattens the axes from {axis} on; that is not there", "export again"
+        )
+    return [x.at(into.emit(Softmax(order.index(axis)), x.ref))]
+
+
+@rule("Dropout")
+def _dropout(into: Importer) -> list[Traced]:
+    x = into.tensor(0)
+    given = into.constant_or_none(1, "the ratio") if into.opset >= 12 else None
+    rate = into.attribute("ratio", 0.5) if given is None else float(given.reshape(-1)[0])
+    if len(into.node.output) > 1 and into.node.output[1]:
+        raise into.refuse("the mask is wanted as well; that output is not there")
+    return [x.at(into.emit(Dropout(rate), x.ref))]
+
+
+@rule("Identity")
+def _identity(into: Importer) -> list[Traced]:
+    return [into.value(0)]
+
+
+@rule("Cast")
+def _cast(into: Importer) -> list[Traced]:
+    if into.attribute("to") not in (1, 10, 11, 16):  # float32, float16, float64, bfloat16: numbers stay what they are
+        raise into.refuse("expected computed values to stay floating-point numbers")
+    return [into.value(0)]
+
+
+def _binary(operator: str, op: Op) -> None:
+    def import_one(into: Importer) -> list[Traced]:
+        a, b = into.value(0), into.value(1)
+        if isinstance(a, Tensor) and isinstance(b, Tensor):
+            return [_two(into, op, a, b)]
+        if isinstance(a, Tensor) and isinstance(b, Const):
+            return [_with_constant(into, op, a, b.array, False)]
+        assert isinstance(a, Const)
+        assert isinstance(b, Tensor)
+        return [_with_constant(into, op, b, a.array, True)]
+
+    RULES[operator] = import_one
+
+
+for _operator, _op in (("Add", Add()), ("Sub", Sub()), ("Mul", Multiply()), ("Div", Div())):
+    _binary(_operator, _op)
+
+
+def _two(into: Importer, op: Op, a: Tensor, b: Tensor) -> Tensor:
+    if a.ndim != b.ndim:
+        raise into.refuse(f"expected operands with equally many axes, got {a.ndim} and {b.ndim}")
+    if (a.factors, a.memory) == (b.factors, b.memory) and into.shapes[a.ref] == into.shapes[b.ref]:
+        return a.at(into.emit(op, a.ref, b.ref))
+    lead = a if _elements(a) >= _elements(b) else b
+    _, order = into.in_place(lead)
+    a, b = into.arranged(a, order), into.arranged(b, order)
+    ref = into.emit(op, a.ref, b.ref)
+    return into.fresh_like(ref, order)
+
+
+def _elements(value: Tensor) -> int:
+    count = 1
+    for size in value.sizes:
+        count *= 1 << 20 if size is None else size
+    return count
+
+
+def _with_constant(into: Importer, op: Op, x: Tensor, array: Array, constant_first: bool) -> Tensor:
+    if any(size not in (1, wanted) for size, wanted in zip(array.shape[::-1], x.sizes[::-1], strict=False)):
+        return _two(into, op, *((into.as_tensor(array), x) if constant_first else (x, into.as_tensor(array))))
+    own = into.constant_like(array, x)
+    while own.ndim > 1 and own.shape[0] == 1:
+        own = own[0]
+    ref = into.emit(Constant(own), hint="constant")
+    return x.at(into.emit(op, *((ref, x.ref) if constant_first else (x.ref, ref))))
+
+
+@rule("Sum")
+def _sum(into: Importer) -> list[Traced]:
+    total = into.tensor(0)
+    for index in range(1, len(into.node.input)):
+        total = _two(into, Add(), total, into.tensor(index))
+    return [total]
