@@ -60,6 +60,11 @@ ConvPlan plan(ConvPass pass, const ConvShape& shape, int batch) {
                                    winograd_applies(shape) ? choose_winograd(pass, shape, batch) : 0);
 }
 
+void pack_ahead(ConvPlan& plan) {
+    const bool taps = plan.algorithm == ConvAlgorithm::tiles || plan.algorithm == ConvAlgorithm::batch_tiles;
+    if (taps && plan.pass != ConvPass::backward_weight) pack_conv_taps_ahead(plan);
+}
+
 void pack(const ConvPlan& plan, const float* weight, float* packed) {
     if (plan.packed_floats == 0) return;
     if (is_winograd(plan))
@@ -109,6 +114,8 @@ void run_backward_weight(const ConvPlan& plan, int n, const float* input, const 
 
 }  // namespace
 
-ConvKernels conv_kernels() { return {plan, plan_naive, plan_winograd_or_direct, pack, run, run_backward_weight}; }
+ConvKernels conv_kernels() {
+    return {plan, plan_naive, plan_winograd_or_direct, pack_ahead, pack, run, run_backward_weight};
+}
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

@@ -55,6 +55,8 @@ struct ConvKernels {
     ConvPlan (*plan_naive)(ConvPass pass, const ConvShape& shape, int batch);
     // Tests and benchmarks: by Winograd with 2x2 or 4x4 outputs where it applies, or never by it (0).
     ConvPlan (*plan_winograd)(ConvPass pass, const ConvShape& shape, int batch, int outputs);
+    // The same plan for weights that stay as they are for many runs: worth packing once whatever the number of rows.
+    void (*pack_ahead)(ConvPlan& plan);
     // Fills plan.packed_floats floats; renewed whenever the weights change.
     void (*pack)(const ConvPlan& plan, const float* weight, float* packed);
     // forward: from = x, to = y.  backward data: from = grad_output, to = grad_input.

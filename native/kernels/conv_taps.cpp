@@ -57,6 +57,15 @@ void plan_conv_taps(ConvPlan& plan) {
     }
 }
 
+void pack_conv_taps_ahead(ConvPlan& plan) {
+    if (plan.packed_floats > 0) return;
+    TapConv c;
+    for (int phase = 0; phase < phase_count(plan.pass, plan.shape); phase++) {
+        make_phase(plan.pass, plan.shape, plan.batch, phase, c);
+        plan.packed_floats += static_cast<size_t>(c.groups) * panel_layout(c, plan.tile_vectors).group_floats();
+    }
+}
+
 void pack_conv_taps(const ConvPlan& plan, const float* weight, float* packed) {
     TapConv c;
     for (int phase = 0; phase < phase_count(plan.pass, plan.shape); phase++) {

@@ -10,6 +10,8 @@ double image_tile_cost(const TapConv& c);
 
 // Completes a plan whose shape, pass and batch are set.
 void plan_conv_taps(ConvPlan& plan);
+// Such a plan for weights that stay: all of them are packed ahead.
+void pack_conv_taps_ahead(ConvPlan& plan);
 void pack_conv_taps(const ConvPlan& plan, const float* weight, float* packed);
 void run_conv_taps(const ConvPlan& plan, int n, const float* from, const float* weight, float* to,
                    const Epilogue& epilogue);

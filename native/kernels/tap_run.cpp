@@ -87,7 +87,12 @@ void run_taps(const TapJob& job, const float* from, float* to) {
     const long want = piece_count(c.macs());
     const long most = job.packed ? tiles : max_of(1L, tiles / 8);  // who packs for itself needs tiles that repay it
     long chunks = max_of(1L, min_of(most, ceil_div(want, spans * c.groups)));
-    if (spans * c.groups * chunks < want)  // few tiles, as in a dense layer: fewer blocks per piece
+    const long rows = c.images * c.position_count();
+    // More weights than inputs: every core reads a share of the weights, and all of the few inputs.
+    if (job.packed && c.tap_count == 1 && c.columns > rows) {
+        spans = max_of(spans, min_of<long>(job.layout.blocks, want));
+        chunks = max_of(1L, min_of(tiles, ceil_div(min_of(want, 16L), spans * c.groups)));
+    } else if (spans * c.groups * chunks < want)  // few tiles, as in a dense layer: fewer blocks per piece
         spans = max_of(spans, min_of<long>(job.layout.blocks, ceil_div(want, c.groups * chunks)));
     parallel(c.groups * spans * chunks, [&](long piece) {
         const long chunk = piece % chunks, span = piece / chunks % spans;

@@ -74,10 +74,11 @@ struct Candidate {
 };
 #define FOVEA_TILE(P, V, cost) {{P, V, tile<P, V>}, cost}
 #if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int pixel_tiles = 4, image_tiles = 3, all_tiles = 8;
-const Candidate candidates[all_tiles] = {FOVEA_TILE(6, 4, 1),     FOVEA_TILE(8, 3, 1), FOVEA_TILE(12, 2, 1.02),
-                                         FOVEA_TILE(12, 1, 1.12), FOVEA_TILE(8, 3, 1), FOVEA_TILE(8, 2, 1),
-                                         FOVEA_TILE(12, 1, 1.12), FOVEA_TILE(1, 4, 1)};
+constexpr int pixel_tiles = 6, image_tiles = 3, all_tiles = 10;
+const Candidate candidates[all_tiles] = {FOVEA_TILE(6, 4, 1),     FOVEA_TILE(8, 3, 1),    FOVEA_TILE(12, 2, 1.02),
+                                         FOVEA_TILE(12, 1, 1.12), FOVEA_TILE(7, 3, 1.02), FOVEA_TILE(10, 2, 1.03),
+                                         FOVEA_TILE(8, 3, 1),     FOVEA_TILE(8, 2, 1),    FOVEA_TILE(12, 1, 1.12),
+                                         FOVEA_TILE(1, 4, 1)};
 #else
 constexpr int pixel_tiles = 2, image_tiles = 2, all_tiles = 5;
 const Candidate candidates[all_tiles] = {FOVEA_TILE(6, 2, 1), FOVEA_TILE(12, 1, 1.12), FOVEA_TILE(6, 2, 1),
@@ -95,7 +96,8 @@ Tile choose_tile(int columns, long positions, bool images) {
     double best_cost = 1e30;
     for (int i = 0; i < count; i++) {
         const long width = list[i].tile.vectors * VL;
-        const double cost = ceil_div(columns, width) * width * list[i].cost;
+        double cost = ceil_div(columns, width) * width * list[i].cost;
+        if (!images) cost *= static_cast<double>(round_up(positions, list[i].tile.pixels));
         if (cost < best_cost) {
             best = i;
             best_cost = cost;

@@ -87,8 +87,9 @@ int Program::add_conv(int section, ConvPass pass, const ConvShape& shape, const 
                       bool clamp, float low, float high, Precision precision, bool float_output, bool keep_packed) {
     check(operands, section);
     check_count("a convolution", "operands", 4, operands.size());
-    const ConvPlan plan = precision == Precision::bf16 ? dot_kernels().bf16.plan(pass, shape, capacity_, float_output)
-                                                       : kernels().conv.plan(pass, shape, capacity_);
+    ConvPlan plan = precision == Precision::bf16 ? dot_kernels().bf16.plan(pass, shape, capacity_, float_output)
+                                                 : kernels().conv.plan(pass, shape, capacity_);
+    if (precision == Precision::fp32 && keep_packed) kernels().conv.pack_ahead(plan);
     auto conv = std::make_unique<Conv>(Conv{plan, -1, clamp, low, high});
     if (pass != ConvPass::backward_weight && keep_packed) conv->packed = packed_for(conv->plan, operands[2]);
     reserve(conv->packed < 0 ? packed_in_scratch(plan) + plan.packed_floats : plan.scratch_floats);
