@@ -21,8 +21,9 @@ void require(bool good, const char* what) {
 // A plan with its buffers, for tests and benchmarks. bf16 arrays are uint16 in NumPy, which has no such type.
 class Bf16ConvRunner {
   public:
-    Bf16ConvRunner(const ConvShape& shape, ConvPass pass, int batch, bool float_output)
-        : plan_(dot_kernels().bf16.plan(pass, shape, batch, float_output)),
+    Bf16ConvRunner(const ConvShape& shape, ConvPass pass, int batch, bool float_output, int winograd)
+        : plan_(winograd >= 0 ? dot_kernels().bf16.plan_winograd(pass, shape, batch, float_output, winograd)
+                              : dot_kernels().bf16.plan(pass, shape, batch, float_output)),
           packed_(plan_.packed_floats + guard),
           scratch_(plan_.scratch_floats + guard) {
         for (size_t i = 0; i < guard; i++)
@@ -31,7 +32,11 @@ class Bf16ConvRunner {
 
     void pack(const Array& weight) {
         require(static_cast<long>(weight.size()) == plan_.shape.weight_floats(), "weight");
-        dot_kernels().bf16.pack(plan_, weight.data(), packed_.data());
+        weight_ = weight.data();
+        if (plan_.packed_floats) {
+            dot_kernels().bf16.pack(plan_, weight.data(), packed_.data());
+            weight_ = packed_.data();
+        }
     }
 
     void run(int n, const Bf16Array& from, const AnyOut& to, const Array& bias, bool clamp, float low, float high) {
@@ -42,9 +47,10 @@ class Bf16ConvRunner {
         require(static_cast<long>(from.size()) == (forward ? x : y), "from");
         require(static_cast<long>(to.size()) == (forward ? y : x), "to");
         require(to.dtype() == (plan_.float_output ? nb::dtype<float>() : nb::dtype<uint16_t>()), "type of to");
+        require(weight_ != nullptr, "pack the weights first");
         const FlushDenormals flush;
         const Epilogue epilogue{bias.is_valid() ? bias.data() : nullptr, clamp, low, high};
-        dot_kernels().bf16.run(plan_, n, from.data(), packed_.data(), to.data(), scratch_.data(), epilogue);
+        dot_kernels().bf16.run(plan_, n, from.data(), weight_, to.data(), scratch_.data(), epilogue);
     }
 
     void backward_weight(int n, const Bf16Array& input, const Bf16Array& grad_output, const OutArray& grad_weight,
@@ -78,6 +84,7 @@ class Bf16ConvRunner {
 #endif
     ConvPlan plan_;
     Buffer packed_, scratch_;
+    const float* weight_ = nullptr;
 };
 
 }  // namespace
@@ -85,9 +92,9 @@ class Bf16ConvRunner {
 void bind_bf16(nb::module_& m) {
     nb::class_<Bf16ConvRunner>(m, "Bf16ConvRunner",
                                "One pass of one bf16 convolution with buffers of its own (tests, benchmarks).")
-        .def(nb::init<const ConvShape&, ConvPass, int, bool>(), nb::arg("shape"), nb::arg("pass_"), nb::arg("batch"),
-             nb::arg("float_output") = false)
-        .def("pack", &Bf16ConvRunner::pack, nb::arg("weight").noconvert(), ReleaseLock())
+        .def(nb::init<const ConvShape&, ConvPass, int, bool, int>(), nb::arg("shape"), nb::arg("pass_"),
+             nb::arg("batch"), nb::arg("float_output") = false, nb::arg("winograd") = -1)
+        .def("pack", &Bf16ConvRunner::pack, nb::arg("weight").noconvert(), nb::keep_alive<1, 2>(), ReleaseLock())
         .def("run", &Bf16ConvRunner::run, nb::arg("n"), nb::arg("input").noconvert(), nb::arg("output").noconvert(),
              nb::arg("bias").noconvert().none() = nb::none(), nb::arg("clamp") = false, nb::arg("low") = 0.0f,
              nb::arg("high") = 0.0f, ReleaseLock())

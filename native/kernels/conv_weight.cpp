@@ -156,19 +156,6 @@ void add_unit(const Cut& c, const Unit& u, long tile_begin, long tile_end, bool 
 
 }  // namespace
 
-void add_partial_sums(const float* partial, long count, long sums, float* out) {
-    const long chunk = 4096;
-    parallel(ceil_div(count, chunk), [=](long piece) {
-        const long end = min_of(count, (piece + 1) * chunk);
-        for (long i = piece * chunk; i < end; i += VL) {
-            const Mask mask = first_lanes(end - i);
-            Vec sum = load(partial + i, mask);
-            for (long k = 1; k < sums; k++) sum += load(partial + k * count + i, mask);
-            store(out + i, sum, mask);
-        }
-    });
-}
-
 void plan_conv_weight(ConvPlan& plan) {
     const ConvShape& s = plan.shape;
     plan.packed_floats = 0;

@@ -2,6 +2,7 @@
 // order; with many weights, output channels are split and every sum runs over all pixels.
 #pragma once
 #include "kernels/conv.h"
+#include "kernels/partial_sums.h"
 #include "kernels/vec.h"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
@@ -15,9 +16,6 @@ void run_conv_weight(const ConvPlan& plan, int n, const float* input, const floa
 size_t weight_panels_scratch(const ConvShape& shape, int n);
 void run_weight_panels(const ConvPlan& plan, int n, const float* input, const float* grad_output, float* grad_weight,
                        float* scratch);
-
-// out[i] = sum over k < sums of partial[k * count + i], in order.
-void add_partial_sums(const float* partial, long count, long sums, float* out);
 
 // Output positions along one axis whose tap m lies in the input, within [begin, end).
 struct Span {

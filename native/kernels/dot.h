@@ -9,15 +9,18 @@
 namespace fovea {
 
 // Convolution (dense layers: of one pixel) on bf16 activations: products of bf16 numbers, float32 sums, three passes.
-// Weights are float32 in the store, in conv.h's layout, and rounded to bf16 when they are packed. Shapes, passes, plans
-// and the epilogue (float32 bias, clamp) are conv.h's. Each output is rounded once.
+// Weights are float32 in the store, in conv.h's layout, and rounded to bf16 when they are packed; Winograd's algorithm
+// computes in float32 throughout. Shapes, passes, plans and the epilogue (float32 bias, clamp) are conv.h's. Each
+// output is rounded once.
 struct Bf16ConvKernels {
     // float_output: forward and backward data write float32 instead of bf16.
     ConvPlan (*plan)(ConvPass pass, const ConvShape& shape, int batch, bool float_output);
-    // Fills plan.packed_floats floats (never 0 for forward and backward data); renewed whenever the weights change.
+    // Tests and benchmarks: by Winograd with 2x2 or 4x4 outputs where it applies, or never by it (0).
+    ConvPlan (*plan_winograd)(ConvPass pass, const ConvShape& shape, int batch, bool float_output, int outputs);
+    // Fills plan.packed_floats floats; renewed whenever the weights change. 0: run() reads the weights as they are.
     void (*pack)(const ConvPlan& plan, const float* weight, float* packed);
     // to: bf16, or float where the plan says float_output. scratch: plan.scratch_floats.
-    void (*run)(const ConvPlan& plan, int n, const bf16* from, const float* packed, void* to, float* scratch,
+    void (*run)(const ConvPlan& plan, int n, const bf16* from, const float* weight, void* to, float* scratch,
                 const Epilogue& epilogue);
     // Gradients are float32; grad_bias may be null.
     void (*run_backward_weight)(const ConvPlan& plan, int n, const bf16* input, const bf16* grad_output,

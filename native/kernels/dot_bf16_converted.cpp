@@ -47,7 +47,7 @@ void add(const float* from, float* to, long count) {
 
 }  // namespace
 
-// Scratch: x, y (or their gradients), then gradients of the weights and the bias, then what the float32 kernel needs.
+// Scratch: x, y (or their gradients), then gradients of the weights, then what the float32 kernel needs.
 void plan_bf16_converted(ConvPlan& plan) {
     const ConvShape& s = plan.shape;
     const ConvPlan inner = float_plan(plan);
@@ -55,9 +55,9 @@ void plan_bf16_converted(ConvPlan& plan) {
     plan.tile_pixels = plan.tile_vectors = 1;
     const bool weights = plan.pass == ConvPass::backward_weight;
     plan.packed_floats = weights ? 0 : static_cast<size_t>(s.weight_floats()) + inner.packed_floats;
-    const long sums = weights ? s.weight_floats() + s.cout : 0;
+    const long sum = weights ? s.weight_floats() : 0;
     plan.scratch_floats =
-        static_cast<size_t>(images_at_once(plan) * (in_floats(s) + out_floats(s)) + sums) + inner.scratch_floats;
+        static_cast<size_t>(images_at_once(plan) * (in_floats(s) + out_floats(s)) + sum) + inner.scratch_floats;
 }
 
 void pack_bf16_converted(const ConvPlan& plan, const float* weight, float* packed) {
@@ -88,25 +88,19 @@ void run_bf16_converted(const ConvPlan& plan, int n, const bf16* from, const flo
 }
 
 void run_bf16_converted_weight(const ConvPlan& plan, int n, const bf16* input, const bf16* grad_output,
-                               float* grad_weight, float* grad_bias, float* scratch) {
+                               float* grad_weight, float* scratch) {
     const ConvPlan inner = float_plan(plan);
     const ConvShape& s = plan.shape;
     const long x = in_floats(s), y = out_floats(s), weights = s.weight_floats();
     float *const x_copy = scratch, *const y_copy = x_copy + inner.batch * x;
-    float *const sum = y_copy + inner.batch * y, *const rest = sum + weights + s.cout;
+    float *const sum = y_copy + inner.batch * y, *const rest = sum + weights;
     for (int first = 0; first < n; first += inner.batch) {
         const int images = min_of(inner.batch, n - first);
         convert(input + first * x, x_copy, images * x);
         convert(grad_output + first * y, y_copy, images * y);
-        const bool begin = first == 0;
-        kernels().conv.run_backward_weight(inner, images, x_copy, y_copy, begin ? grad_weight : sum,
-                                           !grad_bias ? nullptr
-                                           : begin    ? grad_bias
-                                                      : sum + weights,
-                                           rest);
-        if (begin) continue;
-        add(sum, grad_weight, weights);
-        if (grad_bias) add(sum + weights, grad_bias, s.cout);
+        float* out = first == 0 ? grad_weight : sum;
+        kernels().conv.run_backward_weight(inner, images, x_copy, y_copy, out, nullptr, rest);
+        if (first > 0) add(sum, grad_weight, weights);
     }
 }
 

@@ -11,6 +11,6 @@ void pack_bf16_converted(const ConvPlan& plan, const float* weight, float* packe
 void run_bf16_converted(const ConvPlan& plan, int n, const bf16* from, const float* packed, void* to, float* scratch,
                         const Epilogue& epilogue);
 void run_bf16_converted_weight(const ConvPlan& plan, int n, const bf16* input, const bf16* grad_output,
-                               float* grad_weight, float* grad_bias, float* scratch);
+                               float* grad_weight, float* scratch);
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

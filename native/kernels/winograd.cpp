@@ -19,8 +19,6 @@ struct Job {
     ProductTile tile;
     long depth, width, blocks;        // of a panel: the weights [depth][width] of one xi and one block of columns
     long panel_floats, panel_stride;  // from one xi to the next
-    const float* from = nullptr;
-    float* to = nullptr;
     const Epilogue* epilogue = nullptr;
 
     Job(const ConvPlan& plan, const ConvShape& shape, int n)
@@ -61,29 +59,31 @@ long chunk_rows(const Job& job) {
     return round_up(max_of(least, min_of(most, ceil_div(job.grid.tiles, pieces))), job.tile.rows);
 }
 
-void run_chunks(const Job& job, const float* packed) {
+template <class From, class To>
+void run_chunks(const Job& job, const From* from, const float* packed, To* to) {
     const long rows = chunk_rows(job), chunks = ceil_div(job.grid.tiles, rows), columns = job.blocks * job.width;
     parallel(chunks, [&](long chunk) {
         float* own = thread_scratch(job.input_floats(rows) + job.result_floats(rows, columns));
         const Matrices in = job.inputs(own, rows), out = job.matrices(own + job.input_floats(rows), rows, columns);
         const long first = chunk * rows, count = min_of(rows, job.grid.tiles - first);
-        transform_inputs(job.outputs, job.grid, job.from, first, count, in);
+        transform_inputs(job.outputs, job.grid, from, first, count, in);
         for (int xi = 0; xi < job.products; xi++)
             for (long block = 0; block < job.blocks; block++)
                 job.tile.run(in.data + xi * in.xi_stride, in.tile_stride, round_up(count, job.tile.rows), job.depth,
                              packed + xi * job.panel_stride + block * job.panel_floats,
                              out.data + xi * out.xi_stride + block * job.width, out.tile_stride, false);
-        transform_products(job.outputs, job.grid, out, first, count, 0, job.grid.cout, job.to, *job.epilogue);
+        transform_products(job.outputs, job.grid, out, first, count, 0, job.grid.cout, to, *job.epilogue);
     });
 }
 
-void run_blocks(const Job& job, const WeightSource& source, float* scratch) {
+template <class From, class To>
+void run_blocks(const Job& job, const From* from, const WeightSource& source, To* to, float* scratch) {
     const long tiles = job.grid.tiles, rows = job.all_rows(), grain = max_of(1L, 16384 / (job.products * job.depth));
     const Matrices in = job.inputs(scratch, rows);
     parallel(ceil_div(tiles, grain), [&](long piece) {
         Matrices part = in;
         part.data += piece * grain * in.tile_stride;
-        transform_inputs(job.outputs, job.grid, job.from, piece * grain, min_of(grain, tiles - piece * grain), part);
+        transform_inputs(job.outputs, job.grid, from, piece * grain, min_of(grain, tiles - piece * grain), part);
     });
     // Depth done at once: panels of about 1 MB; with shorter ones, reading rows of tiles and adding to the results
     // shows.
@@ -102,8 +102,7 @@ void run_blocks(const Job& job, const WeightSource& source, float* scratch) {
                              out.data + xi * out.xi_stride, out.tile_stride, k > 0);
         }
         transform_products(job.outputs, job.grid, out, 0, tiles, static_cast<int>(block * job.width),
-                           static_cast<int>(min_of(job.width, job.grid.cout - block * job.width)), job.to,
-                           *job.epilogue);
+                           static_cast<int>(min_of(job.width, job.grid.cout - block * job.width)), to, *job.epilogue);
     });
 }
 
@@ -134,17 +133,23 @@ void pack_winograd(const ConvPlan& plan, const float* weight, float* packed) {
     });
 }
 
-void run_winograd(const ConvPlan& plan, int n, const float* from, const float* weight, float* to, float* scratch,
+template <class From, class To>
+void run_winograd(const ConvPlan& plan, int n, const From* from, const float* weight, To* to, float* scratch,
                   const Epilogue& epilogue) {
     const ConvShape shape = forward_shape(plan);
     Job job(plan, shape, n);
-    job.from = from;
-    job.to = to;
     job.epilogue = &epilogue;
     if (plan.packed_floats)
-        run_chunks(job, weight);
+        run_chunks(job, from, weight, to);
     else
-        run_blocks(job, {&shape, plan.pass == ConvPass::backward_data, weight}, scratch);
+        run_blocks(job, from, {&shape, plan.pass == ConvPass::backward_data, weight}, to, scratch);
 }
+
+#define FOVEA_STORED_AS(From, To) \
+    template void run_winograd<From, To>(const ConvPlan&, int, const From*, const float*, To*, float*, const Epilogue&);
+FOVEA_STORED_AS(float, float)
+FOVEA_STORED_AS(bf16, bf16)
+FOVEA_STORED_AS(bf16, float)
+#undef FOVEA_STORED_AS
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

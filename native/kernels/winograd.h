@@ -7,8 +7,8 @@
 // value). It scales with the largest values around an output, not with the output: small outputs among large ones lose
 // relative precision.
 #pragma once
+#include "kernels/bf16.h"
 #include "kernels/conv.h"
-#include "kernels/vec.h"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
 
@@ -33,9 +33,12 @@ static FOVEA_INLINE bool winograd_has_few_sums(long floats, long tiles) {
 // Completes a plan whose shape, pass and batch are set.
 void plan_winograd(ConvPlan& plan, int outputs);
 void pack_winograd(const ConvPlan& plan, const float* weight, float* packed);
-void run_winograd(const ConvPlan& plan, int n, const float* from, const float* weight, float* to, float* scratch,
+// Activations are stored as float or bf16 (From, To, S); products and sums are float32 in either case.
+template <class From, class To>
+void run_winograd(const ConvPlan& plan, int n, const From* from, const float* weight, To* to, float* scratch,
                   const Epilogue& epilogue);
-void run_winograd_weight(const ConvPlan& plan, int n, const float* input, const float* grad_output, float* grad_weight,
+template <class S>
+void run_winograd_weight(const ConvPlan& plan, int n, const S* input, const S* grad_output, float* grad_weight,
                          float* scratch);
 
 // Backward weight's part of plan_winograd (winograd_weight.cpp).

@@ -32,13 +32,14 @@ typedef long LanesUnaligned __attribute__((vector_size(64), aligned(8), may_alia
 constexpr int window_row = 8;  // addresses of a row of the window, in one vector
 
 // Addresses of the pixels of a size x size window of one image, size <= 8; those outside read zeros.
-template <int size>
-FOVEA_INLINE void window(const float* image, const int* extent, long channels, int y, int x, const float** at) {
+template <int size, class S>
+FOVEA_INLINE void window(const S* image, const int* extent, long channels, int y, int x, const S** at) {
+    constexpr long element = sizeof(S);
     const Lanes column = Lanes{0, 1, 2, 3, 4, 5, 6, 7} + static_cast<long>(x);
     const Lanes outside = reinterpret_cast<long>(zeros) - Lanes{};
     const Lanes inside = (column >= 0) & (column < static_cast<long>(extent[1]));
-    const Lanes offset = reinterpret_cast<long>(image) + column * (4 * channels);
-    const long row = 4 * channels * extent[1];
+    const Lanes offset = reinterpret_cast<long>(image) + column * (element * channels);
+    const long row = element * channels * extent[1];
     FOVEA_UNROLL
     for (int i = 0; i < size; i++) {
         const bool valid = static_cast<unsigned>(y + i) < static_cast<unsigned>(extent[0]);
@@ -52,8 +53,8 @@ FOVEA_INLINE void window(const float* image, const int* extent, long channels, i
 constexpr int tiles_ahead = 2;
 
 // One window through T into its places in the matrices.
-template <int m, class T>
-FOVEA_INLINE void transform_window(const float* const* at, int channels, float* to, const Matrices& matrices) {
+template <int m, class T, class S>
+FOVEA_INLINE void transform_window(const S* const* at, int channels, float* to, const Matrices& matrices) {
     const auto put = [&](int i, int j, Vec v)
                          FOVEA_INLINE_LAMBDA { store(to + (i * T::to + j) * matrices.xi_stride, v); };
     const long ahead = static_cast<long>(tiles_ahead) * m * channels;
@@ -71,24 +72,24 @@ FOVEA_INLINE void transform_window(const float* const* at, int channels, float* 
     transform_2d<T>([&](int i, int j) FOVEA_INLINE_LAMBDA { return load(at[i * window_row + j] + c, mask); }, put);
 }
 
-template <int m>
-void inputs(const TileGrid& g, const float* x, long first, long count, const Matrices& to) {
+template <int m, class S>
+void inputs(const TileGrid& g, const S* x, long first, long count, const Matrices& to) {
     constexpr int a = m + 2;
     const long image_floats = static_cast<long>(g.in[0]) * g.in[1] * g.cin;
     TilePlace place(g, m, first);
     for (long t = 0; t < count; t++, place.next(g, m)) {
-        const float* at[a * window_row];
+        const S* at[a * window_row];
         window<a>(x + place.image * image_floats, g.in, g.cin, place.y - g.pad[0], place.x - g.pad[1], at);
         transform_window<m, typename Winograd<m>::Input>(at, g.cin, to.data + t * to.tile_stride, to);
     }
 }
 
-template <int m>
-void gradients(const TileGrid& g, const float* grad_output, long first, long count, const Matrices& to) {
+template <int m, class S>
+void gradients(const TileGrid& g, const S* grad_output, long first, long count, const Matrices& to) {
     const long image_floats = static_cast<long>(g.out[0]) * g.out[1] * g.cout;
     TilePlace place(g, m, first);
     for (long t = 0; t < count; t++, place.next(g, m)) {
-        const float* at[m * window_row];
+        const S* at[m * window_row];
         window<m>(grad_output + place.image * image_floats, g.out, g.cout, place.y, place.x, at);
         transform_window<m, typename Winograd<m>::OutputAdjoint>(at, g.cout, to.data + t * to.tile_stride, to);
     }
@@ -104,8 +105,8 @@ struct Finish {
     }
 };
 
-template <int m>
-void products(const TileGrid& g, const Matrices& from, long first, long count, int channel, int channels, float* y,
+template <int m, class S>
+void products(const TileGrid& g, const Matrices& from, long first, long count, int channel, int channels, S* y,
               const Epilogue& e) {
     using T = typename Winograd<m>::Output;
     const long row = static_cast<long>(g.out[1]) * g.cout, image_floats = row * g.out[0];
@@ -113,7 +114,7 @@ void products(const TileGrid& g, const Matrices& from, long first, long count, i
     Finish finish{e.clamp, broadcast(e.low), broadcast(e.high), {}};
     TilePlace place(g, m, first);
     for (long t = 0; t < count; t++, place.next(g, m)) {
-        float* to = y + place.image * image_floats + place.y * row + static_cast<long>(place.x) * g.cout + channel;
+        S* to = y + place.image * image_floats + place.y * row + static_cast<long>(place.x) * g.cout + channel;
         const float* p = from.data + t * from.tile_stride;
         const int rows = min_of(m, g.out[0] - place.y), columns = min_of(m, g.out[1] - place.x);
         const auto get = [&](int i, int j) FOVEA_INLINE_LAMBDA { return load(p + (i * T::from + j) * from.xi_stride); };
@@ -148,18 +149,30 @@ TileGrid::TileGrid(const ConvShape& shape, int outputs, int n)
       per_image(static_cast<int>(ceil_div(shape.out[1], outputs)) * across),
       tiles(static_cast<long>(n) * per_image) {}
 
-void transform_inputs(int outputs, const TileGrid& grid, const float* x, long first, long count, const Matrices& to) {
-    (outputs == 4 ? inputs<4> : inputs<2>)(grid, x, first, count, to);
+template <class S>
+void transform_inputs(int outputs, const TileGrid& grid, const S* x, long first, long count, const Matrices& to) {
+    (outputs == 4 ? inputs<4, S> : inputs<2, S>)(grid, x, first, count, to);
 }
 
+template <class S>
 void transform_products(int outputs, const TileGrid& grid, const Matrices& from, long first, long count, int channel,
-                        int channels, float* y, const Epilogue& epilogue) {
-    (outputs == 4 ? products<4> : products<2>)(grid, from, first, count, channel, channels, y, epilogue);
+                        int channels, S* y, const Epilogue& epilogue) {
+    (outputs == 4 ? products<4, S> : products<2, S>)(grid, from, first, count, channel, channels, y, epilogue);
 }
 
-void transform_gradients(int outputs, const TileGrid& grid, const float* grad_output, long first, long count,
+template <class S>
+void transform_gradients(int outputs, const TileGrid& grid, const S* grad_output, long first, long count,
                          const Matrices& to) {
-    (outputs == 4 ? gradients<4> : gradients<2>)(grid, grad_output, first, count, to);
+    (outputs == 4 ? gradients<4, S> : gradients<2, S>)(grid, grad_output, first, count, to);
 }
+
+#define FOVEA_STORED_AS(S)                                                                               \
+    template void transform_inputs<S>(int, const TileGrid&, const S*, long, long, const Matrices&);      \
+    template void transform_gradients<S>(int, const TileGrid&, const S*, long, long, const Matrices&);   \
+    template void transform_products<S>(int, const TileGrid&, const Matrices&, long, long, int, int, S*, \
+                                        const Epilogue&);
+FOVEA_STORED_AS(float)
+FOVEA_STORED_AS(bf16)
+#undef FOVEA_STORED_AS
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

@@ -1,8 +1,8 @@
 // An image as m x m tiles of outputs: the transforms between images and the a x a matrices of tiles x channels that are
 // multiplied (a = m + 2), one matrix for each position xi in the transformed tile.
 #pragma once
+#include "kernels/bf16.h"
 #include "kernels/conv.h"
-#include "kernels/vec.h"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
 
@@ -24,12 +24,15 @@ struct Matrices {
 };
 
 // `outputs` is m: 2 or 4. Tiles first .. first + count of the grid become tiles 0 .. count of the matrices, or the
-// reverse.
-void transform_inputs(int outputs, const TileGrid& grid, const float* x, long first, long count, const Matrices& to);
+// reverse. S: what images are stored as, float or bf16.
+template <class S>
+void transform_inputs(int outputs, const TileGrid& grid, const S* x, long first, long count, const Matrices& to);
 // Writes the `channels` output channels from `channel` on, which are the first ones of the matrices.
+template <class S>
 void transform_products(int outputs, const TileGrid& grid, const Matrices& from, long first, long count, int channel,
-                        int channels, float* y, const Epilogue& epilogue);
-void transform_gradients(int outputs, const TileGrid& grid, const float* grad_output, long first, long count,
+                        int channels, S* y, const Epilogue& epilogue);
+template <class S>
+void transform_gradients(int outputs, const TileGrid& grid, const S* grad_output, long first, long count,
                          const Matrices& to);
 
 // Floats from one matrix to the next: an odd number of cache lines, so that the equal elements of all matrices, written

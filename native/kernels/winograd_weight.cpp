@@ -4,7 +4,7 @@
 // * few: a piece takes a range of tiles through everything in its own cache; the sums of all pieces are added in order.
 // * more: all pieces transform a chunk of tiles, then split the (m + 2)^2 products, and so on; no sum is split.
 // * more than transformed tiles: these are all kept, and a piece makes all products of a block of channels.
-#include "kernels/conv_weight.h"
+#include "kernels/partial_sums.h"
 #include "kernels/winograd.h"
 #include "kernels/winograd_basis.h"
 #include "kernels/winograd_multiply.h"
@@ -93,7 +93,8 @@ Job make_job(const ConvPlan& plan, int n, float* scratch) {
 }
 
 // Tiles first .. first + count of the grid into the matrices.
-void transform(const Job& job, long first, long count, const float* input, const float* grad_output) {
+template <class S>
+void transform(const Job& job, long first, long count, const S* input, const S* grad_output) {
     const long grain = max_of(1L, 16384 / (job.products * (job.rows + job.row)));
     parallel(ceil_div(count, grain), [&](long piece) {
         const long begin = piece * grain, tiles = min_of(grain, count - begin);
@@ -146,7 +147,8 @@ void finish_all(const Job& job, const ConvShape& s, float* grad_weight) {
 }
 
 // A piece transforms some tiles at a time into its own scratch and adds their products to its own sums.
-void multiply_own(Job job, long piece, const float* input, const float* grad_output) {
+template <class S>
+void multiply_own(Job job, long piece, const S* input, const S* grad_output) {
     job.place_tiles(thread_scratch(job.tile_floats()));
     float* sums = job.sums + piece * job.sum_floats();
     const long begin = job.grid.tiles * piece / job.pieces, end = job.grid.tiles * (piece + 1) / job.pieces;
@@ -190,7 +192,8 @@ void plan_winograd_weight(ConvPlan& plan) {
     plan.scratch_floats = static_cast<size_t>(make_job(plan, plan.batch, nullptr).floats());
 }
 
-void run_winograd_weight(const ConvPlan& plan, int n, const float* input, const float* grad_output, float* grad_weight,
+template <class S>
+void run_winograd_weight(const ConvPlan& plan, int n, const S* input, const S* grad_output, float* grad_weight,
                          float* scratch) {
     const Job job = make_job(plan, n, scratch);
     if (job.cut == Cut::channels) {
@@ -211,5 +214,8 @@ void run_winograd_weight(const ConvPlan& plan, int n, const float* input, const 
     }
     finish_all(job, plan.shape, grad_weight);
 }
+
+template void run_winograd_weight<float>(const ConvPlan&, int, const float*, const float*, float*, float*);
+template void run_winograd_weight<bf16>(const ConvPlan&, int, const bf16*, const bf16*, float*, float*);
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

@@ -16,6 +16,7 @@ import pytest
 from tests.native import conv_oracle as oracle
 from tests.native.bf16_arrays import HALF_STEP, Array, to_bf16, to_float
 from tests.native.conv_oracle import Case, V, image
+from tests.native.test_winograd import SLACK
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = [
@@ -49,8 +50,9 @@ def _restore_threads() -> Iterator[None]:
     core.set_threads(before)
 
 
-def run_all(case: Case, n: int | None = None, float_output: bool = False) -> dict[str, Array]:
-    """All passes for the first n images of plans with capacity case.n; bf16 results as float32."""
+def run_all(case: Case, n: int | None = None, float_output: bool = False, winograd: int = 0) -> dict[str, Array]:
+    """All passes for the first n images of plans with capacity case.n; bf16 results as float32. winograd: outputs per
+    tile side, 0 for the direct kernels."""
     n = case.n if n is None else n
     x, weight, grad_output = case.arrays()
     x, grad_output = to_bf16(x[:n]), to_bf16(grad_output[:n])
@@ -58,13 +60,13 @@ def run_all(case: Case, n: int | None = None, float_output: bool = False) -> dic
     kind = np.float32 if float_output else np.uint16
     y, dx = np.full(grad_output.shape, 0x7FC0, kind), np.full(x.shape, 0x7FC0, kind)
     dw, db = np.full_like(weight, np.nan), np.full(case.cout, np.nan, np.float32)
-    forward = core.Bf16ConvRunner(shape, core.ConvPass.forward, case.n, float_output)
+    forward = core.Bf16ConvRunner(shape, core.ConvPass.forward, case.n, float_output, winograd)
     forward.pack(weight)
     forward.run(n, x, y)
-    data = core.Bf16ConvRunner(shape, core.ConvPass.backward_data, case.n, float_output)
+    data = core.Bf16ConvRunner(shape, core.ConvPass.backward_data, case.n, float_output, winograd)
     data.pack(weight)
     data.run(n, grad_output, dx)
-    weights = core.Bf16ConvRunner(shape, core.ConvPass.backward_weight, case.n)
+    weights = core.Bf16ConvRunner(shape, core.ConvPass.backward_weight, case.n, False, winograd)
     weights.backward_weight(n, x, grad_output, dw, db)
     for runner in (forward, data, weights):
         assert runner.buffers_intact, f"{runner.algorithm} wrote beyond its buffers"
@@ -112,6 +114,30 @@ def test_every_pass_against_the_formula(case: Case) -> None:
 @pytest.mark.parametrize("case", [image(9, 7, 2 * V + 1, V + 3, 3), image(2, 8, 5, 5, 3, 2, None, 5)], ids=str)
 def test_float_outputs(case: Case) -> None:
     check(case, run_all(case, float_output=True), float_output=True)
+
+
+@pytest.mark.parametrize("outputs", [2, 4])
+@pytest.mark.parametrize(
+    "case", [image(2, 9, 17, 33, 3), image(1, 4, 160, 200, 3), image(9, 32, 18, 33, 3), image(3, 7, 16, 16, 3)], ids=str
+)
+def test_winograd_multiplies_float_weights(case: Case, outputs: int) -> None:
+    """Images are bf16, everything between them float32: test_winograd's bounds, and one rounding of each output."""
+    x, weight, grad = case.arrays()
+    x, grad = to_float(to_bf16(x)), to_float(to_bf16(grad))
+    ax, aw, ag = np.abs(x), np.abs(weight), np.abs(grad)
+    for float_output in (False, True):
+        results = [run_all(case, float_output=float_output, winograd=outputs)]
+        core.set_threads(core.get_threads() + 1)
+        results.append(run_all(case, float_output=float_output, winograd=outputs))
+        step = 0 if float_output else HALF_STEP
+        for name, want, magnitude, rounding in (
+            ("y", oracle.forward(case, x, weight), oracle.forward(case, ax, aw), step),
+            ("dx", oracle.backward_data(case, grad, weight), oracle.backward_data(case, ag, aw), step),
+            ("dw", oracle.backward_weight(case, x, grad), oracle.backward_weight(case, ax, ag), 0),
+        ):
+            bound = SLACK[outputs] * oracle.EPS * np.max(magnitude) + rounding * np.abs(want)
+            assert (np.abs(results[0][name] - want) <= bound).all(), name
+            assert np.array_equal(results[0][name], results[1][name]), name
 
 
 @pytest.mark.parametrize("case", THREADED, ids=str)
