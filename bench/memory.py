@@ -33,9 +33,8 @@ def peak() -> int:
 
 def train_ours(name: str, batch: int, threads: int) -> float:
     """The loss of the last step."""
-    import networks
-
     import fovea
+    from fovea.bench import networks
 
     fovea.set_threads(threads)
     model = networks.create(name)
@@ -48,11 +47,12 @@ def train_torch(name: str, batch: int, threads: int) -> float:
     """The loss of the last step."""
     import torch
     import torch.nn.functional as F
-    from peers import INPUT, PEERS
+
+    from fovea.bench.twins import INPUT, TWINS
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    network = PEERS[name]().to(memory_format=torch.channels_last)
+    network = TWINS[name]().to(memory_format=torch.channels_last)
     x = torch.randn(batch, *INPUT[name]).contiguous(memory_format=torch.channels_last)
     y = torch.zeros(batch, dtype=torch.int64)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, fused=True)
@@ -97,21 +97,21 @@ def main() -> None:
     if args.side:  # before anything else is imported
         child(args.side, args.networks[0], args.batch, args.threads)
         return
-    import networks
-    from timing import introduce, machine, write_json
+    from fovea.bench import networks
+    from fovea.bench.machine import facts, installed
 
     names = args.networks or list(DEFAULT)
     unknown = [name for name in names if name not in networks.NAMES]
     if unknown:
         parser.error(f"expected networks of {', '.join(networks.NAMES)}, got {unknown[0]!r}")
-    setting = machine(args.threads, ["torch"])
-    introduce(setting)
+    setting = facts(args.threads, installed())
+    print(", ".join(f"{key} {value}" for key, value in setting.items()), flush=True)
     rows = [measure(name, args.batch or networks.TRAIN_BATCH[name], args.threads) for name in names]
     print(f"{'network':12} {'batch':>5} {'ours MB':>9} {'torch MB':>9} {'ratio':>6}")
     for row in rows:
         print(f"{row['network']:12} {row['batch']:5d} {row['ours_mb']:9.0f} {row['peer_mb']:9.0f} {row['ratio']:6.2f}")
     if args.json:
-        write_json(args.json, setting, rows)
+        args.json.write_text(json.dumps({"machine": setting, "results": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ plan of ResNet-18 that infers, with its first inference, and one that trains. Me
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import subprocess
 import sys
@@ -19,10 +20,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import networks
-from timing import introduce, machine, seconds, write_json
+import numpy as np
 
 import fovea
+from fovea.bench import networks
+from fovea.bench.machine import facts
+from fovea.bench.timing import seconds
 from fovea.model import Model
 
 PROGRAM = """
@@ -90,8 +93,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     args = parser.parse_args()
     fovea.set_threads(args.threads)
-    setting = machine(args.threads, ["numpy"])
-    introduce(setting)
+    setting = facts(args.threads, {"numpy": np.__version__})
+    print(", ".join(f"{key} {value}" for key, value in setting.items()), flush=True)
     rows = [*first_prediction(args.runs), *compilation(args.runs)]
     for one in rows:
         print(
@@ -99,7 +102,7 @@ def main() -> None:
             f"{one['runs']} runs)"
         )
     if args.json:
-        write_json(args.json, setting, rows)
+        args.json.write_text(json.dumps({"machine": setting, "results": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

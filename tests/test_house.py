@@ -28,7 +28,21 @@ UNFINISHED = re.compile(r"\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "XX" + "X"
 MACHINE_PATH = re.compile(r"(?<![\w./~$}-])/(?:home|root|Users|work|mnt)/\w")
 
 # Loaded by what needs them and never by `import fovea`.
-HEAVY = ("torch", "matplotlib", "rich", "typer", "sklearn", "onnx", "fastapi", "PIL", "h5py", "pooch", "scipy")
+HEAVY = (
+    "torch",
+    "matplotlib",
+    "rich",
+    "typer",
+    "sklearn",
+    "onnx",
+    "fastapi",
+    "PIL",
+    "h5py",
+    "pooch",
+    "scipy",
+    "onnxruntime",
+    "openvino",
+)
 
 
 def files(suffixes: set[str]) -> Iterator[Path]:

@@ -15,7 +15,20 @@ import fovea
 from fovea.cli import main
 from fovea.cli.app import app
 
-COMMANDS = ["demo", "train", "evaluate", "predict", "summary", "models", "doctor", "data", "data check", "data get", ""]
+COMMANDS = [
+    "demo",
+    "train",
+    "evaluate",
+    "predict",
+    "summary",
+    "models",
+    "bench",
+    "doctor",
+    "data",
+    "data check",
+    "data get",
+    "",
+]
 
 
 def example(command: str, capsys: pytest.CaptureFixture[str]) -> list[str]:

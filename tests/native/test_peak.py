@@ -62,7 +62,7 @@ def test_a_plan_describes_what_its_instructions_cost() -> None:
     assert dense["bytes"] == 4 * (4 * 84 + 4 * 10 + 84 * 10 + 10)
     relu = rows["backward", "relu4"]  # reads the gradient and the output, writes a gradient
     assert relu["bytes"] == 3 * 4 * 4 * 84
-    assert relu["operations"] == 3 * 4 * 84
+    assert relu["operations"] == 0  # memory bounds it
     parameters = sum(array.size for array in model.parameters().values())
     update = [row for row in plan.describe() if row["pass"] == "update"][-1]
     assert update["bytes"] == pytest.approx(4 * 5 * parameters, rel=0.02)  # gradient once, weight and momentum twice

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import fovea
-from fovea.cli import data, demo, doctor, evaluate, models, predict, summary, train
+from fovea.cli import bench, data, demo, doctor, evaluate, models, predict, summary, train
 
 __all__ = ["app"]
 
@@ -44,6 +44,7 @@ _COMMANDS = (
     (predict.predict, "Classes with probabilities for files.", "fovea predict runs/digits picture.png --top-k 3"),
     (summary.summary, "A network layer by layer.", "fovea summary lenet5 --input-shape 28,28,1"),
     (models.models, "List the networks known by name.", "fovea models --json"),
+    (bench.bench, "How fast it is beside other libraries.", "fovea bench lenet5 --mode inference --batch 1 --quick"),
     (doctor.doctor, "What this machine has and how fast it is.", "fovea doctor --json"),
 )
 for _command, _short, _example in _COMMANDS:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fovea.report.style import COLOURS
+from fovea.report.style import COLOURS, PALETTE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["bars", "confidence", "curves", "draw", "finder", "reliability", "scatter"]
+__all__ = ["bars", "confidence", "curves", "draw", "finder", "reliability", "scatter", "standalone"]
 
 Array = npt.NDArray[Any]
 _SIZE = (3.7, 2.45)  # inches: 266 points, so that text has the size of the page's own where three stand side by side
@@ -62,6 +62,19 @@ def _themed(name: str, svg: str) -> str:
     for colour, stand_in in COLOURS.items():
         svg = svg.replace(stand_in, f"var(--{colour})")
     return re.sub(r"\s*\n\s*", "\n", svg).strip()
+
+
+def standalone(element: str) -> str:
+    """A drawing of ``draw`` as a file of its own, with paper and both sets of colours: the viewer's setting chooses."""
+    head = re.match(r'<svg viewBox="([\d.]+) ([\d.]+) ([\d.]+) ([\d.]+)"', element)
+    assert head is not None
+    width, height = head[3], head[4]
+    opening = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}pt" height="{height}pt"{head[0][4:]}'
+    style = f"<style>{PALETTE} text {{ font-family: var(--sans); }}</style>"
+    paper = f'{style}<rect width="{width}" height="{height}" style="fill: var(--paper)"/>'
+    rest = element[head.end() :]
+    close = rest.index(">") + 1
+    return f"{opening}{rest[:close]}\n{paper}\n{rest[close:]}\n"
 
 
 def curves(

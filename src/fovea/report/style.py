@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 
-__all__ = ["COLOURS", "CSS"]
+__all__ = ["COLOURS", "CSS", "PALETTE"]
 
 # Figures are drawn with these stand-ins, which become CSS variables: one figure serves light and dark.
 COLOURS = {
@@ -13,6 +13,11 @@ COLOURS = {
     "line": "#0a0b03",
     "accent": "#0a0b04",
     "second": "#0a0b05",
+    "good": "#0a0b06",
+    "bad": "#0a0b07",
 }
 
 CSS = resources.files("fovea.report").joinpath("style.css").read_text(encoding="utf-8")
+
+PALETTE = CSS[: CSS.index("* {")]
+"""The part of the style sheet that gives the colours their values, in light and dark."""

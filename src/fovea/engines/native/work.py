@@ -43,7 +43,6 @@ def describe(
 
     def row(one: Instruction) -> dict[str, Any]:
         n = one.fixed_n or spec.batch_size
-        moved = _bytes_of(one, n, floats_of)
         return {
             "section": one.section.name.lower(),
             "pass": _pass_of(one),
@@ -51,8 +50,8 @@ def describe(
             "kernel": one.kernel,
             "algorithm": one.algorithm,
             "shape": spec.graph.shape(one.node) if one.node else (),
-            "operations": _operations_of(one, n, moved),
-            "bytes": moved,
+            "operations": _operations_of(one, n),
+            "bytes": _bytes_of(one, n, floats_of),
             "sizes": one.ints[:24],
         }
 
@@ -73,15 +72,12 @@ def _pass_of(one: Instruction) -> str:
     return "backward weight" if "backward_weight" in one.kernel else "backward data"
 
 
-def _operations_of(one: Instruction, n: int, moved: int) -> int:
-    """Two for each multiplication of a convolution or dense layer, padding counted as work.
-
-    Of the other kernels, which memory bounds, one for each four bytes: about one for each element.
-    """
+def _operations_of(one: Instruction, n: int) -> int:
+    """Two for each multiplication of convolutions and dense layers, padding counted as work; of other kernels 0."""
     if one.kernel == "inverted_residual":
         return 2 * n * inverted_macs(one.ints)
     if not _is_product(one):
-        return moved // 4
+        return 0
     groups, inputs, outputs = one.ints[:3]
     return 2 * n * math.prod(one.ints[6:12]) * (inputs // groups) * outputs
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
-if TYPE_CHECKING:  # a process that measures PyTorch alone loads nothing of ours
+if TYPE_CHECKING:  # a process that measures PyTorch alone loads little of ours
     from fovea.graph.graph import Graph, Node
 
-__all__ = ["INPUT", "PEERS", "buffer_pairs", "from_torch", "load_weights", "pairs", "to_torch"]
+__all__ = ["INPUT", "TWINS", "buffer_pairs", "from_torch", "load_weights", "pairs", "to_torch"]
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
@@ -114,7 +115,7 @@ def mobilenetv2() -> nn.Module:
     return nn.Sequential(*layers, *_conv(channels, 1280, 1), nn.ReLU6(inplace=True), *_head(1280, 1000))
 
 
-PEERS: dict[str, Callable[[], nn.Module]] = {
+TWINS: dict[str, Callable[[], nn.Module]] = {
     "lenet5": lenet5,
     "resnet20": resnet20,
     "vgg_small": vgg_small,
@@ -132,7 +133,7 @@ INPUT = {
 """C,H,W of one sample."""
 
 
-def to_torch(graph: Graph, node: Node, array: np.ndarray) -> torch.Tensor:
+def to_torch(graph: Graph, node: Node, array: npt.NDArray[np.float32]) -> torch.Tensor:
     """A parameter of ours in PyTorch's layout: convolution out,in,*kernel; dense out,in with rows in C,H,W order."""
     if array.ndim > 2:
         array = np.moveaxis(array, (-1, -2), (0, 1))
@@ -142,9 +143,9 @@ def to_torch(graph: Graph, node: Node, array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(array).copy())
 
 
-def from_torch(graph: Graph, node: Node, tensor: torch.Tensor) -> np.ndarray:
+def from_torch(graph: Graph, node: Node, tensor: torch.Tensor) -> npt.NDArray[np.float32]:
     """The inverse of ``to_torch``."""
-    array = tensor.detach().contiguous().numpy()
+    array: npt.NDArray[np.float32] = tensor.detach().contiguous().numpy()
     if array.ndim > 2:
         return np.moveaxis(array, (0, 1), (-1, -2))
     if array.ndim == 2:
@@ -170,7 +171,7 @@ def pairs(graph: Graph, peer: nn.Module) -> Iterator[tuple[str, Node, torch.Tens
         yield path, node, parameter
 
 
-def load_weights(graph: Graph, parameters: dict[str, np.ndarray], peer: nn.Module) -> None:
+def load_weights(graph: Graph, parameters: Mapping[str, npt.NDArray[np.float32]], peer: nn.Module) -> None:
     """Copy our parameters into the PyTorch network."""
     with torch.no_grad():
         for path, node, parameter in pairs(graph, peer):
