@@ -8,6 +8,7 @@
 #include "kernels/conv_taps.h"
 #include "kernels/conv_weight.h"
 #include "kernels/families.h"
+#include "kernels/planar.h"
 #include "kernels/winograd.h"
 #include "runtime/memory.h"
 
@@ -48,7 +49,9 @@ ConvPlan plan_winograd_or_direct(ConvPass pass, const ConvShape& shape, int batc
         p.scratch_floats = max_of(p.scratch_floats, bias_scratch);
     } else if (depthwise) {
         plan_conv_depthwise(p);
-    } else if (merging_applies(pass, shape, batch))
+    } else if (planar_pays(pass, shape))
+        plan_conv_planar(p);
+    else if (merging_applies(pass, shape, batch))
         plan_conv_merged(p);
     else
         plan_conv_taps(p);
@@ -82,6 +85,8 @@ void run(const ConvPlan& plan, int n, const float* from, const float* weight, fl
             return run_conv_merged(plan, n, from, weight, to, epilogue);
         case ConvAlgorithm::depthwise:
             return run_conv_depthwise(plan, n, from, weight, to, epilogue);
+        case ConvAlgorithm::planar:
+            return run_conv_planar(plan, n, from, weight, to, epilogue);
         case ConvAlgorithm::tiles:
         case ConvAlgorithm::batch_tiles:
             return run_conv_taps(plan, n, from, weight, to, epilogue);

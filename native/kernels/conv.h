@@ -17,7 +17,8 @@ enum class ConvPass : int { forward, backward_data, backward_weight };
 // naive: the definition, right for everything.  tiles: tiles of neighbouring pixels.  batch_tiles: one position of
 // several images is a tile.  merged: few channels, kernel rows merged with the channels of a padded copy.  depthwise:
 // groups = cin = cout. panels (backward weight): operands packed, output channels split. winograd2, winograd4: F(2x2,
-// 3x3) and F(4x4, 3x3), see winograd.h. converted (bf16): the float32 kernels on converted copies.
+// 3x3) and F(4x4, 3x3), see winograd.h. converted (bf16): the float32 kernels on converted copies. planar: few output
+// channels, lanes are pixels.
 enum class ConvAlgorithm : int {
     naive,
     tiles,
@@ -27,7 +28,8 @@ enum class ConvAlgorithm : int {
     panels,
     winograd2,
     winograd4,
-    converted
+    converted,
+    planar
 };
 
 // What is done to each finished tile of outputs while it is in cache: y = clamp(y + bias, low, high).

@@ -15,6 +15,7 @@ PeakKernels peak_kernels();
 OpList elementwise_ops();
 OpList norm_ops();
 OpList pool_ops();
+OpList conv_pool_ops();
 OpList loss_ops();
 OpList reduce_ops();
 OpList shape_ops();

@@ -31,7 +31,7 @@ struct OpList {
 };
 
 // One list per file of kernels.
-constexpr int op_files = 12;
+constexpr int op_files = 13;
 struct OpKernels {
     OpList lists[op_files];
 };

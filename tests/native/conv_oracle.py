@@ -182,6 +182,14 @@ def awkward_cases() -> list[Case]:
         Case(1, (1, 1, 1), 33, 50, (1, 3, 3), pad_lo=(0, 1, 1), pad_hi=(0, 1, 1)),
         Case(2, (1, 10, 10), 7, 9, (1, 3, 3), (1, 4, 4), pad_lo=(0, 1, 0), pad_hi=(0, 0, 0)),
     ]
+    # Few output channels and rows of some vectors: lanes are pixels.
+    cases += [Case(2, (1, 7, 2 * V + 3), c, o, (1, 3, 3), pad_lo=(0, 1, 1), pad_hi=(0, 1, 1))
+              for c, o in ((1, 1), (1, 2), (2, 3), (1, 4), (3, 5), (1, 6), (2, 7), (1, 8))]  # fmt: skip
+    cases += [
+        Case(2, (1, 1, 3 * V - 1), 1, 3, (1, 1, 9), pad_lo=(0, 0, 4), pad_hi=(0, 0, 4)),
+        Case(2, (5, 6, 2 * V), 1, 2, (3, 2, 3), (2, 1, 1), (1, 2, 3), (1, 1, 3), (1, 1, 3)),
+        Case(1, (1, 200, 2 * V), 2, 3, (1, 3, 5), (1, 2, 1), (1, 1, 2), (0, 0, 4), (0, 2, 4)),
+    ]
     for groups, cin, cout in ((2, 6, 4), (3, 3 * V + 3, 6), (4, 8, 4 * V + 4), (2, 64, 64)):
         cases += [image(2, 6, cin, cout, 3, 1, None, groups), image(3, 6, cin, cout, 2, 2, 0, groups)]
     for c in (1, 2, V - 1, V, V + 1, 3 * V + 2):

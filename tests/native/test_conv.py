@@ -120,6 +120,7 @@ def test_no_pass_touches_memory_outside_its_arrays() -> None:
         image(3, 5, 33, 18, 3),
         image(3, 6, 5, 5, 3, 2, None, 5),
         image(2, 5, 20, 5, 1, 1, 0),
+        image(2, 2 * oracle.V + 1, 2, 3, 3),
     ):
         x, weight, grad_output = case.arrays()
         for name, like in (("forward", grad_output), ("backward_data", x)):
@@ -142,6 +143,7 @@ def _digest() -> str:
         image(2, 12, 3, 17, 3, 2),
         image(2, 8, 9, 9, 3, 1, None, 9),
         image(4, 6, 33, 70, 1, 1, 0),
+        image(3, 35, 2, 6, 3),
     ]
     words = hashlib.sha256()
     for case in cases:

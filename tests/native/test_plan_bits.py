@@ -60,7 +60,7 @@ def equal(one: dict[str, Array], other: dict[str, Array]) -> None:
         np.testing.assert_array_equal(array, other[name], err_msg=name)
 
 
-@pytest.mark.parametrize("make", [wide, NETWORKS["resnet"], NETWORKS["mobilenet"], NETWORKS["branches"]])
+@pytest.mark.parametrize("make", [wide, *(NETWORKS[name] for name in ("resnet", "mobilenet", "branches", "lenet"))])
 def test_the_number_of_threads_changes_no_bit(make: object, threads: None) -> None:
     assert callable(make)
     results = []

@@ -21,7 +21,7 @@ __all__ = ["Executable", "core"]
 
 _ABSOLUTE, _ARENA, _GRADIENTS, _FIRST_BOUND = 0, 1, 2, 3
 _ALGORITHMS = ("naive", "tiles", "batch_tiles", "merged", "depthwise", "panels", "winograd2", "winograd4",
-               "converted")  # fmt: skip
+               "converted", "planar")  # fmt: skip
 _PER_ELEMENT = 8  # operations that an element counts outside of convolutions: about what moving it costs
 _SIZES = 21  # of the ints of a convolution; one more says whether the output is clamped
 
@@ -41,7 +41,7 @@ def operations(instructions: Iterable[Instruction]) -> tuple[float, float]:
     """About how many operations instructions take: for each sample, and those that do not depend on the batch."""
     per_sample, once = 0.0, 0.0
     for one in instructions:
-        if one.kernel.startswith("conv_"):
+        if one.kernel.startswith("conv"):
             groups, inputs, outputs = one.ints[:3]
             positions, taps = math.prod(one.ints[6:9]), math.prod(one.ints[9:12])
             per_sample += positions * taps * (inputs // groups) * outputs

@@ -7,6 +7,7 @@
 * batch norm + addition + ReLU (ReLU6), each of the last two optional: one pass forward after the statistics, and one
   after the sums backward; which elements the ReLU let through follows from its output or from the input again.
 * addition + ReLU.
+* convolution with few channels + ReLU (optional) + max-pooling over 2x2: the map between is not stored.
 * ReLU + max-pooling, backward: the gradient is masked by the pooled values, before it is spread.
 
 A node is absorbed only when one other node reads it and nobody asked for it: not an output, not kept, no ``wrt``.
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from fovea.engines.base import PlanSpec
+from fovea.engines.native.executable import core
 from fovea.engines.native.rules.fused import (
     added_and_clamped,
     clamped,
@@ -28,6 +30,7 @@ from fovea.engines.native.rules.fused import (
     norm_forward,
 )
 from fovea.engines.native.rules.inverted import Block, Stage, inverted_forward, is_depthwise3, is_pointwise, pays
+from fovea.engines.native.rules.pooled import pooled_backward_weight, pooled_forward, pooling_pays
 from fovea.engines.native.rules.rule import Emit, no_gradient, same_gradient
 from fovea.graph.graph import Node, Ref
 from fovea.ops import ReLU
@@ -126,6 +129,8 @@ class _Finder:
         norm = self._foldable(node)
         last = norm or node
         clamp = self._clamp(last)
+        if norm is None and self._pooled(node, clamp):
+            return
         if norm is None and clamp is None:
             return
         inner = [one for one in (node, norm) if one is not None and one is not (clamp or last)]
@@ -135,6 +140,22 @@ class _Finder:
         self._replace(inner, clamp or last, partial(folded_forward, node, norm, clamp))
         self.found.backward[norm.name] = same_gradient
         self.found.backward[node.name] = folded_backward
+
+    def _pooled(self, node: Node, clamp: Node | None) -> bool:
+        """Pool in the convolution's tiles, when one max-pooling reads it or its ReLU; whether that was done."""
+        last = clamp or node
+        pool = self._reader(last)
+        plain = clamp is None or clamp.op.kind == "relu"
+        if pool is None or pool.op.kind != "maxpool" or not plain or self.spec.precision != "fp32":
+            return False
+        if not pooling_pays(node, pool, core().vector_floats()):
+            return False
+        self._replace([node, last], pool, partial(pooled_forward, node, clamp))
+        trained = f"{node.name}.weight" in self.spec.trainable
+        if trained and node.inputs[0].node not in self.spec.differentiated:
+            self.found.backward[pool.name] = same_gradient
+            self.found.backward[node.name] = partial(pooled_backward_weight, clamp, pool)
+        return True
 
     def _foldable(self, node: Node) -> Node | None:
         norm = self._reader(node)

@@ -60,7 +60,7 @@ def describe(
 
 def _is_product(one: Instruction) -> bool:
     """Whether an instruction is a convolution or a dense layer: ``ints`` then begin with their 21 sizes."""
-    return one.kernel.startswith("conv_") and len(one.ints) >= 21
+    return one.kernel.startswith("conv") and len(one.ints) >= 21
 
 
 def _pass_of(one: Instruction) -> str:
