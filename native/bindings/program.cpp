@@ -56,6 +56,16 @@ ConvShape shape_of(const std::array<int, 21>& sizes) {
 
 void bind_program(nb::module_& m) {
     m.def(
+        "bf16_kernels",
+        [] {
+            nb::dict result;
+            for (const OpList& list : kernels().ops.lists)
+                for (int i = 0; i < list.count; i++)
+                    if (list.first[i].run_bf16) result[list.first[i].name] = list.first[i].stored;
+            return result;
+        },
+        "Kernels with a form for activations that are stored as bf16: name -> bit mask of the operands that are.");
+    m.def(
         "address", [](const AnyArray& array) { return reinterpret_cast<int64_t>(array.data()); },
         nb::arg("array").noconvert(), "Address of a C-contiguous array's first element; the caller keeps the array.");
     nb::class_<Program>(m, "Program", "A lowered network: lists of instructions over one arena.")
@@ -64,10 +74,12 @@ void bind_program(nb::module_& m) {
         .def(
             "add",
             [](Program& self, int section, const std::string& kernel, const std::vector<Pair>& operands,
-               const std::vector<long>& ints, const std::vector<float>& reals,
-               long fixed_n) { self.add(section, kernel, operands_of(operands), ints, reals, fixed_n); },
+               const std::vector<long>& ints, const std::vector<float>& reals, long fixed_n,
+               const std::string& precision) {
+                self.add(section, kernel, operands_of(operands), ints, reals, fixed_n, precision_of(precision));
+            },
             nb::arg("section"), nb::arg("kernel"), nb::arg("operands"), nb::arg("ints"), nb::arg("reals"),
-            nb::arg("fixed_n"))
+            nb::arg("fixed_n"), nb::arg("precision") = "fp32")
         .def(
             "add_conv",
             [](Program& self, int section, const std::string& pass, const std::array<int, 21>& sizes,

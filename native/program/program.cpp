@@ -58,15 +58,17 @@ void Program::reserve(size_t floats) {
 }
 
 void Program::add(int section, const std::string& kernel, const std::vector<Operand>& operands,
-                  const std::vector<long>& ints, const std::vector<float>& reals, long fixed_n) {
+                  const std::vector<long>& ints, const std::vector<float>& reals, long fixed_n, Precision precision) {
     check(operands, section);
     const OpKernel* found = find_kernel(kernel);
     check_count(kernel, "operands", found->operands, operands.size());
     check_count(kernel, "ints", found->ints, ints.size());
     check_count(kernel, "reals", found->reals, reals.size());
     const OpCall call{fixed_n ? fixed_n : capacity_, nullptr, ints.data(), reals.data(), nullptr};
+    const auto run = precision == Precision::bf16 ? found->run_bf16 : found->run;
+    if (!run) throw std::invalid_argument("expected a kernel with a form for bf16, got '" + kernel + "'");
     if (found->scratch) reserve(found->scratch(call));
-    sections_[static_cast<size_t>(section)].push_back({found, nullptr, operands, ints, reals, fixed_n, 0, {}});
+    sections_[static_cast<size_t>(section)].push_back({run, nullptr, operands, ints, reals, fixed_n, 0, {}});
 }
 
 int Program::packed_for(const ConvPlan& plan, Operand weight) {
@@ -158,7 +160,7 @@ void Program::execute(const Instruction& instruction, long n) {
     for (size_t i = 0; i < instruction.operands.size(); i++) operand[i] = resolve(instruction.operands[i]);
     const long samples = instruction.fixed_n ? instruction.fixed_n : n;
     if (instruction.conv) return execute_conv(*instruction.conv, operand, samples);
-    instruction.kernel->run({samples, operand, instruction.ints.data(), instruction.reals.data(), scratch_.data()});
+    instruction.kernel({samples, operand, instruction.ints.data(), instruction.reals.data(), scratch_.data()});
 }
 
 void Program::clear(int section) { sections_.at(static_cast<size_t>(section)).clear(); }

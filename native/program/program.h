@@ -26,9 +26,10 @@ class Program {
     Program(size_t arena_bytes, int capacity, int bases, int sections);
 
     // Appends to a section. fixed_n: 0 for the n of the run, else the number of "samples" (1: sizes are whole sizes).
-    // Throws std::invalid_argument for a kernel that does not exist or does not take these counts.
+    // precision bf16: the kernel's form for activations that are stored so. Throws std::invalid_argument for a kernel
+    // that does not exist, has no such form or does not take these counts.
     void add(int section, const std::string& kernel, const std::vector<Operand>& operands,
-             const std::vector<long>& ints, const std::vector<float>& reals, long fixed_n);
+             const std::vector<long>& ints, const std::vector<float>& reals, long fixed_n, Precision precision);
 
     // One pass of a convolution. Operands: forward and backward data: to, from, weight, bias (may be none);
     // backward weight: grad_weight, grad_bias (may be none), input, grad_output. keep_packed: the packed
@@ -83,7 +84,7 @@ class Program {
         float low, high;
     };
     struct Instruction {
-        const OpKernel* kernel;  // null: a convolution
+        void (*kernel)(const OpCall& call);  // null: a convolution
         std::unique_ptr<Conv> conv;
         std::vector<Operand> operands;
         std::vector<long> ints;

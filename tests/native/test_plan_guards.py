@@ -12,14 +12,14 @@ import pytest
 import fovea.ops as ops
 from fovea.engines.native import NativeEngine, executable
 from fovea.engines.native.memory import Layout
-from fovea.engines.native.program import ALIGNMENT, Buffer, Instruction
+from fovea.engines.native.program import ALIGNMENT, Buffer, Instruction, item_bytes
 from tests.engines.engine_list import run_sample
 from tests.native.networks import NETWORKS, batch, filled
 from tests.op_samples import SAMPLES, Sample
 
 pytest.importorskip("fovea.engines.native._core", reason="the compiled core is not built; run `make native`")
 
-PATTERN = 0xFF  # four of them are a NaN: what is read before it was written shows in the result
+PATTERN = 0xFF  # two or four of them are a NaN: what is read before it was written shows in the result
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def gaps(program: executable.Executable) -> Iterator[tuple[int, int]]:
     """First byte and end of what lies behind each buffer."""
     for buffer, start in program.layout.offsets.items():
         elements = buffer.elements * (program.capacity if buffer.per_sample else 1)
-        yield start + elements * np.dtype(buffer.dtype).itemsize, start + buffer.bytes(program.capacity) + ALIGNMENT
+        yield start + elements * item_bytes(buffer.dtype), start + buffer.bytes(program.capacity) + ALIGNMENT
 
 
 def forbid(address: int, count: int) -> None:
@@ -77,15 +77,16 @@ def test_samples_between_guards(sample: Sample, arenas: list[executable.Executab
     check_guards(arenas)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_networks_between_guards(name: str, arenas: list[executable.Executable]) -> None:
+def test_networks_between_guards(name: str, precision: str, arenas: list[executable.Executable]) -> None:
     graph = NETWORKS[name]()
-    loss, optimizer = ops.SoftmaxCrossEntropy(), ops.SGD()
-    plan = NativeEngine().compile(graph, filled(graph), batch_size=5, training=True, loss=loss, optimizer=optimizer)
+    options: dict[str, Any] = {"loss": ops.SoftmaxCrossEntropy(), "optimizer": ops.SGD(), "precision": precision}
+    plan = NativeEngine().compile(graph, filled(graph), batch_size=5, training=True, **options)
     for step, n in enumerate((5, 3, 1)):
         result = plan.train_step(*batch(graph, n, step), lr=0.01, step=step)
         assert np.isfinite(result.loss)
         assert np.isfinite(result.grad_norm)
-    inference = NativeEngine().compile(graph, filled(graph), batch_size=5)
+    inference = NativeEngine().compile(graph, filled(graph), batch_size=5, precision=precision)
     assert np.isfinite(inference.forward(batch(graph, 2)[0])).all()
     check_guards(arenas)

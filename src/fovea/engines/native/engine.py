@@ -13,13 +13,14 @@ __all__ = ["NativeEngine"]
 
 
 class NativeEngine(Engine):
-    """Computes in C++ (float32), with the best instruction set of the CPU and ``fovea.set_threads`` threads.
+    """Computes in C++ with the best instruction set of the CPU and ``fovea.set_threads`` threads.
 
     The same inputs give the same bits for any number of threads, for one version, instruction set and plan capacity.
     Raises EngineError when the compiled core is missing: build it with ``make native`` or install fovea with pip.
     """
 
     name = "native"
+    precisions = ("fp32", "bf16")
 
     def plan(self, spec: PlanSpec, store: ParameterStore) -> NativePlan:
         """Compile a checked spec."""

@@ -58,6 +58,10 @@ def operations(instructions: Iterable[Instruction]) -> tuple[float, float]:
     return per_sample, once
 
 
+def _is_float(operand: Operand) -> bool:
+    return operand is not None and operand.dtype == "float32"
+
+
 class Executable:
     """A program of the core, the arrays that it reads, and the layout of its arena.
 
@@ -104,11 +108,11 @@ class Executable:
             keep_packed = not (isinstance(weight, Fixed) and id(weight.array) in self._renewed)
             number = self._program.add_conv(
                 int(one.section), one.kernel.removeprefix("conv_"), one.ints[:_SIZES], operands,
-                bool(one.ints[_SIZES]), *one.reals, keep_packed=keep_packed,
+                bool(one.ints[_SIZES]), *one.reals, one.precision, _is_float(one.outs[0]), keep_packed,
             )  # fmt: skip
             one.algorithm = _ALGORITHMS[number] if number < len(_ALGORITHMS) else str(number)
         else:
-            self._program.add(int(one.section), one.kernel, operands, one.ints, one.reals, one.fixed_n)
+            self._program.add(int(one.section), one.kernel, operands, one.ints, one.reals, one.fixed_n, one.precision)
         self.instructions.append(one)
 
     def _operand(self, section: Section, operand: Operand) -> tuple[int, int]:

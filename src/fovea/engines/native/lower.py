@@ -258,7 +258,8 @@ def lower(spec: PlanSpec, store: ParameterStore, loss_seeds: Sequence[Operand]) 
     randoms = sum(node.op.has_randomness for node in nodes)
     lowering.keys = np.zeros(randoms, np.uint64)
     for index, name in enumerate((*spec.inputs, *spec.targets)):
-        lowering.values[Ref(name)] = Bound(index, spec.graph.node(name).op.dtype)  # type: ignore[attr-defined]
+        dtype: str = spec.graph.node(name).op.dtype  # type: ignore[attr-defined]
+        lowering.values[Ref(name)] = Bound(index, lowering.size(Ref(name)), dtype)
     network = ancestors(spec, [*spec.outputs, *(Ref(name) for name in (*spec.keep, *spec.wrt))])
     objective = ancestors(spec, spec.losses) - network
     forward = [node for node in nodes if node.name in network]
@@ -266,7 +267,11 @@ def lower(spec: PlanSpec, store: ParameterStore, loss_seeds: Sequence[Operand]) 
     _pin(lowering, [*spec.outputs, *(Ref(name) for name in spec.keep)])
     if spec.training or spec.wrt:
         first = len(spec.inputs) + len(spec.targets)
-        lowering.backward(Section.BACKWARD, forward, [(ref, Bound(first + i)) for i, ref in enumerate(spec.outputs)])
+        lowering.backward(
+            Section.BACKWARD,
+            forward,
+            [(ref, Bound(first + i, lowering.size(ref))) for i, ref in enumerate(spec.outputs)],
+        )
     if spec.losses:
         lowering.section = Section.LOSS
         losses = [node for node in nodes if node.name in objective]

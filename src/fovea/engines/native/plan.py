@@ -14,6 +14,7 @@ from fovea.engines.base import Array, Outputs, Plan, PlanSpec, Step
 from fovea.engines.native.executable import Executable
 from fovea.engines.native.lower import Lowering, lower
 from fovea.engines.native.program import Buffer, Fixed, Gradient, Instruction, Operand, Section
+from fovea.engines.native.storage import stored_as_bf16
 from fovea.engines.native.update import NUMBERS, state_arrays, update_instructions, write_numbers
 from fovea.engines.native.work import describe
 from fovea.errors import DataError, EngineError, ShapeError
@@ -39,6 +40,8 @@ class NativePlan(Plan):
         self._seeds = np.ones(len(spec.losses), np.float32)
         lowering = lower(spec, store, [Fixed(self._seeds[i : i + 1]) for i in range(len(spec.losses))])
         self._lowering: Lowering = lowering
+        bf16 = spec.precision == "bf16"
+        self._instructions = stored_as_bf16(lowering.instructions) if bf16 else lowering.instructions
         self._sum = np.zeros(max(lowering.gradient_floats, 1), np.float32)
         self._addend: Array | None = None
         self._numbers = np.zeros(NUMBERS, np.float64)
@@ -60,7 +63,7 @@ class NativePlan(Plan):
 
     def _build(self, backward_again: bool) -> None:
         """The program; without ``backward_again`` it runs nothing but whole training steps."""
-        instructions = [one for one in self._lowering.instructions if backward_again or one.section != Section.BACKWARD]
+        instructions = [one for one in self._instructions if backward_again or one.section != Section.BACKWARD]
         bound = len(self.spec.inputs) + len(self.spec.targets) + len(self.spec.outputs)
         renewed = [self.store.parameters[path] for path in self._trained] if self.spec.optimizer else []
         self._program = Executable(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ALIGNMENT", "Bound", "Buffer", "Fixed", "Gradient", "Instruction", "Operand", "Section"]
+__all__ = ["ALIGNMENT", "Bound", "Buffer", "Fixed", "Gradient", "Instruction", "Operand", "Section", "item_bytes"]
 
 ALIGNMENT = 64
 """Bytes: buffers and gradients begin at multiples of it (one cache line, one vector of the widest set)."""
@@ -29,6 +29,11 @@ class Section(IntEnum):
     UPDATE = 6
 
 
+def item_bytes(dtype: str) -> int:
+    """Bytes of one element; NumPy has no bfloat16."""
+    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
+
+
 @dataclass(eq=False)
 class Buffer:
     """A run of the arena: ``elements`` for each sample, or in all when not ``per_sample``. The planner places it."""
@@ -42,7 +47,7 @@ class Buffer:
     def bytes(self, capacity: int) -> int:
         """Bytes for a batch of ``capacity`` samples, a multiple of ALIGNMENT."""
         count = self.elements * (capacity if self.per_sample else 1)
-        return -(-max(count, 1) * np.dtype(self.dtype).itemsize // ALIGNMENT) * ALIGNMENT
+        return -(-max(count, 1) * item_bytes(self.dtype) // ALIGNMENT) * ALIGNMENT
 
 
 @dataclass(eq=False)
@@ -59,9 +64,10 @@ class Fixed:
 
 @dataclass(frozen=True)
 class Bound:
-    """Array number ``index`` of those given at each run."""
+    """Array number ``index`` of those given at each run, with so many elements for each sample."""
 
     index: int
+    elements: int
     dtype: str = "float32"
 
 
@@ -94,4 +100,6 @@ class Instruction:
     reals: tuple[float, ...] = ()
     inplace: tuple[tuple[int, int], ...] = ()
     fixed_n: int = 0
+    precision: str = "fp32"
+    """ "bf16": the form of the kernel for activations that are stored so."""
     algorithm: str = ""

@@ -6,12 +6,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import numpy as np
-
 from fovea.engines.base import PlanSpec
-from fovea.engines.native.program import Bound, Buffer, Fixed, Gradient, Instruction, Operand, Section
+from fovea.engines.native.program import Bound, Buffer, Fixed, Gradient, Instruction, Operand, Section, item_bytes
 from fovea.engines.native.rules.inverted import inverted_macs
-from fovea.graph.graph import Ref
 
 __all__ = ["describe"]
 
@@ -30,16 +27,15 @@ _PASSES = {
 def describe(
     spec: PlanSpec, gradient_offsets: Mapping[str, int], instructions: Iterable[Instruction]
 ) -> list[dict[str, Any]]:
-    """One row per instruction for a full batch: section, pass, node, kernel, algorithm, the node's output shape,
-    operations, bytes, resolved sizes."""
+    """One row per instruction for a full batch: section, pass, node, kernel, precision, algorithm, the node's output
+    shape, operations, bytes, resolved sizes. Casts of stored values are the kernels "narrow" and "widen"."""
     parameters = spec.graph.parameters()
     sizes = {offset: parameters[path].size for path, offset in gradient_offsets.items()}
-    refs = [*map(Ref, (*spec.inputs, *spec.targets)), *spec.outputs]
 
     def floats_of(operand: Bound | Gradient) -> int:
         if isinstance(operand, Gradient):
             return sizes.get(operand.offset, 0)
-        return math.prod(size or 1 for size in spec.graph.shape(refs[operand.index]))
+        return operand.elements
 
     def row(one: Instruction) -> dict[str, Any]:
         n = one.fixed_n or spec.batch_size
@@ -48,6 +44,7 @@ def describe(
             "pass": _pass_of(one),
             "node": one.node,
             "kernel": one.kernel,
+            "precision": one.precision,
             "algorithm": one.algorithm,
             "shape": spec.graph.shape(one.node) if one.node else (),
             "operations": _operations_of(one, n),
@@ -97,7 +94,7 @@ def _size(operand: Operand, n: int, floats_of: FloatsOf) -> int:
     if operand is None:
         return 0
     if isinstance(operand, Buffer):
-        return operand.elements * (n if operand.per_sample else 1) * np.dtype(operand.dtype).itemsize
+        return operand.elements * (n if operand.per_sample else 1) * item_bytes(operand.dtype)
     if isinstance(operand, Fixed):
         return int(operand.array.nbytes)
-    return floats_of(operand) * (n if isinstance(operand, Bound) else 1) * np.dtype(operand.dtype).itemsize
+    return floats_of(operand) * (n if isinstance(operand, Bound) else 1) * item_bytes(operand.dtype)
