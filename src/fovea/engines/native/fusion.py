@@ -115,7 +115,8 @@ class _Finder:
         if add is not None and add.inputs[0] == add.inputs[1]:
             return
         block = Block(up, deep, down, add)
-        if any(one.name in self.spec.differentiated for one in block.nodes) or not pays(block, self.spec.batch_size):
+        carries = any(one.name in self.spec.differentiated for one in block.nodes)
+        if carries or self.spec.precision != "fp32" or not pays(block, self.spec.batch_size):
             return
         *inner, last = block.nodes
         self._replace(inner, last, partial(inverted_forward, block))
