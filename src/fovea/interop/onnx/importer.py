@@ -38,6 +38,8 @@ class Importer:
         """Nodes that had to be transposed at run time: import tells about each."""
         self.fixed_batch: int | None = None
         """The batch size that the file was written for, where it names one."""
+        self.converted = False
+        """Whether ONNX's converter brought the file to this opset."""
         self.node: onnx.NodeProto = onnx.NodeProto()
         self.attributes: dict[str, Any] = {}
 
@@ -46,6 +48,7 @@ class Importer:
     def refuse(self, why: str, fix: str = "change the network before exporting it") -> FoveaError:
         """The error for a node that cannot be imported; raise it."""
         name = self.node.name or (self.node.output[0] if self.node.output else "?")
+        why = why.replace(str(BATCH), "N")
         return ModelFileError(
             self.where, f"node {name!r}, operator {self.node.op_type} of opset {self.opset}: {why}; {fix}"
         )
