@@ -190,7 +190,11 @@ class Importer:
         order = sorted(range(len(runs)), key=lambda run: wanted.index(runs[run][0]))
         if shuffled and order[:-2] == list(range(len(runs) - 2)):
             groups, rest = sizes[-2], sizes[-1]
-            ref = self.shaped(value.ref, [*sizes[1:-2], (groups or 0) * (rest or 0)])
+            if self.node.op_type == "output":  # the file asked for no move: it only ends here
+                self.transposes.append(self.node.name)
+            channels = (groups or 0) * (rest or 0)
+            whole = self.shapes[value.ref][-1:] == (channels,)
+            ref = value.ref if whole else self.shaped(value.ref, [*sizes[1:-2], channels])
             return self.emit(ChannelShuffle(groups or 1), ref)
         self.transposes.append(self.node.name or self.node.op_type)
         return self.emit(Transpose(tuple(order)), self.shaped(value.ref, sizes[1:]))

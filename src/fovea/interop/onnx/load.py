@@ -48,7 +48,7 @@ class Imported:
 
 
 def load_onnx(
-    path: str | os.PathLike[str], input_shape: Sequence[int] | Sequence[Sequence[int]] | None = None
+    path: str | os.PathLike[str], input_shape: Sequence[int | None] | Sequence[Sequence[int | None]] | None = None
 ) -> Imported:
     """The model of an ONNX file (opset 7 and newer), channels-last, trainable like any other.
 
@@ -71,7 +71,9 @@ def load_onnx(
 
 
 def import_model(
-    where: str, proto: onnx.ModelProto, input_shape: Sequence[int] | Sequence[Sequence[int]] | None = None
+    where: str,
+    proto: onnx.ModelProto,
+    input_shape: Sequence[int | None] | Sequence[Sequence[int | None]] | None = None,
 ) -> Imported:
     """The same for a file that is read already."""
     opset = next((one.version for one in proto.opset_import if one.domain in ("", "ai.onnx")), 1)
