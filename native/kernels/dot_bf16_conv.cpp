@@ -1,5 +1,6 @@
 // Chooses how a bf16 convolution runs and hands the call to that file.
 #include "kernels/column_sum.h"
+#include "kernels/conv_depthwise.h"
 #include "kernels/dot_bf16_converted.h"
 #include "kernels/dot_bf16_taps.h"
 #include "kernels/dot_bf16_weight.h"
@@ -23,8 +24,10 @@ bool is_winograd(const ConvPlan& plan) {
 ConvPlan plan_winograd_or_direct(ConvPass pass, const ConvShape& shape, int batch, bool float_output, int outputs) {
     ConvPlan p{shape, pass, batch, ConvAlgorithm::converted, 1, 1, 0, 0, Precision::bf16, float_output};
     const bool depthwise = shape.groups > 1 && shape.groups == shape.cin && shape.groups == shape.cout;
-    if (!bf16_taps_apply(shape) || depthwise)
+    if (!bf16_taps_apply(shape) || (depthwise && float_output))
         plan_bf16_converted(p);
+    else if (depthwise)
+        plan_conv_depthwise(p);
     else if (outputs > 0 && winograd_applies(shape))
         plan_winograd(p, outputs);
     else if (pass == ConvPass::backward_weight)
@@ -54,6 +57,8 @@ void run(const ConvPlan& plan, int n, const bf16* from, const float* weight, voi
          const Epilogue& epilogue) {
     if (plan.algorithm == ConvAlgorithm::converted)
         run_bf16_converted(plan, n, from, weight, to, scratch, epilogue);
+    else if (plan.algorithm == ConvAlgorithm::depthwise)
+        run_conv_depthwise(plan, n, from, weight, static_cast<bf16*>(to), epilogue);
     else if (!is_winograd(plan))
         run_bf16_taps(plan, n, from, weight, to, epilogue);
     else if (plan.float_output)
@@ -66,6 +71,8 @@ void run_backward_weight(const ConvPlan& plan, int n, const bf16* input, const b
                          float* grad_bias, float* scratch) {
     if (is_winograd(plan))
         run_winograd_weight(plan, n, input, grad_output, grad_weight, scratch);
+    else if (plan.algorithm == ConvAlgorithm::depthwise)
+        run_depthwise_weight(plan, n, input, grad_output, grad_weight, scratch);
     else if (plan.algorithm == ConvAlgorithm::converted)
         run_bf16_converted_weight(plan, n, input, grad_output, grad_weight, scratch);
     else
