@@ -42,6 +42,8 @@ BATCH, PEAK, MOMENTUM, WEIGHT_DECAY, SMOOTHING = 128, 0.4, 0.9, 5e-4, 0.1
 SCHEDULE = OneCycle(warmup=0.25, start=0.04, final=4e-6)
 AUGMENT = Augment((ShiftCrop(4, "zero"), HorizontalFlip()))
 PIXELS = fovea.Preprocessing(size=(32, 32), mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
+LINES = {"fovea fp32": "accent", "fovea bf16": "good", "PyTorch fp32": "second", "PyTorch bf16": "bad"}
+"""Colours of the picture."""
 MARGIN = 0.005
 """Below PyTorch's final accuracy: what the clock is stopped at."""
 
@@ -197,15 +199,13 @@ def picture(records: Sequence[dict[str, Any]]) -> str:
     from fovea.report.figures import draw, standalone
     from fovea.report.style import COLOURS
 
-    colours = dict(zip(sorted({label(one) for one in records}), ("second", "muted", "accent", "good"), strict=False))
-
     def paint(axes: Any) -> None:
         seen: set[str] = set()
         for one in records:
             name = label(one)
             axes.plot(
                 [point["seconds"] / 60 for point in one["curve"]], [100 * point["accuracy"] for point in one["curve"]],
-                marker="o", markersize=2.5, color=COLOURS[colours[name]], label=None if name in seen else name,
+                marker="o", markersize=2.5, color=COLOURS[LINES[name]], label=None if name in seen else name,
             )  # fmt: skip
             seen.add(name)
         axes.set(title="ResNet-20 on CIFAR-10", xlabel="minutes of training", ylabel="test accuracy, %")

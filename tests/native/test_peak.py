@@ -8,7 +8,7 @@ import pytest
 
 import fovea
 from fovea import models
-from fovea.engines.native.peak import measure_speed
+from fovea.engines.native.peak import measure_peak
 
 
 @pytest.mark.parametrize("loop", ["peak_fma", "peak_bf16", "peak_int8", "peak_steps"])
@@ -40,11 +40,12 @@ def test_copy_wants_two_arrays_of_one_size() -> None:
 
 
 def test_a_peak_keeps_the_best_of_two_measurements() -> None:
-    first, second = measure_speed(0.001), measure_speed(0.001)
-    both = first.with_speed(second)
+    first, second = measure_peak(0.001), measure_peak(0.001)
+    both = first.better(second)
     assert both.of("fp32") == max(first.of("fp32"), second.of("fp32")) > 0
     assert both.of("no such precision") == both.of("fp32")
     assert both.steps.best >= both.steps.median > 0
+    assert both.gbytes == max(first.gbytes, second.gbytes) > 0
 
 
 def test_a_plan_describes_what_its_instructions_cost() -> None:
