@@ -115,10 +115,10 @@ void bind_program(nb::module_& m) {
             "regions",
             [](const Program& self, int section) {
                 std::vector<std::pair<long, long>> result;
-                for (const Regions& one : self.regions(section)) result.push_back({one.count, one.fewest});
+                for (const Regions& one : self.regions(section)) result.push_back({one.count, one.pieces});
                 return result;
             },
-            nb::arg("section"), "For each instruction: how many parallel regions it opened, and the fewest pieces.")
+            nb::arg("section"), "For each instruction: how many parallel regions it opened, pieces of the longest.")
         .def(
             "arena",
             [](Program& self) {

@@ -189,12 +189,12 @@ void Program::run(const int* sections, int count, long n) {
 }
 
 void Program::execute_timed(Instruction& instruction, long n) {
-    take_regions();
+    watch_regions(true);
     const auto start = std::chrono::steady_clock::now();
     execute(instruction, n);
     const std::chrono::duration<double, std::nano> took = std::chrono::steady_clock::now() - start;
     instruction.nanoseconds += took.count();
-    instruction.regions = take_regions();
+    instruction.regions = watch_regions(false);
 }
 
 void Program::work(int section, double per_sample, double once) {

@@ -38,7 +38,8 @@ int available_cpus() {
 }
 
 thread_local bool inside_piece = false;
-thread_local Regions opened{0, 0};
+thread_local bool watching = false;
+thread_local Regions watched{0, 0, 0};
 
 // A region is open while `open` holds its number. A worker counts itself in, looks whether the region is still open,
 // and only then reads what to do; the caller closes the region when no piece is left and waits for those inside. A
@@ -190,14 +191,7 @@ int get_threads() { return state().threads; }
 CallingThreadOnly::CallingThreadOnly(bool on) : before_(inside_piece) { inside_piece = inside_piece || on; }
 CallingThreadOnly::~CallingThreadOnly() { inside_piece = before_; }
 
-Regions take_regions() {
-    const Regions result = opened;
-    opened = {0, 0};
-    return result;
-}
-
-void run_pieces(long pieces, PieceFunction function, const void* body) {
-    if (!inside_piece) opened = {opened.count + 1, opened.count && opened.fewest < pieces ? opened.fewest : pieces};
+static void run_region(long pieces, PieceFunction function, const void* body) {
     if (pieces > 1 && !inside_piece) {
         State& s = state();
         std::unique_lock<std::mutex> lock(s.busy, std::try_to_lock);
@@ -212,6 +206,22 @@ void run_pieces(long pieces, PieceFunction function, const void* body) {
         }
     }
     for (long piece = 0; piece < pieces; piece++) function(body, piece);
+}
+
+void run_pieces(long pieces, PieceFunction function, const void* body) {
+    if (!watching || inside_piece) return run_region(pieces, function, body);
+    const auto start = std::chrono::steady_clock::now();
+    run_region(pieces, function, body);
+    const std::chrono::duration<double, std::nano> took = std::chrono::steady_clock::now() - start;
+    watched.count++;
+    if (took.count() > watched.nanoseconds) watched.nanoseconds = took.count(), watched.pieces = pieces;
+}
+
+Regions watch_regions(bool on) {
+    const Regions result = watched;
+    watching = on;
+    watched = {0, 0, 0};
+    return result;
 }
 
 }  // namespace fovea

@@ -23,11 +23,13 @@ class CallingThreadOnly {
     bool before_;
 };
 
-// Regions that the calling thread has opened since it last asked, and the fewest pieces that one of them had.
+// What a thread has opened while it watches: how many regions, how long the longest took, and its pieces.
 struct Regions {
-    long count, fewest;
+    long count, pieces;
+    double nanoseconds;
 };
-Regions take_regions();
+// Begins (or ends) to watch the regions that the calling thread opens outside of others; returns what it saw so far.
+Regions watch_regions(bool on);
 
 using PieceFunction = void (*)(const void* body, long piece);
 void run_pieces(long pieces, PieceFunction function, const void* body);

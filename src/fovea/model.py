@@ -102,8 +102,6 @@ class Model:
         self.name = name
         self.provenance: dict[str, Any] = dict(provenance or {})
         self.classes = self._checked_classes(classes)
-        self.precision = "fp32"
-        """Of inference by this object ("bf16": activations as bfloat16); it is not part of the model file."""
         self._frozen: set[str] = set()
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._bytes: dict[tuple[tuple[int, ...], ...], int] = {}
@@ -240,10 +238,9 @@ class Model:
         limit = max(1, min(256, _CHUNK_BYTES // max(1, self._bytes[shapes])))
         capacity = min(limit, 1 << (n - 1).bit_length())
         engine = get_engine(None)
-        key = (engine.name, shapes, capacity, keep, pixels, self.preprocessing if pixels else None, self.precision)
+        key = (engine.name, shapes, capacity, keep, pixels, self.preprocessing if pixels else None)
         if key not in self._plans:
-            options = {"input_shape": shapes, "keep": keep, "precision": self.precision}
-            self._plans[key] = self.compile(engine, capacity, pixels=pixels, **options)
+            self._plans[key] = self.compile(engine, capacity, pixels=pixels, input_shape=shapes, keep=keep)
             while len(self._plans) > _CACHED_PLANS:
                 self._plans.popitem(last=False)
         self._plans.move_to_end(key)
