@@ -2,8 +2,8 @@
 // of a row keeps its sums in registers, every input vector is loaded once for all of them, and the columns left and
 // right of the image are masked away.
 #pragma once
+#include "kernels/bf16.h"
 #include "kernels/conv.h"
-#include "kernels/vec.h"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
 
@@ -11,36 +11,44 @@ namespace fovea::FOVEA_ISA_NAMESPACE {
 // axis is trivial.
 bool depthwise3_applies(const ConvShape& shape, ConvPass pass);
 
+// Activations are stored as S, float or bf16; weights, sums and products are float32.
 // Up to three rows of inputs that one row of outputs meets, and which row of the kernel each meets.
-struct DepthwiseRows {
+template <class S>
+struct DepthwiseRowsOf {
     int count = 0;
-    const float* in[3];  // first pixel
+    const S* in[3];  // first pixel
     int kernel[3];
 };
 
-struct DepthwiseRow {
-    DepthwiseRows rows;
+template <class S>
+struct DepthwiseRowOf {
+    DepthwiseRowsOf<S> rows;
     int channels, stride;
     int in_width, out_width, pad;
     const float* weight;             // of the upper left corner, [channels]
     long weight_row, weight_column;  // floats to the next one; negative: mirrored
     const Epilogue* epilogue;
-    float* out;         // the row of outputs
-    const float* grad;  // backward weight: the row of grad_output
-    float* sum;         // backward weight: grad_weight
+    S* out;         // the row of outputs
+    const S* grad;  // backward weight: the row of grad_output
+    float* sum;     // backward weight: grad_weight
 };
+using DepthwiseRows = DepthwiseRowsOf<float>;
+using DepthwiseRow = DepthwiseRowOf<float>;
 
 // out[x] = clamp(bias + sum over rows and columns)
-void depthwise3_row(const DepthwiseRow& row);
+template <class S>
+void depthwise3_row(const DepthwiseRowOf<S>& row);
 // Backward data at stride 2: in = rows of grad_output (in_width pixels), out = one row of grad_input (out_width
 // pixels).
-void depthwise3_spread_row(const DepthwiseRow& row);
+template <class S>
+void depthwise3_spread_row(const DepthwiseRowOf<S>& row);
 // Adds to `sum` what one row of grad_output contributes.
-void depthwise3_weight_row(const DepthwiseRow& row);
+template <class S>
+void depthwise3_weight_row(const DepthwiseRowOf<S>& row);
 
 // The rows of inputs that row y of outputs meets; `row(i)`: address of input row i.
-template <class RowAt>
-static FOVEA_INLINE void find_rows(int y, int stride, int pad, int height, const RowAt& row, DepthwiseRows& rows) {
+template <class S, class RowAt>
+static FOVEA_INLINE void find_rows(int y, int stride, int pad, int height, const RowAt& row, DepthwiseRowsOf<S>& rows) {
     rows.count = 0;
     for (int k = 0; k < 3; k++) {
         const int at = y * stride + k - pad;
@@ -51,8 +59,8 @@ static FOVEA_INLINE void find_rows(int y, int stride, int pad, int height, const
 }
 
 // The rows of grad_output that row q of grad_input meets at stride 2 with one row of padding: q = 2 p + k - 1.
-template <class RowAt>
-static FOVEA_INLINE void find_spread_rows(int q, int height, const RowAt& row, DepthwiseRows& rows) {
+template <class S, class RowAt>
+static FOVEA_INLINE void find_spread_rows(int q, int height, const RowAt& row, DepthwiseRowsOf<S>& rows) {
     rows.count = 0;
     for (int k = (q + 1) % 2; k < 3; k += 2) {
         const int at = (q + 1 - k) / 2;

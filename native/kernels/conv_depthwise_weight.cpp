@@ -10,28 +10,29 @@ namespace {
 // Up to nine taps at a time: as many sums in registers, which also hides the latency of the additions.
 constexpr int chunk_taps = 9;
 
+template <class S>
 struct Chunk {
-    const float* x[chunk_taps];  // of output 0
+    const S* x[chunk_taps];  // of output 0
     float* out[chunk_taps];
     int begin[chunk_taps], end[chunk_taps];  // outputs whose input lies inside
     int all_begin, all_end;                  // of every tap
-    const float* dy;
+    const S* dy;
     long x_step;
     int channels;
 };
 
-template <int T>
-void add_chunk(const Chunk& c) {
+template <int T, class S>
+void add_chunk(const Chunk<S>& c) {
     for (int channel = 0; channel < c.channels; channel += VL) {
         const Mask mask = first_lanes(c.channels - channel);
         Vec acc[T];
-        const float* x[T];
+        const S* x[T];
         FOVEA_UNROLL
         for (int t = 0; t < T; t++) {
             acc[t] = load(c.out[t] + channel, mask);
             x[t] = c.x[t] + channel;
         }
-        const float* dy = c.dy + channel;
+        const S* dy = c.dy + channel;
         for (int i = c.all_begin; i < c.all_end; i++) {
             const Vec g = load(dy + static_cast<long>(i) * c.channels, mask);
             FOVEA_UNROLL
@@ -50,17 +51,19 @@ void add_chunk(const Chunk& c) {
     }
 }
 
-void add_chunk(int taps, const Chunk& c) {
-    static constexpr void (*list[])(const Chunk&) = {add_chunk<1>, add_chunk<2>, add_chunk<3>,
-                                                     add_chunk<4>, add_chunk<5>, add_chunk<6>,
-                                                     add_chunk<7>, add_chunk<8>, add_chunk<9>};
+template <class S>
+void add_chunk(int taps, const Chunk<S>& c) {
+    static constexpr void (*list[])(const Chunk<S>&) = {add_chunk<1, S>, add_chunk<2, S>, add_chunk<3, S>,
+                                                        add_chunk<4, S>, add_chunk<5, S>, add_chunk<6, S>,
+                                                        add_chunk<7, S>, add_chunk<8, S>, add_chunk<9, S>};
     list[taps - 1](c);
 }
 
 // Adds what one row of grad_output contributes to all taps.
-void add_row(const ConvShape& s, const float* image, const float* dy, int z, int y, float* out) {
+template <class S>
+void add_row(const ConvShape& s, const S* image, const S* dy, int z, int y, float* out) {
     const int at[2] = {z, y};
-    Chunk c;
+    Chunk<S> c;
     c.dy = dy;
     c.channels = s.cin;
     c.x_step = static_cast<long>(s.stride[2]) * s.cin;
@@ -95,10 +98,11 @@ void add_row(const ConvShape& s, const float* image, const float* dy, int z, int
 }
 
 // The same for a 3x3.
-void add_row3(const ConvShape& s, const float* image, const float* dy, int y, float* out) {
+template <class S>
+void add_row3(const ConvShape& s, const S* image, const S* dy, int y, float* out) {
     const long row_floats = static_cast<long>(s.in[2]) * s.cin;
-    DepthwiseRow r{{},         s.cin, s.stride[2], s.in[2], s.out[2], s.pad_lo[2], nullptr,
-                   3L * s.cin, s.cin, nullptr,     nullptr, dy,       out};
+    DepthwiseRowOf<S> r{{},         s.cin, s.stride[2], s.in[2], s.out[2], s.pad_lo[2], nullptr,
+                        3L * s.cin, s.cin, nullptr,     nullptr, dy,       out};
     find_rows(y, s.stride[1], s.pad_lo[1], s.in[1], [=](int i) { return image + i * row_floats; }, r.rows);
     depthwise3_weight_row(r);
 }
@@ -119,7 +123,8 @@ void plan_conv_depthwise(ConvPlan& plan) {
         plan.scratch_floats = static_cast<size_t>(sum_count(plan.shape, plan.batch) * plan.shape.weight_floats());
 }
 
-void run_depthwise_weight(const ConvPlan& plan, int n, const float* input, const float* grad_output, float* grad_weight,
+template <class S>
+void run_depthwise_weight(const ConvPlan& plan, int n, const S* input, const S* grad_output, float* grad_weight,
                           float* scratch) {
     const ConvShape& s = plan.shape;
     const bool rows_of_three = depthwise3_applies(s, plan.pass);
@@ -130,7 +135,7 @@ void run_depthwise_weight(const ConvPlan& plan, int n, const float* input, const
         for (long row = rows * sum / sums; row < rows * (sum + 1) / sums; row++) {
             const int y = static_cast<int>(row % s.out[1]), z = static_cast<int>(row / s.out[1] % s.out[0]);
             const long image = row / s.out[1] / s.out[0];
-            const float *x = input + image * s.in_pixels() * s.cin, *dy = grad_output + row * s.out[2] * s.cout;
+            const S *x = input + image * s.in_pixels() * s.cin, *dy = grad_output + row * s.out[2] * s.cout;
             if (rows_of_three)
                 add_row3(s, x, dy, y, out);
             else
@@ -139,5 +144,8 @@ void run_depthwise_weight(const ConvPlan& plan, int n, const float* input, const
     });
     if (sums > 1) add_partial_sums(scratch, weights, sums, grad_weight);
 }
+
+template void run_depthwise_weight<float>(const ConvPlan&, int, const float*, const float*, float*, float*);
+template void run_depthwise_weight<bf16>(const ConvPlan&, int, const bf16*, const bf16*, float*, float*);
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

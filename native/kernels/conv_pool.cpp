@@ -70,6 +70,7 @@ void convpool(const OpCall& call) {
 const OpKernel list[] = {
     {"convpool", 5, convpool_ints, 2, convpool, nullptr},
     {"convpool_backward_weight", 6, convpool_ints, 0, convpool_backward_weight, convpool_backward_scratch},
+    {"convpool_backward_data", 5, convpool_ints, 0, convpool_backward_data, convpool_backward_data_scratch},
 };
 
 }  // namespace

@@ -2,7 +2,8 @@
 // pooling, four times as large as what stays, is never written. With x the input, w the weight, b the bias:
 //   z[p, o] = clamp(b[o] + sum over taps m, channels c of x[p + m - pad_lo, c] w[m, c, o])
 //   y[q, o] = max of z[2 q + k, o] over k in {0, 1} x {0, 1}; winner[q, o] = the first k that has it (NaN wins)
-// Backward weight needs no map either, as only winners have a gradient:
+// Backward needs no map either, as only winners have a gradient:
+//   dx[2 q + winner[q, o] + m - pad_lo, c] += dy[q, o] w[m, c, o]
 //   dw[m, c, o] = sum over q of dy[q, o] x[2 q + winner[q, o] + m - pad_lo, c];  db[o] = sum over q of dy[q, o]
 #pragma once
 #include "kernels/conv.h"
@@ -25,6 +26,12 @@ static FOVEA_INLINE ConvShape pooled_shape(const OpCall& call) {
     for (int i = 0; i < 2; i++) s.out[1 + i] = static_cast<int>(2 * call.ints[pooled_int + i]);
     return s;
 }
+
+// dx, dy, winners, gate (as below), weight.
+void convpool_backward_data(const OpCall& call);
+size_t convpool_backward_data_scratch(const OpCall& call);
+// At most so many vectors (of VL floats) may hold a kernel's rows, each row whole vectors.
+constexpr int max_run_vectors = 128;
 
 // dweight, dbias (may be null), x, dy, winners, gate (y where a ReLU came before, else null).
 void convpool_backward_weight(const OpCall& call);

@@ -9,9 +9,9 @@
 namespace fovea {
 
 // Convolution (dense layers: of one pixel) on bf16 activations: products of bf16 numbers, float32 sums, three passes.
-// Weights are float32 in the store, in conv.h's layout, and rounded to bf16 when they are packed; Winograd's algorithm
-// computes in float32 throughout. Shapes, passes, plans and the epilogue (float32 bias, clamp) are conv.h's. Each
-// output is rounded once.
+// Weights are float32 in the store, in conv.h's layout, and rounded to bf16 when they are packed; Winograd's algorithm,
+// depthwise convolutions and what the tiles exclude (`converted`) read activations as bf16 and compute in float32. Each
+// output is rounded once. Shapes, passes, plans and the epilogue (float32 bias, clamp) are conv.h's.
 struct Bf16ConvKernels {
     // float_output: forward and backward data write float32 instead of bf16.
     ConvPlan (*plan)(ConvPass pass, const ConvShape& shape, int batch, bool float_output);

@@ -54,22 +54,17 @@ void plan_bf16_converted(ConvPlan& plan) {
     plan.algorithm = ConvAlgorithm::converted;
     plan.tile_pixels = plan.tile_vectors = 1;
     const bool weights = plan.pass == ConvPass::backward_weight;
-    plan.packed_floats = weights ? 0 : static_cast<size_t>(s.weight_floats()) + inner.packed_floats;
+    plan.packed_floats = inner.packed_floats;
     const long sum = weights ? s.weight_floats() : 0;
     plan.scratch_floats =
         static_cast<size_t>(images_at_once(plan) * (in_floats(s) + out_floats(s)) + sum) + inner.scratch_floats;
 }
 
 void pack_bf16_converted(const ConvPlan& plan, const float* weight, float* packed) {
-    const long count = plan.shape.weight_floats();
-    over_runs(count, [=](long begin, long end) {
-        for (long i = begin; i < end; i++) packed[i] = to_float(to_bf16(weight[i]));
-    });
-    const ConvPlan inner = float_plan(plan);
-    if (inner.packed_floats) kernels().conv.pack(inner, packed, packed + count);
+    kernels().conv.pack(float_plan(plan), weight, packed);
 }
 
-void run_bf16_converted(const ConvPlan& plan, int n, const bf16* from, const float* packed, void* to, float* scratch,
+void run_bf16_converted(const ConvPlan& plan, int n, const bf16* from, const float* weight, void* to, float* scratch,
                         const Epilogue& epilogue) {
     const ConvPlan inner = float_plan(plan);
     const bool forward = plan.pass == ConvPass::forward;
@@ -77,7 +72,6 @@ void run_bf16_converted(const ConvPlan& plan, int n, const bf16* from, const flo
     const long from_image = forward ? x : y, to_image = forward ? y : x;
     float *const from_copy = scratch, *const to_copy = scratch + inner.batch * from_image;
     float* const rest = to_copy + inner.batch * to_image;
-    const float* weight = inner.packed_floats ? packed + plan.shape.weight_floats() : packed;
     for (int first = 0; first < n; first += inner.batch) {
         const int images = min_of(inner.batch, n - first);
         convert(from + first * from_image, from_copy, images * from_image);

@@ -67,11 +67,14 @@ void run_chunks(const Job& job, const From* from, const float* packed, To* to) {
         const Matrices in = job.inputs(own, rows), out = job.matrices(own + job.input_floats(rows), rows, columns);
         const long first = chunk * rows, count = min_of(rows, job.grid.tiles - first);
         transform_inputs(job.outputs, job.grid, from, first, count, in);
-        for (int xi = 0; xi < job.products; xi++)
+        for (int xi = 0; xi < job.products; xi++) {
+            const long begin = count * xi / job.products, end = count * (xi + 1) / job.products;
+            prefetch_pixels(job.outputs, job.grid, job.grid.out, job.grid.cout, first + begin, end - begin, to);
             for (long block = 0; block < job.blocks; block++)
                 job.tile.run(in.data + xi * in.xi_stride, in.tile_stride, round_up(count, job.tile.rows), job.depth,
                              packed + xi * job.panel_stride + block * job.panel_floats,
                              out.data + xi * out.xi_stride + block * job.width, out.tile_stride, false);
+        }
         transform_products(job.outputs, job.grid, out, first, count, 0, job.grid.cout, to, *job.epilogue);
     });
 }

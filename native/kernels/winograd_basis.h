@@ -18,11 +18,17 @@ template <>
 struct Winograd<2> {
     struct Input {  // Bt
         static constexpr int from = 4, to = 4;
-        static FOVEA_INLINE void run(const Vec* d, Vec* o) {
+        static FOVEA_INLINE void lower(const Vec* d, Vec* o) {
             o[0] = d[0] - d[2];
             o[1] = d[1] + d[2];
-            o[2] = d[2] - d[1];
-            o[3] = d[1] - d[3];
+        }
+        static FOVEA_INLINE void upper(const Vec* d, Vec* o) {
+            o[0] = d[2] - d[1];
+            o[1] = d[1] - d[3];
+        }
+        static FOVEA_INLINE void run(const Vec* d, Vec* o) {
+            lower(d, o);
+            upper(d, o + 2);
         }
     };
     struct Output {  // At
@@ -73,15 +79,21 @@ struct Winograd<4> {
 
     struct Input {
         static constexpr int from = 6, to = 6;
-        static FOVEA_INLINE void run(const Vec* d, Vec* o) {
+        static FOVEA_INLINE void lower(const Vec* d, Vec* o) {
             const Vec even_p = d[4] - qq * d[2], odd_p = d[3] - qq * d[1];
-            const Vec even_q = d[4] - pp * d[2], odd_q = d[3] - pp * d[1];
             o[0] = (pp * qq) * d[0] + (d[4] - (pp + qq) * d[2]);
             o[1] = even_p + p * odd_p;
             o[2] = even_p - p * odd_p;
-            o[3] = even_q + q * odd_q;
-            o[4] = even_q - q * odd_q;
-            o[5] = (pp * qq) * d[1] + (d[5] - (pp + qq) * d[3]);
+        }
+        static FOVEA_INLINE void upper(const Vec* d, Vec* o) {
+            const Vec even_q = d[4] - pp * d[2], odd_q = d[3] - pp * d[1];
+            o[0] = even_q + q * odd_q;
+            o[1] = even_q - q * odd_q;
+            o[2] = (pp * qq) * d[1] + (d[5] - (pp + qq) * d[3]);
+        }
+        static FOVEA_INLINE void run(const Vec* d, Vec* o) {
+            lower(d, o);
+            upper(d, o + 3);
         }
     };
     struct Output {
@@ -132,27 +144,45 @@ struct Winograd<4> {
     };
 };
 
-// T along the columns of a from x from block, then along its rows: get(row, column) gives a Vec, put(row, column,
-// value) takes one.
-template <class T, class Get, class Put>
+// One half of an Input transform.
+template <class Input, bool is_upper>
+struct HalfOf {
+    static constexpr int from = Input::from, to = Input::to / 2;
+    static FOVEA_INLINE void run(const Vec* d, Vec* o) {
+        if (is_upper)
+            Input::upper(d, o);
+        else
+            Input::lower(d, o);
+    }
+};
+
+// `Columns` along the columns of a from x from block, then T along its rows: get(row, column) gives a Vec, put(row,
+// column, value) takes one.
+template <class Columns, class T, class Get, class Put>
 static FOVEA_INLINE void transform_2d(const Get& get, const Put& put) {
-    Vec half[T::to][T::from];
+    Vec half[Columns::to][Columns::from];
     FOVEA_UNROLL
-    for (int j = 0; j < T::from; j++) {
-        Vec in[T::from], out[T::to];
+    for (int j = 0; j < Columns::from; j++) {
+        Vec in[Columns::from], out[Columns::to];
         FOVEA_UNROLL
-        for (int i = 0; i < T::from; i++) in[i] = get(i, j);
-        T::run(in, out);
+        for (int i = 0; i < Columns::from; i++) in[i] = get(i, j);
+        Columns::run(in, out);
         FOVEA_UNROLL
-        for (int i = 0; i < T::to; i++) half[i][j] = out[i];
+        for (int i = 0; i < Columns::to; i++) half[i][j] = out[i];
     }
     FOVEA_UNROLL
-    for (int i = 0; i < T::to; i++) {
+    for (int i = 0; i < Columns::to; i++) {
         Vec out[T::to];
         T::run(half[i], out);
         FOVEA_UNROLL
         for (int j = 0; j < T::to; j++) put(i, j, out[j]);
     }
+}
+
+// T in both directions.
+template <class T, class Get, class Put>
+static FOVEA_INLINE void transform_2d(const Get& get, const Put& put) {
+    transform_2d<T, T>(get, put);
 }
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

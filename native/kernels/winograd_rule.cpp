@@ -5,6 +5,7 @@
 #include "kernels/tap_conv.h"
 #include "kernels/winograd.h"
 #include "kernels/winograd_multiply.h"
+#include "runtime/memory.h"
 #include "runtime/options.h"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
@@ -78,7 +79,7 @@ bool winograd_applies(const ConvShape& s) {
     if (s.groups != 1 || s.in[0] != 1 || s.out[0] != 1 || s.kernel[0] != 1 || s.pad_lo[0] != 0) return false;
     for (int i = 1; i < 3; i++)
         if (s.kernel[i] != 3 || s.stride[i] != 1 || s.dilation[i] != 1) return false;
-    return true;
+    return max_of(s.cin, s.cout) <= static_cast<long>(zero_floats) / 8;  // a row of a window outside of the image
 }
 
 int choose_winograd(ConvPass pass, const ConvShape& shape, int batch) {

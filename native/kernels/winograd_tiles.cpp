@@ -27,71 +27,99 @@ struct TilePlace {
     }
 };
 
-typedef long Lanes __attribute__((vector_size(64)));
-typedef long LanesUnaligned __attribute__((vector_size(64), aligned(8), may_alias));
-constexpr int window_row = 8;  // addresses of a row of the window, in one vector
-
-// Addresses of the pixels of a size x size window of one image, size <= 8; those outside read zeros.
-template <int size, class S>
-FOVEA_INLINE void window(const S* image, const int* extent, long channels, int y, int x, const S** at) {
-    constexpr long element = sizeof(S);
-    const Lanes column = Lanes{0, 1, 2, 3, 4, 5, 6, 7} + static_cast<long>(x);
-    const Lanes outside = reinterpret_cast<long>(zeros) - Lanes{};
-    const Lanes inside = (column >= 0) & (column < static_cast<long>(extent[1]));
-    const Lanes offset = reinterpret_cast<long>(image) + column * (element * channels);
-    const long row = element * channels * extent[1];
-    FOVEA_UNROLL
-    for (int i = 0; i < size; i++) {
-        const bool valid = static_cast<unsigned>(y + i) < static_cast<unsigned>(extent[0]);
-        const Lanes address = valid ? ((offset + (y + i) * row) & inside) | (outside & ~inside) : outside;
-        *reinterpret_cast<LanesUnaligned*>(at + i * window_row) = address;
-    }
-}
-
 // Tiles step over memory in strides that hardware prefetching follows badly: asking for what the tile after next adds,
 // 16 channels at a time, gains 3 to 10 %. Prefetching beyond an array does no harm.
 constexpr int tiles_ahead = 2;
 
-// One window through T into its places in the matrices.
-template <int m, class T, class S>
-FOVEA_INLINE void transform_window(const S* const* at, int channels, float* to, const Matrices& matrices) {
-    const auto put = [&](int i, int j, Vec v)
-                         FOVEA_INLINE_LAMBDA { store(to + (i * T::to + j) * matrices.xi_stride, v); };
+// A size x size window of one image, at the first channel: every row has an address (zeros outside of the image), and
+// `inside` says which columns lie in the image.
+template <int size, class S>
+struct Window {
+    const S* row[size];
+    bool inside[size];
+    bool cut;  // some column is outside
+
+    FOVEA_INLINE Window(const S* image, const int* extent, long channels, int y, int x) {
+        const long line = channels * extent[1];
+        const S* first = image + y * line + x * channels;
+        FOVEA_UNROLL
+        for (int i = 0; i < size; i++)
+            row[i] = static_cast<unsigned>(y + i) < static_cast<unsigned>(extent[0])
+                         ? first + i * line
+                         : reinterpret_cast<const S*>(zeros);
+        FOVEA_UNROLL
+        for (int j = 0; j < size; j++) inside[j] = static_cast<unsigned>(x + j) < static_cast<unsigned>(extent[1]);
+        cut = x < 0 || x + size > extent[1];
+    }
+};
+
+// VL channels of a window; with `cut`, of `lanes` channels, and 0 in columns that are outside.
+template <int size, bool cut, class S>
+struct Reader {
+    const S* const* row;
+    long channels;
+    Mask mask[size];
+
+    FOVEA_INLINE Reader(const Window<size, S>& window, const S* const* at, long stride, long lanes)
+        : row(at), channels(stride) {
+        if (cut) FOVEA_UNROLL
+        for (int j = 0; j < size; j++) mask[j] = first_lanes(window.inside[j] ? lanes : 0);
+    }
+    FOVEA_INLINE Vec operator()(int i, int j) const {
+        return cut ? load(row[i] + j * channels, mask[j]) : load(row[i] + j * channels);
+    }
+};
+
+// The (m + 2)^2 values of an input window need more registers than there are: half of the rows at a time, each value
+// loaded twice, is faster than writing and reading what does not fit.
+template <int m, class Get>
+FOVEA_INLINE void transform_window(const Get& get, typename Winograd<m>::Input, float* to, long xi_stride) {
+    using T = typename Winograd<m>::Input;
+    constexpr int half = T::to / 2;
+    transform_2d<HalfOf<T, false>, T>(
+        get, [&](int i, int j, Vec v) FOVEA_INLINE_LAMBDA { store(to + (i * T::to + j) * xi_stride, v); });
+    transform_2d<HalfOf<T, true>, T>(
+        get, [&](int i, int j, Vec v) FOVEA_INLINE_LAMBDA { store(to + ((half + i) * T::to + j) * xi_stride, v); });
+}
+
+template <int m, class Get>
+FOVEA_INLINE void transform_window(const Get& get, typename Winograd<m>::OutputAdjoint, float* to, long xi_stride) {
+    using T = typename Winograd<m>::OutputAdjoint;
+    transform_2d<T>(get, [&](int i, int j, Vec v) FOVEA_INLINE_LAMBDA { store(to + (i * T::to + j) * xi_stride, v); });
+}
+
+// All channels of a window through T into its places in the matrices.
+template <int m, class T, bool cut, class S>
+FOVEA_INLINE void all_channels(const Window<T::from, S>& window, int channels, float* to, const Matrices& matrices) {
+    const S* row[T::from];
+    FOVEA_UNROLL
+    for (int i = 0; i < T::from; i++) row[i] = window.row[i];
     const long ahead = static_cast<long>(tiles_ahead) * m * channels;
-    int c = 0;
-    for (; c + VL <= channels; c += VL, to += matrices.vector_stride) {
+    for (int c = 0; c < channels; c += VL, to += matrices.vector_stride) {
         if (c % 16 == 0) {
             FOVEA_UNROLL
             for (int i = 0; i < T::from; i++) FOVEA_UNROLL
-            for (int j = 0; j < m; j++) __builtin_prefetch(at[i * window_row + j] + c + ahead);
+            for (int j = 0; j < m; j++) __builtin_prefetch(row[i] + j * channels + ahead);
         }
-        transform_2d<T>([&](int i, int j) FOVEA_INLINE_LAMBDA { return load(at[i * window_row + j] + c); }, put);
-    }
-    if (c == channels) return;
-    const Mask mask = first_lanes(channels - c);
-    transform_2d<T>([&](int i, int j) FOVEA_INLINE_LAMBDA { return load(at[i * window_row + j] + c, mask); }, put);
-}
-
-template <int m, class S>
-void inputs(const TileGrid& g, const S* x, long first, long count, const Matrices& to) {
-    constexpr int a = m + 2;
-    const long image_floats = static_cast<long>(g.in[0]) * g.in[1] * g.cin;
-    TilePlace place(g, m, first);
-    for (long t = 0; t < count; t++, place.next(g, m)) {
-        const S* at[a * window_row];
-        window<a>(x + place.image * image_floats, g.in, g.cin, place.y - g.pad[0], place.x - g.pad[1], at);
-        transform_window<m, typename Winograd<m>::Input>(at, g.cin, to.data + t * to.tile_stride, to);
+        transform_window<m>(Reader<T::from, cut, S>(window, row, channels, channels - c), T{}, to, matrices.xi_stride);
+        FOVEA_UNROLL
+        for (int i = 0; i < T::from; i++) row[i] += VL;
     }
 }
 
-template <int m, class S>
-void gradients(const TileGrid& g, const S* grad_output, long first, long count, const Matrices& to) {
-    const long image_floats = static_cast<long>(g.out[0]) * g.out[1] * g.cout;
+template <int m, class T, class S>
+void windows(const TileGrid& g, const S* x, const int* extent, int channels, const int* pad, long first, long count,
+             const Matrices& to) {
+    const long image_floats = static_cast<long>(extent[0]) * extent[1] * channels;
     TilePlace place(g, m, first);
     for (long t = 0; t < count; t++, place.next(g, m)) {
-        const S* at[m * window_row];
-        window<m>(grad_output + place.image * image_floats, g.out, g.cout, place.y, place.x, at);
-        transform_window<m, typename Winograd<m>::OutputAdjoint>(at, g.cout, to.data + t * to.tile_stride, to);
+        const Window<T::from, S> window(x + place.image * image_floats, extent, channels, place.y - pad[0],
+                                        place.x - pad[1]);
+        float* at = to.data + t * to.tile_stride;
+        if (window.cut || channels % VL != 0)
+            all_channels<m, T, true, S>(window, channels, at, to);
+        else
+            all_channels<m, T, false, S>(window, channels, at, to);
     }
 }
 
@@ -151,7 +179,8 @@ TileGrid::TileGrid(const ConvShape& shape, int outputs, int n)
 
 template <class S>
 void transform_inputs(int outputs, const TileGrid& grid, const S* x, long first, long count, const Matrices& to) {
-    (outputs == 4 ? inputs<4, S> : inputs<2, S>)(grid, x, first, count, to);
+    const auto run = outputs == 4 ? windows<4, Winograd<4>::Input, S> : windows<2, Winograd<2>::Input, S>;
+    run(grid, x, grid.in, grid.cin, grid.pad, first, count, to);
 }
 
 template <class S>
@@ -161,13 +190,31 @@ void transform_products(int outputs, const TileGrid& grid, const Matrices& from,
 }
 
 template <class S>
+void prefetch_pixels(int outputs, const TileGrid& grid, const int* extent, int channels, long first, long count,
+                     const S* pixels) {
+    constexpr long line = 64 / sizeof(S);
+    const long row = static_cast<long>(extent[1]) * channels, image_floats = row * extent[0];
+    TilePlace place(grid, outputs, first);
+    for (long t = 0; t < count; t++, place.next(grid, outputs)) {
+        const S* at = pixels + place.image * image_floats + place.y * row + static_cast<long>(place.x) * channels;
+        const long floats = static_cast<long>(min_of(outputs, extent[1] - place.x)) * channels;
+        for (int i = 0; i < min_of(outputs, extent[0] - place.y); i++, at += row)
+            for (long k = 0; k < floats; k += line) __builtin_prefetch(at + k, 1, 2);
+    }
+}
+
+template <class S>
 void transform_gradients(int outputs, const TileGrid& grid, const S* grad_output, long first, long count,
                          const Matrices& to) {
-    (outputs == 4 ? gradients<4, S> : gradients<2, S>)(grid, grad_output, first, count, to);
+    const int no_padding[2] = {0, 0};
+    const auto run =
+        outputs == 4 ? windows<4, Winograd<4>::OutputAdjoint, S> : windows<2, Winograd<2>::OutputAdjoint, S>;
+    run(grid, grad_output, grid.out, grid.cout, no_padding, first, count, to);
 }
 
 #define FOVEA_STORED_AS(S)                                                                               \
     template void transform_inputs<S>(int, const TileGrid&, const S*, long, long, const Matrices&);      \
+    template void prefetch_pixels<S>(int, const TileGrid&, const int*, int, long, long, const S*);       \
     template void transform_gradients<S>(int, const TileGrid&, const S*, long, long, const Matrices&);   \
     template void transform_products<S>(int, const TileGrid&, const Matrices&, long, long, int, int, S*, \
                                         const Epilogue&);

@@ -35,6 +35,12 @@ template <class S>
 void transform_gradients(int outputs, const TileGrid& grid, const S* grad_output, long first, long count,
                          const Matrices& to);
 
+// Asks for the pixels of these tiles in an activation of this extent (H, W), inputs or outputs. Between products, which
+// wait for no memory, this takes what the transforms wait for out of their way: 5 % (64 channels) to 20 % (16).
+template <class S>
+void prefetch_pixels(int outputs, const TileGrid& grid, const int* extent, int channels, long first, long count,
+                     const S* pixels);
+
 // Floats from one matrix to the next: an odd number of cache lines, so that the equal elements of all matrices, written
 // together, fall into different cache sets.
 static FOVEA_INLINE long spread(long floats) { return (ceil_div(floats, 16) | 1) * 16; }

@@ -21,7 +21,7 @@ constexpr long chunk_floats = (2 << 20) / 4, least_tiles = 64;
 constexpr long group_floats = (256 << 10) / 4;
 // Of a piece that takes its tiles through everything: sums and transformed tiles; the sums of all pieces.
 constexpr long own_floats = (896 << 10) / 4, all_sums_floats = (8 << 20) / 4;
-constexpr long most_pieces = 64, least_piece_tiles = 64, least_own_tiles = 16, most_own_tiles = 64;
+constexpr long most_pieces = 64, least_piece_tiles = 64, least_own_tiles = 16, most_own_tiles = 32;
 
 enum class Cut { tiles, products, channels };
 
@@ -157,11 +157,17 @@ void multiply_own(Job job, long piece, const S* input, const S* grad_output) {
         const long count = min_of(job.chunk, end - first);
         transform_inputs(job.outputs, job.grid, input, first, count, job.v);
         transform_gradients(job.outputs, job.grid, grad_output, first, count, job.d);
-        for (int xi = 0; xi < job.products; xi++)
+        const long ahead = min_of(job.chunk, end - first - count);  // tiles of the next chunk
+        for (int xi = 0; xi < job.products; xi++) {
+            const long from = ahead * xi / job.products, some = ahead * (xi + 1) / job.products - from;
+            const TileGrid& g = job.grid;
+            prefetch_pixels(job.outputs, g, g.in, g.cin, first + count + from, some, input);
+            prefetch_pixels(job.outputs, g, g.out, g.cout, first + count + from, some, grad_output);
             for (long block = 0; block < job.blocks; block++)
                 for (long c = 0; c < job.rows; c += job.tile.rows)
                     job.tile.run(job.v_at(xi, c), job.d_at(xi, block), job.d.vector_stride, count,
                                  sums + xi * job.xi_sums + c * job.row + block * width, job.row, first > begin);
+        }
     }
 }
 

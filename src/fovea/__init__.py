@@ -99,7 +99,7 @@ _PUBLIC: dict[str, str] = {
     "find_lr": "fovea.training",
     "from_arrays": "fovea.data.load",
     "get_threads": "fovea.engines.native.threads",
-    "load": "fovea.model",
+    "load": "fovea.interop.load",
     "resume": "fovea.training",
     "set_threads": "fovea.engines.native.threads",
     "train": "fovea.training",

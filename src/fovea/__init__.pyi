@@ -21,8 +21,8 @@ from fovea.graph.compose import Residual as Residual
 from fovea.graph.compose import Sequential as Sequential
 from fovea.graph.graph import Graph as Graph
 from fovea.graph.initialize import Initializer as Initializer
+from fovea.interop.load import load as load
 from fovea.model import Model as Model
-from fovea.model import load as load
 from fovea.ops import ELU as ELU
 from fovea.ops import GELU as GELU
 from fovea.ops import LRN as LRN

@@ -102,6 +102,8 @@ class Model:
         self.name = name
         self.provenance: dict[str, Any] = dict(provenance or {})
         self.classes = self._checked_classes(classes)
+        self.precision = "fp32"
+        """Of inference by this object ("bf16": activations as bfloat16); it is not part of the model file."""
         self._frozen: set[str] = set()
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._bytes: dict[tuple[tuple[int, ...], ...], int] = {}
@@ -238,9 +240,10 @@ class Model:
         limit = max(1, min(256, _CHUNK_BYTES // max(1, self._bytes[shapes])))
         capacity = min(limit, 1 << (n - 1).bit_length())
         engine = get_engine(None)
-        key = (engine.name, shapes, capacity, keep, pixels, self.preprocessing if pixels else None)
+        key = (engine.name, shapes, capacity, keep, pixels, self.preprocessing if pixels else None, self.precision)
         if key not in self._plans:
-            self._plans[key] = self.compile(engine, capacity, pixels=pixels, input_shape=shapes, keep=keep)
+            options = {"input_shape": shapes, "keep": keep, "precision": self.precision}
+            self._plans[key] = self.compile(engine, capacity, pixels=pixels, **options)
             while len(self._plans) > _CACHED_PLANS:
                 self._plans.popitem(last=False)
         self._plans.move_to_end(key)

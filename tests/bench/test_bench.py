@@ -166,14 +166,19 @@ def test_tables(tmp_path: Path) -> None:
         rows.read_rows(tmp_path / "other.json")
 
 
-def test_a_machine_that_changed_its_speed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_changed_its_speed_is_told() -> None:
     watch = Watch(0.001, 0.001)
-    monkeypatch.setattr(machine.os, "getloadavg", lambda: (0.0, 0.0, 0.0))
-    watch._looks = [{"fma": 200.0, "steps": 20.0}, {"fma": 199.0, "steps": 10.0}]
+    watch._looks = [{"fma": 200.0, "steps": 20.0, "gbytes": 30.0}, {"fma": 199.0, "steps": 10.0, "gbytes": 29.0}]
     (warning,) = watch.warnings()
     assert "simple instructions made 10.0 to 20.0" in warning
-    monkeypatch.setattr(machine.os, "getloadavg", lambda: (300.0, 0.0, 0.0))
-    assert "other programs were running" in watch.warnings()[0]
+
+
+@pytest.mark.usefixtures("alone")
+def test_other_programs_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.os, "getloadavg", lambda: (3.0, 0.0, 0.0))
+    assert "other programs are running" in "\n".join(session().introduction())
+    monkeypatch.setattr(machine.os, "getloadavg", lambda: (0.1, 0.0, 0.0))
+    assert "other programs" not in "\n".join(session().introduction())
 
 
 @pytest.mark.usefixtures("alone")
@@ -197,8 +202,8 @@ def test_the_command_writes_rows_and_a_roofline(tmp_path: Path, capsys: pytest.C
 
 
 def test_the_roofline_puts_layers_where_they_belong() -> None:
-    layer = {"pass": "forward", "node": "conv1", "operations": 2e9, "bytes": 1e8, "ms": 10.0}
-    pool = {"pass": "forward", "node": "pool1", "operations": 0, "bytes": 4e8, "ms": 10.0}
+    layer = {"pass": "forward", "node": "conv1", "operations": 2e9, "bytes": 1e8, "ms": 10.0, "algorithm": "winograd4"}
+    pool = {"pass": "forward", "node": "pool1", "operations": 0, "bytes": 4e8, "ms": 10.0, "algorithm": ""}
     text = roofline_svg(fake_row(layers=[layer, pool]), 100.0, 40.0)
     assert "others" in text
     assert "above the roof" in text  # 200 GFLOP/s on a machine of 100

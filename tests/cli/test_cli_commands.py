@@ -223,6 +223,28 @@ def test_options_override_the_config_file(fovea: Callable[..., Answer], world: P
     assert config["model"]["name"] == "mlp"
 
 
+def test_precision(fovea: Callable[..., Answer], world: Path, tmp_path: Path) -> None:
+    """Train, evaluate and predict with activations in bfloat16; the run knows, and its numbers are near."""
+    pytest.importorskip("fovea.engines.native._core", reason="the compiled core is not built; run `make native`")
+    bf16 = ("--precision", "bf16")
+    words = ("--epochs", 2, "--batch-size", 8, "--out", tmp_path / "run", "--seed", 1)
+    assert fovea("train", world / "data", *words, *bf16)[0] == 0
+    assert Run(tmp_path / "run").config["train"]["precision"] == "bf16"
+    assert Run(tmp_path / "run").model.parameters().keys() == Run(world / "run").model.parameters().keys()
+    losses = [json.loads(fovea("evaluate", world / "run", "--json", *given)[1])["loss"] for given in ((), bf16)]
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+    code, out, _ = fovea("predict", world / "run", world / "data" / "test", "--json", *bf16)
+    assert code == 0
+    assert len(json.loads(out)) == 8
+    code, out, _ = fovea("doctor", world / "run", "--json", *bf16)
+    assert code == 0
+    assert "bf16" in {row["precision"] for row in json.loads(out)["plan"]}
+    code, _, err = fovea("evaluate", world / "run", "--engine", "reference", *bf16)
+    assert code != 0
+    assert "expected precision fp32" in err
+
+
 def test_freeze_and_find_lr(fovea: Callable[..., Answer], world: Path, tmp_path: Path) -> None:
     before = Run(world / "run").model.parameters()
     words = ("--model", world / "run", "--freeze", "stage1", "--find-lr", "--epochs", 1, "--batch-size", 8)

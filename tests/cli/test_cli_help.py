@@ -20,6 +20,7 @@ COMMANDS = [
     "train",
     "evaluate",
     "predict",
+    "import",
     "summary",
     "models",
     "bench",
@@ -54,9 +55,14 @@ def test_every_help_has_an_example(command: str, capsys: pytest.CaptureFixture[s
 
 def test_the_examples_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("sklearn")
+    onnx = pytest.importorskip("onnx")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("fovea.cli.doctor._SECONDS", 0.01)
     Image.new("L", (8, 8), 40).save("picture.png")
+    network = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> g (float[N,3,8,8] x) => (y) {y = Relu(x)}'
+    )
+    onnx.save(network, "net.onnx")
     for command in COMMANDS[1:-1]:  # the demo has a test of its own
         words = example(command, capsys)
         assert main(words[1:]) in (0, 1 if command.startswith("data") else 0), words

@@ -26,6 +26,7 @@ CASES = [
     image(5, 12, 40, 70, 3, 2),
     image(16, 4, 64, 33, 3),
     Case(7, (1, 1, 1), 129, 65, (1, 1, 1)),
+    Case(1, (1, 1, 1200), 2, 3, (1, 1, 1100)),  # more taps than the tiles take
 ]
 # Large enough to be cut into several pieces, for every algorithm.
 THREADED = [
@@ -83,8 +84,17 @@ def assert_close(got: Array, want: Array, magnitude: Array, terms: int, step: fl
     )
 
 
+def rounds_weights(case: Case) -> bool:
+    """Depthwise convolutions and those of very many taps compute in float32."""
+    depthwise = 1 < case.groups == case.cin == case.cout
+    return not depthwise and int(np.prod(case.kernel)) <= 1024
+
+
 def check(case: Case, got: dict[str, Array], float_output: bool = False) -> None:
-    x, weight, grad_output = (to_float(to_bf16(a)) for a in case.arrays())
+    x, weight, grad_output = case.arrays()
+    x, grad_output = to_float(to_bf16(x)), to_float(to_bf16(grad_output))
+    if rounds_weights(case):
+        weight = to_float(to_bf16(weight))
     ax, aw, ag = np.abs(x), np.abs(weight), np.abs(grad_output)
     pixels, taps = case.n * int(np.prod(case.out)), int(np.prod(case.kernel))
     step = 0 if float_output else HALF_STEP
@@ -173,7 +183,9 @@ def test_bias_and_clamp_in_the_epilogue(case: Case) -> None:
     runner.pack(weight)
     y = np.empty((case.n, *case.out, case.cout), np.uint16)
     runner.run(case.n, to_bf16(x), y, bias, True, 0.0, 6.0)
-    x, weight = to_float(to_bf16(x)), to_float(to_bf16(weight))
+    x = to_float(to_bf16(x))
+    if rounds_weights(case):
+        weight = to_float(to_bf16(weight))
     want = oracle.forward(case, x, weight) + bias
     magnitude = oracle.forward(case, np.abs(x), np.abs(weight)) + np.abs(bias)
     assert_close(to_float(y), np.clip(want, 0, 6), magnitude, 9 * case.cin, HALF_STEP, "clamped")

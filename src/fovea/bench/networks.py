@@ -38,9 +38,9 @@ Arrays = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 """Inputs N,H,W,C and labels N."""
 
 
-def create(name: str, input_shape: Sequence[int] | None = None) -> Model:
+def create(name: str, input_shape: Sequence[int] | None = None, seed: int = 0) -> Model:
     """One of the networks with seeded weights."""
-    return models.create(name, input_shape=input_shape, seed=0, **OPTIONS.get(name, {}))
+    return models.create(name, input_shape=input_shape, seed=seed, **OPTIONS.get(name, {}))
 
 
 def compiled(model: Model, engine: str, batch: int, precision: str = "fp32") -> Plan:

@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from fovea.bench.rows import Row
 from fovea.report.figures import draw, standalone
 from fovea.report.style import COLOURS
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["roofline_svg"]
 
+Array = npt.NDArray[Any]
 Entry = Mapping[str, Any]
 SERIES = {
     "forward": ("o", "accent"),
@@ -27,8 +31,8 @@ SERIES = {
 """Mark and colour of each pass."""
 NAMED = 8
 """So many marks get the name of their layer, at most: those that take most of the time."""
-LEAST_SHARE = 5e-4
-"""Of the time: what takes less is left out."""
+LEAST_SHARE, LEAST_NAMED = 5e-4, 1e-2
+"""Of the time: what takes less is left out, or has no name."""
 
 
 def roofline_svg(row: Row, gflops: float, gbytes: float) -> str:
@@ -60,9 +64,9 @@ def roofline_svg(row: Row, gflops: float, gbytes: float) -> str:
             axis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.grid(visible=True, which="major", axis="both")
         _roof_labels(axes, low, ridge, gflops, gbytes)
-        _names(axes, points)
+        _names(axes, points, ends)
         axes.set_title(f"{row.network}, {row.mode}, batch {row.batch}, {row.precision}")
-        if any(y > gflops for _, _, y in points):
+        if any(y > gflops and entry["algorithm"].startswith("winograd") for entry, _, y in points):
             axes.set_title("above the roof: Winograd, which multiplies less than is counted", loc="right", fontsize=7.5,
                            fontweight="normal", color=COLOURS["muted"])  # fmt: skip
         legend = axes.legend(loc="lower right")
@@ -94,7 +98,12 @@ def _roof_labels(axes: Axes, low: float, ridge: float, gflops: float, gbytes: fl
     )  # fmt: skip
 
 
-def _names(axes: Axes, points: Sequence[tuple[Entry, float, float]]) -> None:
+Box = tuple[float, float, float, float]
+
+
+def _names(
+    axes: Axes, points: Sequence[tuple[Entry, float, float]], roof: tuple[Sequence[float], Sequence[float]]
+) -> None:
     """The names of the layers that take most time, where there is room beside their mark."""
     from matplotlib.figure import Figure
 
@@ -103,11 +112,13 @@ def _names(axes: Axes, points: Sequence[tuple[Entry, float, float]]) -> None:
         axes.figure.draw_without_rendering()  # places depend on the layout
     left, right = (axes.bbox.x0 * to_points, axes.bbox.x1 * to_points)
     places = axes.transData.transform([(x, y) for _, x, y in points]) * to_points
-    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in places]  # by the marks, and then by names
+    taken: list[Box] = [(x - 4, y - 4, x + 4, y + 4) for x, y in places]  # by the marks, the roof, and then by names
+    taken += _roof_boxes(axes.transData.transform(list(zip(*roof, strict=True))) * to_points)
     placed: set[str] = set()
+    whole = sum(entry["ms"] for entry, _, _ in points)
     for entry, x, y in sorted(points, key=lambda point: -point[0]["ms"]):
         text = str(entry["node"])
-        if not text or text in placed:
+        if not text or text in placed or entry["ms"] < LEAST_NAMED * whole:
             continue
         at_x, at_y = (value * to_points for value in axes.transData.transform((x, y)))
         width = 3.9 * len(text)
@@ -124,5 +135,15 @@ def _names(axes: Axes, points: Sequence[tuple[Entry, float, float]]) -> None:
             return
 
 
-def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+def _roof_boxes(corners: Array) -> list[Box]:
+    """Small boxes along the roof, and one around each of its labels; ``corners`` in points."""
+    (x0, y0), (x1, y1), (x2, y2) = corners
+    steps = np.linspace(0.0, 1.0, 60)
+    line = [(x0 + t * (x1 - x0), y0 + t * (y1 - y0)) for t in steps] + [(x1 + t * (x2 - x1), y2) for t in steps]
+    middle_x, middle_y = (x0 + x1) / 2, (y0 + y1) / 2
+    labels = [(x1, y1, x1 + 62, y1 + 15), (middle_x - 8, middle_y, middle_x + 32, middle_y + 36)]
+    return [*((x - 3, y - 3, x + 3, y + 3) for x, y in line), *labels]
+
+
+def _overlap(a: Box, b: Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

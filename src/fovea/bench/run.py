@@ -10,7 +10,7 @@ from typing import Any
 import fovea
 from fovea.bench import inference, training
 from fovea.bench.layers import layers, totals
-from fovea.bench.machine import PEERS, Watch, facts, installed
+from fovea.bench.machine import LOADED, PEERS, Watch, facts, installed
 from fovea.bench.networks import INFERENCE_BATCHES, NAMES, TRAIN_BATCH
 from fovea.bench.rows import Row, work_of
 from fovea.bench.timing import in_turn
@@ -91,18 +91,26 @@ class Bench:
         self.peers = installed()
         self.machine: dict[str, Any] = facts(self.threads, self.peers)
         self.watch = Watch(settings.peak_seconds, settings.peak_seconds / 4)
-        peak = self.watch.peak
-        self.machine.update({f"peak_{name}": round(rate.best, 1) for name, rate in peak.operations.items()})
-        self.machine["gbytes"] = round(peak.gbytes, 1)
+        self._look()
         if "torch" in self.peers:
             import torch
 
             torch.set_num_threads(self.threads)
 
+    def _look(self) -> dict[str, float]:
+        """The speed now; the rows share what is known of the machine."""
+        speed = self.watch.look()
+        peak = self.watch.peak
+        self.machine.update({f"peak_{name}": round(rate.best, 1) for name, rate in peak.operations.items()})
+        self.machine["gbytes"] = round(peak.gbytes, 1)
+        return speed
+
     def introduction(self) -> list[str]:
         """What the figures depend on, in lines."""
         known = ("cpu", "cores", "threads", "load_before", "date", "fovea", *PEERS)
         lines = [", ".join(f"{key} {self.machine[key]}" for key in known if key in self.machine)]
+        if self.machine["load_before"] > LOADED:
+            lines.append(f"load average {self.machine['load_before']}: other programs are running; do not trust times")
         missing = [name for name in PEERS if name not in self.peers]
         if missing:
             lines.append(f"not installed: {', '.join(missing)}; for comparison: pip install 'fovea[bench]'")
@@ -121,7 +129,7 @@ class Bench:
         self.say(f"{title}: " + (f"verified, relative errors: {told}" if errors else "no peer to compare with"))
         settings = self.settings
         times = in_turn(list(steps.values()), settings.rounds, MOST_STEPS[one.mode], settings.limit)
-        speed = self.watch.look()
+        speed = self._look()
         peak = self.watch.peak
         found = {side: 1e3 * statistics.median(each) for side, each in zip(steps, times, strict=True)}
         own = found.pop("ours")

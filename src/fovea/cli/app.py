@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import fovea
-from fovea.cli import bench, data, demo, doctor, evaluate, models, predict, summary, train
+from fovea.cli import bench, data, demo, doctor, evaluate, import_, models, predict, summary, train
 
 __all__ = ["app"]
 
@@ -42,13 +42,14 @@ _COMMANDS = (
     (train.train, "Train a network on your data.", "fovea train digits --epochs 2 --out runs/digits"),
     (evaluate.evaluate, "Measure a model on the test split.", "fovea evaluate runs/digits digits --json"),
     (predict.predict, "Classes with probabilities for files.", "fovea predict runs/digits picture.png --top-k 3"),
+    (import_.import_, "A network of another system becomes a model file.", "fovea import net.onnx -o net.safetensors"),
     (summary.summary, "A network layer by layer.", "fovea summary lenet5 --input-shape 28,28,1"),
     (models.models, "List the networks known by name.", "fovea models --json"),
     (bench.bench, "How fast it is beside other libraries.", "fovea bench lenet5 --mode inference --batch 1 --quick"),
     (doctor.doctor, "What this machine has and how fast it is.", "fovea doctor --json"),
 )
 for _command, _short, _example in _COMMANDS:
-    app.command(_command.__name__, short_help=_short, epilog=f"Example: {_example}")(_command)
+    app.command(_command.__name__.rstrip("_"), short_help=_short, epilog=f"Example: {_example}")(_command)
 app.add_typer(
     data.app, name="data", short_help="Check data, fetch known data sets.", epilog="Example: fovea data check digits"
 )

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from fovea.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from fovea.model import Model
 
-__all__ = ["load_model", "sample_files", "set_threads", "shape", "sizes"]
+__all__ = ["Precision", "load_model", "sample_files", "set_threads", "shape", "sizes"]
+
+Precision = Annotated[str, typer.Option(help="fp32, or bf16: activations stored as bfloat16 (native engine).")]
 
 _SUFFIXES = {"signal": (".wav", ".npy"), "volume": (".npy",), "clip": (".gif", ".npy")}
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fovea.cli.arguments import load_model, set_threads, shape
+from fovea.cli.arguments import Precision, load_model, set_threads, shape
 from fovea.cli.output import columns, print_json
 from fovea.errors import ConfigError, EngineError
 
@@ -38,6 +38,7 @@ def doctor(
     batch_size: Annotated[int, typer.Option(help="Capacity of the plan that is shown.")] = 1,
     input_shape: Annotated[str | None, typer.Option(metavar="H,W,C", help="Closes the open sizes of MODEL.")] = None,
     engine: Annotated[str | None, typer.Option(help="native, reference or torch (default: the fastest here).")] = None,
+    precision: Precision = "fp32",
     threads: Annotated[int | None, typer.Option(help="Threads (default: every core).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
@@ -46,7 +47,7 @@ def doctor(
     One GFLOP is 10^9 floating-point operations, two for each multiply-accumulate.
     """
     set_threads(threads)
-    found = _machine(engine) if model is None else _plan(model, batch_size, shape(input_shape), engine)
+    found = _machine(engine) if model is None else _plan(model, batch_size, shape(input_shape), engine, precision)
     if as_json:
         print_json(found)
     elif model is None:
@@ -182,7 +183,9 @@ def _print_machine(found: dict[str, Any]) -> None:
     print(f"  memory, copying 128 MB                {measured['copy_gbytes_per_second']:8.1f} GB/s")
 
 
-def _plan(name: str, batch_size: int, given: tuple[int | None, ...] | None, engine: str | None) -> dict[str, Any]:
+def _plan(
+    name: str, batch_size: int, given: tuple[int | None, ...] | None, engine: str | None, precision: str
+) -> dict[str, Any]:
     if batch_size < 1:
         raise ConfigError("--batch-size", f"expected at least 1, got {batch_size}; 1 is one image at a time")
     model = load_model(name)
@@ -198,7 +201,7 @@ def _plan(name: str, batch_size: int, given: tuple[int | None, ...] | None, engi
         )
     import numpy as np
 
-    plan = model.compile(engine, batch_size, input_shape=closed)
+    plan = model.compile(engine, batch_size, input_shape=closed, precision=precision)
     values = np.zeros((batch_size, *closed), np.float32)
     seconds = _best(lambda: plan.forward(values))
     return {

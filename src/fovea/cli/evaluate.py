@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fovea.cli import source
-from fovea.cli.arguments import load_model, set_threads
+from fovea.cli.arguments import Precision, load_model, set_threads
 from fovea.cli.output import columns, print_json
 from fovea.cli.source import data_options, open_data
 from fovea.errors import ConfigError
@@ -33,6 +33,7 @@ def evaluate(
     max_bad: source.MaxBad = None,
     threads: Annotated[int | None, typer.Option(help="Threads (default: every core).")] = None,
     engine: Annotated[str | None, typer.Option(help="native, reference or torch (default: the fastest here).")] = None,
+    precision: Precision = "fp32",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
     """Accuracy, loss and per-class results on the test split of DATA (of a run: by default the data it was trained on).
@@ -54,7 +55,7 @@ def evaluate(
     options.setdefault("task", used.task.kind)  # whole numbers may be classes or values: the model knows
     fingerprint = used.provenance.get("fingerprint")
     chosen, found = _choose(path, options, split, fingerprint)
-    result = fovea.evaluate(subject, chosen, found, engine=engine)
+    result = fovea.evaluate(subject, chosen, found, engine=engine, precision=precision)
     if run and chosen.fingerprint == fingerprint:
         report.write(run, chosen)  # it shows the test result beside the validation result
     if as_json:

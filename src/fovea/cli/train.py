@@ -42,6 +42,7 @@ def train(
     clip_norm: training.ClipNorm = None,
     accumulate: training.Accumulate = None,
     patience: training.Patience = None,
+    precision: training.Precision = None,
     seed: training.Seed = None,
     freeze: training.Freeze = None,
     find_lr: training.FindLr = False,
@@ -66,7 +67,8 @@ def train(
     recipe = _given(
         epochs=epochs, lr=lr, batch_size=batch_size, optimizer=optimizer, schedule=schedule, weight_decay=weight_decay,
         augment=augment, mix=mix, label_smoothing=label_smoothing, class_weights=_class_weights(class_weights), ema=ema,
-        clip_norm=clip_norm, accumulate=accumulate, patience=patience, seed=seed, warmup_epochs=warmup_epochs,
+        clip_norm=clip_norm, accumulate=accumulate, patience=patience, precision=precision, seed=seed,
+        warmup_epochs=warmup_epochs,
     )  # fmt: skip
     machine = _given(threads=threads, workers=workers, engine=engine)
     reading = data_options(

@@ -9,8 +9,8 @@ import typer
 
 __all__ = [
     "Accumulate", "Augment", "BatchSize", "ClassWeights", "ClipNorm", "Config", "Ema", "Engine", "Epochs", "FindLr",
-    "Freeze", "LabelSmoothing", "Loss", "Lr", "Mix", "ModelName", "Optimizer", "Out", "Patience", "Resume", "Schedule",
-    "Seed", "Threads", "ValFraction", "WarmupEpochs", "WeightDecay", "Workers",
+    "Freeze", "LabelSmoothing", "Loss", "Lr", "Mix", "ModelName", "Optimizer", "Out", "Patience", "Precision", "Resume",
+    "Schedule", "Seed", "Threads", "ValFraction", "WarmupEpochs", "WeightDecay", "Workers",
 ]  # fmt: skip
 
 _RECIPE, _MACHINE = "Recipe", "Machine"
@@ -38,6 +38,10 @@ ClassWeights = Annotated[str | None, typer.Option(help="balanced, or one number 
 ClipNorm = Annotated[float | None, typer.Option(help="Largest norm of the whole gradient.")]
 Accumulate = Annotated[int | None, typer.Option(help="Pieces in which a batch is computed: less memory.")]
 Patience = Annotated[int | None, typer.Option(help="Stop after so many epochs without a better validation result.")]
+Precision = Annotated[
+    str | None,
+    typer.Option(help="fp32, or bf16: activations as bfloat16, less memory and faster where the CPU multiplies them."),
+]
 Seed = Annotated[int | None, typer.Option(help="Seed of weights, order and augmentation (0).")]
 Freeze = Annotated[
     list[str] | None,

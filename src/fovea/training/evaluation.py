@@ -17,7 +17,8 @@ from fovea.data.loader import Loader
 from fovea.engines.base import Engine, Plan
 from fovea.errors import ConfigError, DataError, NonFiniteError
 from fovea.graph.store import ParameterStore
-from fovea.model import Model, load
+from fovea.interop.load import load
+from fovea.model import Model
 from fovea.run import EVALUATION_FILE, Run
 from fovea.training.prepare import check_shapes, open_data
 from fovea.training.recorder import write_json
@@ -34,6 +35,7 @@ def evaluate(
     *,
     engine: str | Engine | None = None,
     batch_size: int = 256,
+    precision: str | None = None,
 ) -> dict[str, Any]:
     """Metrics of a model on one split of a data set, read with the model's own preprocessing and class order.
 
@@ -41,6 +43,7 @@ def evaluate(
     task's metrics: for classification ``loss``, ``accuracy``, ``top5``, ``per_class``, ``confusion``, ``ece``,
     ``reliability``, ``temperature``, ``classes``; for regression ``loss``, ``mae``, ``rmse``, ``r2``.
     Given a Run or a run folder, the result is also kept in its ``evaluation.json`` under the split's name.
+    ``precision``: "fp32" or "bf16"; None is the model's own.
 
     Raises DataError or ShapeError when data and model do not belong together, NonFiniteError for broken outputs.
 
@@ -56,7 +59,7 @@ def evaluate(
     used = run.model if run else model if isinstance(model, Model) else load(model)  # type: ignore[arg-type]  # no Run here
     opened = _as_trained(used, open_data(data))
     chosen = opened.split(split)
-    plan = evaluation_plan(used, chosen, engine, batch_size)
+    plan = evaluation_plan(used, chosen, engine, batch_size, precision or used.precision)
     with progress.bar(len(chosen), f"evaluate {split}") as bar:
         begin = time.perf_counter()
         outputs = outputs_of(plan, chosen, bar)
@@ -91,10 +94,12 @@ def _as_trained(model: Model, data: Dataset) -> Dataset:
     return data
 
 
-def evaluation_plan(model: Model, split: Split, engine: str | Engine | None, batch_size: int) -> Plan:
+def evaluation_plan(
+    model: Model, split: Split, engine: str | Engine | None, batch_size: int, precision: str = "fp32"
+) -> Plan:
     """A plan for inference on what the split holds."""
     capacity = max(1, min(batch_size, len(split)))
-    return model.compile(engine, capacity, pixels=True, input_shape=split.inputs.shape[1:])
+    return model.compile(engine, capacity, pixels=True, input_shape=split.inputs.shape[1:], precision=precision)
 
 
 def outputs_of(plan: Plan, split: Split, bar: progress.Bar | None = None) -> Array:

@@ -16,7 +16,8 @@ from fovea.data.dataset import Dataset
 from fovea.engines.base import Engine
 from fovea.engines.registry import available_engines, get_engine
 from fovea.errors import ConfigError, DataError, FoveaError, ModelFileError
-from fovea.model import Model, load
+from fovea.interop.load import load
+from fovea.model import Model
 from fovea.ops.optimizer import Optimizer
 from fovea.report import write as write_report
 from fovea.run import CHECKPOINTS, CONFIG_FILE, LAST_FILE, Run
@@ -75,6 +76,8 @@ def train(
       Optimizer. ``schedule``: "onecycle", "cosine", "step", "constant", a Schedule; ``warmup_epochs`` sets its warm-up.
     * ``class_weights``: "balanced" (each class weighs the same in total) or one number a class. ``augment``:
       "standard", "none", names joined by commas, or an Augment. ``mix``: "mixup", "cutmix", MixUp(...) or CutMix(...).
+    * ``precision``: "fp32", or "bf16": activations are stored as bfloat16, weights stay float32; validation is in
+      float32, as predictions are.
     * ``ema``: decay of averaged weights, which are then evaluated and kept. ``trainable``: paths or patterns; all else
       is frozen. ``checkpoint_every`` steps, besides every epoch. ``threads`` of the native engine.
     * ``out``: the run folder (None: ``runs/NAME-date``); ``record``: JSON-able, kept in its config.json. ``callbacks``

@@ -9,6 +9,7 @@
 * addition + ReLU.
 * convolution with few channels + ReLU (optional) + max-pooling over 2x2: the map between is not stored.
 * ReLU + max-pooling, backward: the gradient is masked by the pooled values, before it is spread.
+* convolution with few channels + ReLU (optional) + max-pooling over 2x2, backward: the gradient is not spread at all.
 
 A node is absorbed only when one other node reads it and nobody asked for it: not an output, not kept, no ``wrt``.
 """
@@ -30,7 +31,7 @@ from fovea.engines.native.rules.fused import (
     norm_forward,
 )
 from fovea.engines.native.rules.inverted import Block, Stage, inverted_forward, is_depthwise3, is_pointwise, pays
-from fovea.engines.native.rules.pooled import pooled_backward_weight, pooled_forward, pooling_pays
+from fovea.engines.native.rules.pooled import pooled_forward, pooling_pays, winners_backward, winners_pay
 from fovea.engines.native.rules.rule import Emit, no_gradient, same_gradient
 from fovea.graph.graph import Node, Ref
 from fovea.ops import ReLU
@@ -64,6 +65,9 @@ def find_fusions(spec: PlanSpec) -> Fusions:
             finder.addition(node)
         if node.op.kind == "relu":
             finder.gate(node)
+    for node in spec.graph.nodes.values():
+        if node.op.kind == "maxpool":
+            finder.winners(node)
     return finder.found
 
 
@@ -152,10 +156,6 @@ class _Finder:
         if not pooling_pays(node, pool, core().vector_floats()):
             return False
         self._replace([node, last], pool, partial(pooled_forward, node, clamp))
-        trained = f"{node.name}.weight" in self.spec.trainable
-        if trained and node.inputs[0].node not in self.spec.differentiated:
-            self.found.backward[pool.name] = same_gradient
-            self.found.backward[node.name] = partial(pooled_backward_weight, clamp, pool)
         return True
 
     def _foldable(self, node: Node) -> Node | None:
@@ -189,7 +189,24 @@ class _Finder:
         """A plain ReLU that one max-pooling reads, and whose gradient nobody asked for."""
         readers = self._readers.get(Ref(node.name), [])
         plain = isinstance(node.op, ReLU) and node.op.backward_rule == "standard"
-        hidden = node.name not in self.spec.wrt and all(ref.node != node.name for ref in self.spec.outputs)
-        if plain and hidden and len(readers) == 1 and self.spec.graph.node(readers[0]).op.kind == "maxpool":
+        if plain and self._one_gradient(node) and self.spec.graph.node(readers[0]).op.kind == "maxpool":
             self.found.gated.add(node.name)
             self.found.backward.setdefault(node.name, same_gradient)
+
+    def _one_gradient(self, node: Node) -> bool:
+        """Whether one reader alone sends a gradient, and nobody asked for it."""
+        hidden = node.name not in self.spec.wrt and all(ref.node != node.name for ref in self.spec.outputs)
+        return hidden and len(self._readers.get(Ref(node.name), [])) == 1
+
+    def winners(self, pool: Node) -> None:
+        """Backward of a convolution from what its max-pooling, behind a ReLU or not, picked."""
+        above = self.spec.graph.node(pool.inputs[0].node)
+        clamp = above if above.name in self.found.gated else None
+        conv = self.spec.graph.node(clamp.inputs[0].node) if clamp else above
+        ours = conv.name not in self.found.backward and f"{conv.name}.weight" in self.spec.trainable
+        if not ours or not self._one_gradient(conv) or self.spec.precision != "fp32":
+            return
+        needs_data = conv.inputs[0].node in self.spec.differentiated
+        if winners_pay(conv, pool, core().vector_floats(), needs_data):
+            self.found.backward[pool.name] = same_gradient
+            self.found.backward[conv.name] = partial(winners_backward, clamp, pool)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from fovea.engines.native.executable import core
 
-__all__ = ["Peak", "Rate", "measure_peak", "measure_speed"]
+__all__ = ["Peak", "Rate", "measure_peak"]
 
 _SHORT = 0.002
 """Seconds of one call, about: long enough for all threads to wake, short enough to fit between two disturbances."""
@@ -44,12 +44,12 @@ class Peak:
         """The better of reading and copying, GB/s."""
         return max(rate.best for rate in self.bandwidth.values())
 
-    def with_speed(self, speed: Peak) -> Peak:
-        """The peaks of both measurements: the best calls of each rate."""
-        return replace(
-            self,
-            operations={key: _better(rate, speed.operations[key]) for key, rate in self.operations.items()},
-            steps=_better(self.steps, speed.steps),
+    def better(self, other: Peak) -> Peak:
+        """The best calls of two measurements, rate by rate."""
+        return Peak(
+            {key: _better(rate, other.operations[key]) for key, rate in self.operations.items()},
+            {key: _better(rate, other.bandwidth[key]) for key, rate in self.bandwidth.items()},
+            _better(self.steps, other.steps),
         )
 
 
@@ -79,23 +79,17 @@ def _loop(loop: Callable[[int], float], seconds: float) -> Rate | None:
     return _rate(lambda: loop(rounds), seconds)
 
 
-def measure_speed(seconds: float = 0.05) -> Peak:
-    """The loops in registers alone, ``seconds`` for each; ``bandwidth`` is empty. Raises EngineError without a core."""
+def measure_peak(seconds: float = 0.2) -> Peak:
+    """``seconds`` for each rate; it needs 256 MB of memory for a moment. Raises EngineError without the core."""
     module = core()
     loops = {"fp32": module.peak_fma, "bf16": module.peak_bf16, "int8": module.peak_int8}
     found = {name: _loop(loop, seconds) for name, loop in loops.items()}
     steps = _loop(module.peak_steps, seconds)
     assert steps is not None
-    return Peak({name: rate for name, rate in found.items() if rate is not None}, {}, steps)
-
-
-def measure_peak(seconds: float = 0.2) -> Peak:
-    """Everything, ``seconds`` for each rate; it needs 256 MB of memory for a moment."""
-    module = core()
     source = np.ones(_FLOATS, np.float32)
     target = np.empty_like(source)
     bandwidth = {
         "read": _rate(lambda: float(module.read_memory(source)), seconds),
         "copy": _rate(lambda: float(module.copy_memory(source, target)), seconds),
     }
-    return replace(measure_speed(seconds), bandwidth=bandwidth)
+    return Peak({name: rate for name, rate in found.items() if rate is not None}, bandwidth, steps)

@@ -38,6 +38,8 @@ class Importer:
         """Nodes that had to be transposed at run time: import tells about each."""
         self.fixed_batch: int | None = None
         """The batch size that the file was written for, where it names one."""
+        self.converted = False
+        """Whether ONNX's converter brought the file to this opset."""
         self.node: onnx.NodeProto = onnx.NodeProto()
         self.attributes: dict[str, Any] = {}
 
@@ -46,6 +48,7 @@ class Importer:
     def refuse(self, why: str, fix: str = "change the network before exporting it") -> FoveaError:
         """The error for a node that cannot be imported; raise it."""
         name = self.node.name or (self.node.output[0] if self.node.output else "?")
+        why = why.replace(str(BATCH), "N")
         return ModelFileError(
             self.where, f"node {name!r}, operator {self.node.op_type} of opset {self.opset}: {why}; {fix}"
         )
@@ -187,7 +190,11 @@ class Importer:
         order = sorted(range(len(runs)), key=lambda run: wanted.index(runs[run][0]))
         if shuffled and order[:-2] == list(range(len(runs) - 2)):
             groups, rest = sizes[-2], sizes[-1]
-            ref = self.shaped(value.ref, [*sizes[1:-2], (groups or 0) * (rest or 0)])
+            if self.node.op_type == "output":  # the file asked for no move: it only ends here
+                self.transposes.append(self.node.name)
+            channels = (groups or 0) * (rest or 0)
+            whole = self.shapes[value.ref][-1:] == (channels,)
+            ref = value.ref if whole else self.shaped(value.ref, [*sizes[1:-2], channels])
             return self.emit(ChannelShuffle(groups or 1), ref)
         self.transposes.append(self.node.name or self.node.op_type)
         return self.emit(Transpose(tuple(order)), self.shaped(value.ref, sizes[1:]))

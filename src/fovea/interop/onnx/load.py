@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.version_converter
 
 from fovea.errors import FoveaError, ModelFileError
 from fovea.graph.graph import Graph, Ref
@@ -20,7 +22,8 @@ from fovea.ops.base import OPS, Shape
 
 __all__ = ["Imported", "import_model", "load_onnx"]
 
-OLDEST_OPSET = 7
+OLDEST_OPSET, CONVERTED_OPSET = 7, 6
+"""What the rules know, and what ONNX's own converter brings there."""
 LARGEST_FILE = 1 << 31
 """Protocol buffers end at 2 GiB."""
 MAPS = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization"}
@@ -30,17 +33,22 @@ THROUGH = {"Add", "Sub", "Mul", "Div", "Relu", "Clip", "Cast", "Identity", "Pad"
 """Operators behind which one looks on for such a node."""
 
 
+@dataclass(frozen=True)
 class Imported:
-    """What an import gave: the model, and the nodes that have to transpose at run time."""
+    """What an import gave.
 
-    def __init__(self, model: Model, transposes: list[str], input_layouts: list[str]) -> None:
-        self.model = model
-        self.transposes = transposes
-        self.input_layouts = input_layouts
+    ``transposes``: nodes of the file that have to move elements at run time. ``inputs``, ``outputs``: for each, which
+    axis of the file our axis i holds: (0, 2, 3, 1) is a feature map N,C,H,W that we take as N,H,W,C.
+    """
+
+    model: Model
+    transposes: tuple[str, ...]
+    inputs: tuple[tuple[int, ...], ...]
+    outputs: tuple[tuple[int, ...], ...]
 
 
 def load_onnx(
-    path: str | os.PathLike[str], input_shape: Sequence[int] | Sequence[Sequence[int]] | None = None
+    path: str | os.PathLike[str], input_shape: Sequence[int | None] | Sequence[Sequence[int | None]] | None = None
 ) -> Imported:
     """The model of an ONNX file (opset 7 and newer), channels-last, trainable like any other.
 
@@ -63,15 +71,19 @@ def load_onnx(
 
 
 def import_model(
-    where: str, proto: onnx.ModelProto, input_shape: Sequence[int] | Sequence[Sequence[int]] | None = None
+    where: str,
+    proto: onnx.ModelProto,
+    input_shape: Sequence[int | None] | Sequence[Sequence[int | None]] | None = None,
 ) -> Imported:
     """The same for a file that is read already."""
     opset = next((one.version for one in proto.opset_import if one.domain in ("", "ai.onnx")), 1)
-    if not OLDEST_OPSET <= opset <= onnx.defs.onnx_opset_version():
+    if not CONVERTED_OPSET <= opset <= onnx.defs.onnx_opset_version():
         newest = onnx.defs.onnx_opset_version()
         raise ModelFileError(
-            where, f"expected opset {OLDEST_OPSET} to {newest}, got {opset}; convert it with onnx.version_converter"
+            where, f"expected opset {CONVERTED_OPSET} to {newest}, got {opset}; convert it with onnx.version_converter"
         )
+    if opset < OLDEST_OPSET:
+        proto = onnx.version_converter.convert_version(proto, OLDEST_OPSET)
     graph = proto.graph
     if not graph.node:
         raise ModelFileError(where, "expected an ONNX graph with nodes, got none; the file is damaged or no ONNX file")
@@ -88,15 +100,17 @@ def import_model(
 
 def _imported(where: str, graph: onnx.GraphProto, opset: int, input_shape: object) -> Imported:
     weights = {tensor.name: array_of(where, tensor) for tensor in graph.initializer}
-    into = Importer(where, opset, weights)
+    into = Importer(where, max(opset, OLDEST_OPSET), weights)
+    into.converted = opset < OLDEST_OPSET
     into.values = {name: Const(array) for name, array in weights.items()}
-    inputs, layouts = _inputs(into, graph, [one for one in graph.input if one.name not in weights], input_shape)
+    inputs, orders = _inputs(into, graph, [one for one in graph.input if one.name not in weights], input_shape)
     for node in graph.node:
         into.enter(node)
         for name, value in zip(node.output, _node(into), strict=False):
             if name:
                 into.values[name] = value
-    outputs = [_output(into, one.name) for one in graph.output]
+    results = [_output(into, one.name) for one in graph.output]
+    outputs = [ref for ref, _ in results]
     made = Graph.from_nodes(into.entries, inputs, outputs).pruned(outputs)
     made = made.with_constants(into.tensors)
     store = ParameterStore(
@@ -107,7 +121,7 @@ def _imported(where: str, graph: onnx.GraphProto, opset: int, input_shape: objec
     model = Model.from_store(
         made, store, name=graph.name[:80], provenance={"imported": {"format": "onnx", "opset": opset}}
     )
-    return Imported(model, into.transposes, layouts)
+    return Imported(model, tuple(into.transposes), tuple(orders), tuple(order for _, order in results))
 
 
 def _node(into: Importer) -> list[Traced]:
@@ -122,15 +136,20 @@ def _node(into: Importer) -> list[Traced]:
         return [Const(array) for array in into.folded(known)]
     if node.op_type not in RULES:
         raise into.refuse("this operator is not known here", "replace it before exporting, or ask for it")
-    return RULES[node.op_type](into)
+    try:
+        return RULES[node.op_type](into)
+    except ModelFileError:
+        raise
+    except FoveaError as error:  # an op of ours does not take what the node asks for
+        raise into.refuse(error.message) from None
 
 
 def _inputs(
     into: Importer, graph: onnx.GraphProto, infos: list[onnx.ValueInfoProto], given: object
-) -> tuple[list[str], list[str]]:
+) -> tuple[list[str], list[tuple[int, ...]]]:
     if not infos:
         raise ModelFileError(into.where, "expected a graph with an input, got none; the file is damaged")
-    names, layouts = [], []
+    names, orders = [], []
     for index, info in enumerate(infos):
         dims = info.type.tensor_type.shape.dim
         sizes: list[int | None] = [
@@ -159,8 +178,8 @@ def _inputs(
         own = (BATCH, *shape)
         into.values[info.name] = into.fresh(Ref(name), [own[order.index(axis)] for axis in range(len(order))], order)
         names.append(name)
-        layouts.append("N," + "*spatial,C" if last else "as in the file")
-    return names, layouts
+        orders.append(order)
+    return names, orders
 
 
 def _given_shape(given: object, index: int, count: int) -> tuple[int | None, ...] | None:
@@ -187,7 +206,7 @@ def _is_map(graph: onnx.GraphProto, name: str) -> bool:
     return False
 
 
-def _output(into: Importer, name: str) -> Ref:
+def _output(into: Importer, name: str) -> tuple[Ref, tuple[int, ...]]:
     """A feature map as N,*spatial,C, anything else in ONNX's order."""
     value = into.values.get(name)
     into.node = onnx.NodeProto(name=name, op_type="output", output=[name])
@@ -198,5 +217,6 @@ def _output(into: Importer, name: str) -> Ref:
     if not isinstance(value, Tensor):
         value = into.as_tensor(np.asarray(value.array, np.float32))
     order = channels_last_order(value.ndim)
-    as_map = value.ndim > 2 and value.memory == value.memory_of(order)
-    return (into.arranged(value, order) if as_map else into.plain(value)).ref
+    if value.ndim <= 2 or value.memory != value.memory_of(order):
+        order = tuple(range(value.ndim))
+    return into.arranged(value, order).ref, order

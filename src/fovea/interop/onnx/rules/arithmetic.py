@@ -30,6 +30,7 @@ from fovea.ops import (
     ReLU,
     ReLU6,
     Sigmoid,
+    SiLU,
     Softmax,
     Softplus,
     Sqrt,
@@ -66,6 +67,61 @@ _unary("Abs", lambda into: Abs())
 _unary("Gelu", lambda into: GELU(into.attribute("approximate", "none")))
 
 
+@rule("Swish")
+def _swish(into: Importer) -> list[Traced]:
+    if into.attribute("alpha", 1.0) != 1.0:
+        raise into.refuse(f"expected alpha = 1, got {into.attribute('alpha')}")
+    x = into.tensor(0)
+    return [x.at(into.emit(SiLU(), x.ref))]
+
+
+@rule("LogSoftmax")
+def _log_softmax(into: Importer) -> list[Traced]:
+    (soft,) = _softmax(into)
+    assert isinstance(soft, Tensor)
+    return [soft.at(into.emit(Log(), soft.ref, hint="log"))]
+
+
+@rule("Neg", "Reciprocal", "Pow")
+def _power(into: Importer) -> list[Traced]:
+    """As products, quotients and roots."""
+    x, kind = into.tensor(0), into.node.op_type
+    if kind == "Neg":
+        return [_with_constant(into, Multiply(), x, np.array(-1.0), False)]
+    if kind == "Reciprocal":
+        return [_with_constant(into, Div(), x, np.array(1.0), True)]
+    exponent = into.constant(1, "the exponent")
+    power = float(exponent.reshape(-1)[0]) if exponent.size == 1 else float("nan")
+    if power not in (0.5, 1.0, 2.0, 3.0):
+        raise into.refuse(f"expected the exponent 0.5, 1, 2 or 3, got {power:g}")
+    if power == 0.5:
+        return [x.at(into.emit(Sqrt(), x.ref))]
+    ref = x.ref
+    for _ in range(int(power) - 1):
+        ref = into.emit(Multiply(), ref, x.ref)
+    return [x.at(ref)]
+
+
+@rule("Max", "Min")
+def _bound(into: Importer) -> list[Traced]:
+    """Against one number."""
+    values = [into.value(index) for index in range(len(into.node.input))]
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    numbers = [value.array for value in values if isinstance(value, Const)]
+    if len(values) == 1:
+        return values
+    if len(tensors) != 1 or any(array.size != 1 for array in numbers):
+        raise into.refuse("expected one computed operand and numbers")
+    held = [float(np.clip(array.reshape(-1)[0], -3.4e38, 3.4e38)) for array in numbers]
+    op = Clip(max(held), 3.4e38) if into.node.op_type == "Max" else Clip(-3.4e38, min(held))
+    return [tensors[0].at(into.emit(op, tensors[0].ref))]
+
+
+@rule("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "DynamicQuantizeLinear")
+def _quantised(into: Importer) -> list[Traced]:
+    raise into.refuse("expected a network in float32, got a quantised one", "export it before quantising")
+
+
 @rule("Clip")
 def _clip(into: Importer) -> list[Traced]:
     x = into.tensor(0)
@@ -91,7 +147,7 @@ def _prelu(into: Importer) -> list[Traced]:
     sizes = (1,) * (x.ndim - slope.ndim) + slope.shape
     if slope.size == 1:
         slope = np.full(channels, slope.reshape(-1)[0])
-    elif slope.size != channels or sizes[1] != channels:
+    elif slope.size != channels or (sizes[1] != channels and not into.converted):  # before opset 7: per channel
         raise into.refuse(f"expected one slope per channel, got the shape {slope.shape}")
     return [x.at(into.emit(PReLU(), x.ref, arrays={"weight": slope.reshape(-1)}))]
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from fovea.interop.onnx.importer import Importer
 from fovea.interop.onnx.rules.rule import rule
+from fovea.interop.onnx.rules.shape import reshaped
 from fovea.interop.onnx.values import BATCH, Array, Tensor, Traced
 from fovea.ops import LRN, BatchNorm, Dense, GroupNorm, LayerNorm, MatMul
 
@@ -20,7 +23,9 @@ def _gemm(into: Importer) -> list[Traced]:
     weight = (weight.T if into.attribute("transB", 0) else weight) * np.float32(into.attribute("alpha", 1.0))
     bias = into.constant_or_none(2, "a bias")
     if bias is not None:
-        bias = np.broadcast_to(bias * np.float32(into.attribute("beta", 1.0)), (1, weight.shape[1]))[0]
+        if bias.size not in (1, weight.shape[1]) or (bias.ndim > 1 and bias.shape[-1] == 1 != bias.size):
+            raise into.refuse(f"expected one bias for each output, got the shape {bias.shape}")
+        bias = np.broadcast_to(bias.reshape(-1) * np.float32(into.attribute("beta", 1.0)), weight.shape[1:])
     return [_dense(into, x, weight, bias)]
 
 
@@ -28,7 +33,7 @@ def _dense(into: Importer, x: Tensor, weight: Array, bias: Array | None) -> Tens
     """x @ weight over the last ONNX axis; rows follow the order in which a flattened map lies in memory."""
     last = x.ndim - 1
     if weight.ndim != 2 or weight.shape[0] != x.sizes[last]:
-        raise into.refuse(f"expected weights with {x.sizes[last]} rows, got {weight.shape}", "the file is damaged")
+        raise into.refuse(f"expected a matrix with {x.sizes[last]} rows, got the shape {weight.shape}")
     members, count = x.members(last), len(x.factors[last])
     tail = x.memory[len(x.memory) - count :]
     if sorted(tail) == list(members) and x.factors[0] == (BATCH,) and x.memory[:-count] == x.memory_of(range(last)):
@@ -87,14 +92,24 @@ def _group_norm(into: Importer) -> list[Traced]:
 def _layer_norm(into: Importer) -> list[Traced]:
     x, weight = into.tensor(0), into.constant(1, "scales")
     axis = into.attribute("axis", -1) % x.ndim
-    if axis != x.ndim - 1 or len([name for name in into.node.output if name]) > 1:
-        raise into.refuse("expected a normalisation over the last axis alone")
+    if len([name for name in into.node.output if name]) > 1:
+        raise into.refuse("mean and deviation are wanted as well; those outputs are not there")
+    if axis != x.ndim - 1:  # over several axes: they become one, and come back
+        if axis == 0:
+            raise into.refuse("expected axes of the sample, got the batch axis")
+        sizes = into.closed_sizes(x)
+        flat = _normalised(into, reshaped(into, x, [*sizes[:axis], math.prod(sizes[axis:])]), axis, weight.reshape(-1))
+        return [reshaped(into, flat, sizes)]
+    return [_normalised(into, x, axis, weight)]
+
+
+def _normalised(into: Importer, x: Tensor, axis: int, weight: Array) -> Tensor:
     x, order = into.in_place(x)
     if order[-1] != axis:
         x = into.arranged(x, (*(one for one in order if one != axis), axis))
     bias = into.constant_or_none(2, "a bias")
-    arrays = {"weight": weight, "bias": np.zeros_like(weight) if bias is None else bias}
-    return [x.at(into.emit(LayerNorm(into.attribute("epsilon", 1e-5)), x.ref, arrays=arrays))]
+    arrays = {"weight": weight, "bias": np.zeros_like(weight) if bias is None else bias.reshape(-1)}
+    return x.at(into.emit(LayerNorm(into.attribute("epsilon", 1e-5)), x.ref, arrays=arrays))
 
 
 @rule("LRN")

@@ -109,7 +109,8 @@ def _depth_to_space(into: Importer) -> list[Traced]:
 def _space_to_depth(into: Importer) -> list[Traced]:
     x, block = into.tensor(0), into.attribute("blocksize", 1)
     n, c, h, w = _image(into, x)
-    x = reshaped(into, x, [n, c, h // block, block, w // block, block]).renamed((0, 3, 5, 1, 2, 4))
+    x = reshaped(into, x, [n, c, h // block, block, w // block, block])
+    x = x.renamed((0, 1, 3, 5, 2, 4) if into.attribute("mode", "DCR") == "CRD" else (0, 3, 5, 1, 2, 4))
     return [reshaped(into, x, [n, c * block**2, h // block, w // block])]
 
 
@@ -159,26 +160,17 @@ def _resolved(into: Importer, sizes: list[int], target: list[int]) -> list[int]:
         rest = total // BATCH if total % BATCH == 0 else total
         batch = into.fixed_batch or 1  # the numbers in the file hold for this many samples
         result = [rest * batch // known if size == -1 else size for size in target] if known else []
-        if result and batch > 1 and math.prod(result) == rest * batch:
-            result = _without(result, batch)
-        if result and math.prod(result) == rest != total:
-            result = _with_batch(sizes, result)
+        if result and math.prod(result) == rest * batch and rest != total:
+            result = _with_batch(sizes, result, batch)
     if not result or math.prod(result) != total:
         shown = [("N" if size == BATCH else size) for size in sizes]
         raise into.refuse(f"expected a shape with as many elements as {shown}, got {target}")
     return result
 
 
-def _without(sizes: list[int], batch: int) -> list[int]:
-    """The first axis that holds a fixed batch, divided by it."""
-    for index, size in enumerate(sizes):
-        if size % batch == 0:
-            return [*sizes[:index], size // batch, *sizes[index + 1 :]]
-    return sizes
-
-
-def _with_batch(source: list[int], target: list[int]) -> list[int]:
-    """Put the batch where it lies among the elements: into the axis that begins where the source's batch axis does."""
+def _with_batch(source: list[int], target: list[int], batch: int) -> list[int]:
+    """Put the batch, ``batch`` samples in the target, where it lies among the elements: into the axis that begins
+    where the source's batch axis does."""
     before = 1
     for size in source:
         if size % BATCH == 0:
@@ -186,7 +178,7 @@ def _with_batch(source: list[int], target: list[int]) -> list[int]:
         before *= size
     reached = 1
     for index, size in enumerate(target):
-        if reached == before and (size == 1 or before == 1 or reached * size > before):
-            return [*target[:index], size * BATCH, *target[index + 1 :]]
+        if reached == before and size % batch == 0:
+            return [*target[:index], size // batch * BATCH, *target[index + 1 :]]
         reached *= size
     return target

@@ -11,7 +11,22 @@ from fovea.graph.graph import Ref
 from fovea.interop.onnx.importer import Importer
 from fovea.interop.onnx.rules.rule import rule
 from fovea.interop.onnx.values import BATCH, Tensor, Traced, channels_last_order
-from fovea.ops import AvgPool, Conv, ConvTranspose, GlobalAvgPool, GlobalMaxPool, MaxPool, Pad, Resize, Slice
+from fovea.ops import (
+    Abs,
+    AvgPool,
+    Constant,
+    Conv,
+    ConvTranspose,
+    GlobalAvgPool,
+    GlobalMaxPool,
+    MaxPool,
+    Multiply,
+    Pad,
+    Reduce,
+    Resize,
+    Slice,
+    Sqrt,
+)
 
 __all__: list[str] = []
 
@@ -129,6 +144,24 @@ def _global_pool(into: Importer) -> list[Traced]:
     return [_map(into, into.emit(kind(keepdims=True), x.ref), x)]
 
 
+@rule("LpPool", "GlobalLpPool")
+def _lp_pool(into: Importer) -> list[Traced]:
+    """The p-norm of a window: mean of |x|^p, times the number of elements, to the power 1 / p."""
+    x, p = into.channels_last(into.tensor(0)), into.attribute("p", 2)
+    if p not in (1, 2) or into.attribute("ceil_mode", 0):
+        raise into.refuse(f"expected p = 1 or 2 without ceil_mode, got p = {p}")
+    powers = into.emit(Multiply(), x.ref, x.ref, hint="square") if p == 2 else into.emit(Abs(), x.ref, hint="abs")
+    if into.node.op_type == "GlobalLpPool":
+        summed = into.emit(Reduce(tuple(range(1, x.ndim - 1)), "sum", True), powers, hint="sum")
+    else:
+        kernel, strides = _numbers(into, "kernel_shape", x.ndim - 2), _numbers(into, "strides", x.ndim - 2)
+        dilations = _numbers(into, "dilations", x.ndim - 2)
+        mean = into.emit(AvgPool(kernel, strides, _padding(into, x, kernel, strides, dilations), dilations), powers)
+        count = into.emit(Constant([float(np.prod(kernel))]), hint="count")
+        summed = into.emit(Multiply(), mean, count, hint="sum")
+    return [_map(into, into.emit(Sqrt(), summed, hint="root") if p == 2 else summed, x)]
+
+
 @rule("Pad")
 def _pad(into: Importer) -> list[Traced]:
     x, modes = into.tensor(0), {"constant": "zero", "edge": "replicate", "reflect": "reflect", "wrap": "circular"}
@@ -194,6 +227,8 @@ def _wanted_sizes(into: Importer, sizes: list[int]) -> list[int]:
     if scale_array is not None and scale_array.size:
         for axis, scale in zip(axes, scale_array.tolist(), strict=True):
             wanted[axis] = sizes[axis] if scale == 1 else int(np.floor(sizes[axis] * np.float32(scale)))
+            if abs(wanted[axis] - sizes[axis] * scale) > 1e-3:  # positions would follow the scale, not the sizes
+                raise into.refuse(f"expected a scale that gives a whole size, got {sizes[axis]} times {scale:g}")
         return wanted
     if into.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise into.refuse("expected the policy 'stretch'")

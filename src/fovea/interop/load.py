@@ -1,0 +1,45 @@
+"""``fovea.load``: a model from whatever file holds one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fovea.errors import MissingExtra, ModelFileError
+from fovea.model import Model
+from fovea.model import load as load_model_file
+
+if TYPE_CHECKING:
+    from fovea.interop.onnx.load import Imported
+
+__all__ = ["import_file", "load"]
+
+
+def load(path: str | os.PathLike[str]) -> Model:
+    """The model of a model file, a run folder or an ONNX file. Everything is validated; nothing in it is executed.
+
+    Raises ModelFileError, in one line, for a file that is missing, damaged, hostile or of a newer format; MissingExtra
+    for an ONNX file without the extra "onnx".
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise ModelFileError("load", f"expected the path of a model, got {type(path).__name__}; give a path")
+    return import_file(path).model if Path(path).suffix.lower() == ".onnx" else load_model_file(path)
+
+
+def import_file(path: str | os.PathLike[str], input_shape: Sequence[int | None] | None = None) -> Imported:
+    """The model of another system's file, with what a person should know about the import.
+
+    ``input_shape``: of one sample, ``(H, W, C)``, where the file leaves sizes open. Raises ModelFileError, in one
+    line; MissingExtra without the extra "onnx".
+    """
+    if Path(path).suffix.lower() != ".onnx":
+        raise ModelFileError(str(path), "expected an ONNX file (.onnx); model files of fovea need no import")
+    try:
+        from fovea.interop.onnx.load import load_onnx
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "onnx":
+            raise
+        raise MissingExtra("import", "onnx", "reading an ONNX file") from None
+    return load_onnx(path, input_shape)
