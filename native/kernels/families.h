@@ -24,6 +24,7 @@ OpList rownorm_ops();
 OpList softmax_ops();
 OpList lossvalue_ops();
 OpList inverted_ops();
+OpList normed_depthwise_ops();
 OpList optimizer_ops();
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

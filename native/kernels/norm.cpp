@@ -1,142 +1,13 @@
 // Batch normalisation on rows x channels (rows = samples x positions), with what follows it in the same pass: an
 // optional addition and ReLU or ReLU6.  z = (x - mean) inv_std gamma + beta,  y = min(max(z + residual, 0), high)
 #include "kernels/families.h"
-#include "kernels/op_tools.h"
+#include "kernels/norm_rows.h"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
 namespace {
 
-// What forward leaves for backward, C floats each.
-enum Saved { mean_of, inv_std_of, factor_of, beta_of, saved_rows };
-
-// Neighbouring vectors of channels that are worked on together: what belongs to the channels stays in registers over
-// many rows, and every row is still read in long runs.
-template <int vectors>
-struct Group {
-    static constexpr int count = vectors;
-    long first;
-    Mask mask[vectors];
-
-    FOVEA_INLINE Group(long c, long width) : first(c) {
-        for (int k = 0; k < vectors; k++) mask[k] = first_lanes(width - c - static_cast<long>(k) * VL);
-    }
-    FOVEA_INLINE long at(int k) const { return first + static_cast<long>(k) * VL; }
-    template <class S>
-    FOVEA_INLINE Vec get(const S* p, int k) const {
-        return load(p + at(k), mask[k]);
-    }
-    template <class S>
-    FOVEA_INLINE void put(S* p, int k, Vec v) const {
-        store(p + at(k), v, mask[k]);
-    }
-};
-
-// The group's count inside of a generic lambda.
-template <class G>
-struct Channels;
-template <int vectors>
-struct Channels<const Group<vectors>&> {
-    static constexpr int count = vectors;
-};
-
-// body(group, first row, behind the last row) over blocks of rows that stay in the first cache.
-template <class Body>
-FOVEA_INLINE void over_blocks(long begin, long end, long width, const Body& body) {
-    const long rows = max_of(8L, 4096 / width);
-    for (long first = begin; first < end; first += rows) {
-        const long last = min_of(first + rows, end);
-        for (long c = 0; c < width;) {
-            const long left = ceil_div(width - c, VL);
-            if (left >= 4)
-                body(Group<4>(c, width), first, last);
-            else if (left >= 2)
-                body(Group<2>(c, width), first, last);
-            else
-                body(Group<1>(c, width), first, last);
-            c += (left >= 4 ? 4 : left >= 2 ? 2 : 1) * VL;
-        }
-    }
-}
-
-// Two sums over the rows of a block, `take(row, k, first, second)` adding to them; several rows at a time where there
-// are few channels, so that additions do not wait for each other. The sums are added to what `to` holds.
-template <class G, class Take>
-FOVEA_INLINE void add_sums(const G& group, long first, long last, float* to, long width, const Take& take) {
-    constexpr int chains = 4 / G::count;
-    Vec s[G::count][chains] = {}, q[G::count][chains] = {};
-    long row = first;
-    for (; row + chains <= last; row += chains) FOVEA_UNROLL
-    for (int i = 0; i < chains; i++) FOVEA_UNROLL
-    for (int k = 0; k < G::count; k++) take(row + i, k, s[k][i], q[k][i]);
-    for (; row < last; row++) FOVEA_UNROLL
-    for (int k = 0; k < G::count; k++) take(row, k, s[k][0], q[k][0]);
-    FOVEA_UNROLL
-    for (int k = 0; k < G::count; k++) {
-        for (int i = 1; i < chains; i++) {
-            s[k][0] += s[k][i];
-            q[k][0] += q[k][i];
-        }
-        group.put(to, k, group.get(to, k) + s[k][0]);
-        group.put(to + width, k, group.get(to + width, k) + q[k][0]);
-    }
-}
-
-// For one chunk of rows and its first row as pivot p: sum(x - p), sum((x - p)^2). The pivot keeps the difference of
-// large sums small when the mean is far from 0.
-template <class S>
-void chunk_moments(const S* x, long rows, long width, float* part) {
-    float *pivot = part, *sum = part + width;  // the squares behind the sums
-    for (long c = 0; c < width; c += VL) store(pivot + c, load(x + c, first_lanes(width - c)), first_lanes(width - c));
-    for (long c = 0; c < 2 * width; c++) sum[c] = 0;
-    over_blocks(0, rows, width, [=](const auto& group, long first, long last) {
-        add_sums(group, first, last, sum, width, [=, &group](long row, int k, Vec& s, Vec& q) {
-            const Vec d = group.get(x + row * width, k) - group.get(pivot, k);
-            s += d;
-            q += d * d;
-        });
-    });
-}
-
-// Mean and biased variance of one channel from the chunks (Chan et al. 1983, equation 2.1), in order, in double.
-void combine_moments(const float* parts, long chunks, long rows, long width, long c, double* mean, double* variance) {
-    double total = 0, center = 0, scatter = 0;
-    for (long chunk = 0; chunk < chunks; chunk++) {
-        const double count = static_cast<double>(rows * (chunk + 1) / chunks - rows * chunk / chunks);
-        const float* part = parts + chunk * 3 * width + c;
-        const double s = static_cast<double>(part[width]), q = static_cast<double>(part[2 * width]);
-        const double own = static_cast<double>(part[0]) + s / count, spread = q - s * s / count;
-        const double delta = own - center;
-        scatter += spread + delta * delta * total * count / (total + count);
-        center += delta * count / (total + count);
-        total += count;
-    }
-    *mean = center;
-    *variance = max_of(scatter, 0.0) / total;
-}
-
 size_t moments_scratch(const OpCall& call) {
-    return static_cast<size_t>(sum_chunks(call.n * call.ints[0], call.ints[1]) * 3 * call.ints[1]);
-}
-
-template <bool residual, class S>
-void apply_rows(const S* x, const S* skip, const float* saved, long begin, long end, long width, float low, float high,
-                S* y) {
-    const Vec lowest = broadcast(low), highest = broadcast(high);
-    over_blocks(begin, end, width, [=](const auto& group, long first, long last) {
-        constexpr int count = Channels<decltype(group)>::count;
-        Vec mean[count], factor[count], beta[count];
-        for (int k = 0; k < count; k++) {
-            mean[k] = group.get(saved + mean_of * width, k);
-            factor[k] = group.get(saved + factor_of * width, k);
-            beta[k] = group.get(saved + beta_of * width, k);
-        }
-        for (long at = first * width; at < last * width; at += width) FOVEA_UNROLL
-        for (int k = 0; k < count; k++) {
-            Vec z = (group.get(x + at, k) - mean[k]) * factor[k] + beta[k];
-            if (residual) z += group.get(skip + at, k);
-            group.put(y + at, k, at_most(at_least(z, lowest), highest));
-        }
-    });
+    return static_cast<size_t>(sum_chunks(call.n * call.ints[0], call.ints[1]) * moment_rows * call.ints[1]);
 }
 
 template <class S>
@@ -152,32 +23,46 @@ void apply(const OpCall& call, const S* x, const S* skip, const float* saved, fl
     });
 }
 
+template <class S>
+void take_statistics(const OpCall& call, const S* x, const Statistics& statistics) {
+    const long width = call.ints[1], rows = call.n * call.ints[0], chunks = sum_chunks(rows, width);
+    float* parts = call.scratch;
+    over_chunks(rows, chunks, [=](long chunk, long begin, long end) {
+        start_moments(x + begin * width, width, parts + chunk * moment_rows * width);
+        add_moments(x + begin * width, end - begin, width, parts + chunk * moment_rows * width);
+    });
+    finish_statistics(statistics, parts, chunks, rows, width,
+                      [=](long chunk) { return rows * (chunk + 1) / chunks - rows * chunk / chunks; });
+}
+
 // y, saved, running_mean, running_var, x, gamma, beta, residual (may be null);
 // ints: rows of one sample, C, whether a clamp to [0, high] follows; reals: high, eps, momentum.
 template <class S>
 void batchnorm(const OpCall& call) {
     const S* x = in<S>(call, 4);
-    const float *gamma = in(call, 5), *beta = in(call, 6);
-    float *saved = out(call, 1), *running_mean = out(call, 2), *running_var = out(call, 3), *parts = call.scratch;
-    const long width = call.ints[1], rows = call.n * call.ints[0], chunks = sum_chunks(rows, width);
-    over_chunks(rows, chunks, [=](long chunk, long begin, long end) {
-        chunk_moments(x + begin * width, end - begin, width, parts + chunk * 3 * width);
-    });
-    const double eps = static_cast<double>(call.reals[1]), momentum = static_cast<double>(call.reals[2]);
-    const double unbias = rows > 1 ? static_cast<double>(rows) / static_cast<double>(rows - 1) : 1.0;
-    for (long c = 0; c < width; c++) {
-        double mean, variance;
-        combine_moments(parts, chunks, rows, width, c, &mean, &variance);
-        const double inv_std = 1.0 / __builtin_sqrt(variance + eps);
-        saved[mean_of * width + c] = static_cast<float>(mean);
-        saved[inv_std_of * width + c] = static_cast<float>(inv_std);
-        saved[factor_of * width + c] = static_cast<float>(inv_std * static_cast<double>(gamma[c]));
-        saved[beta_of * width + c] = beta[c];
-        const double old_mean = static_cast<double>(running_mean[c]), old_var = static_cast<double>(running_var[c]);
-        running_mean[c] = static_cast<float>((1.0 - momentum) * old_mean + momentum * mean);
-        running_var[c] = static_cast<float>((1.0 - momentum) * old_var + momentum * variance * unbias);
-    }
-    apply(call, x, in<S>(call, 7), saved, call.reals[0], out<S>(call, 0));
+    const Statistics statistics{out(call, 1),
+                                out(call, 2),
+                                out(call, 3),
+                                in(call, 5),
+                                in(call, 6),
+                                static_cast<double>(call.reals[1]),
+                                static_cast<double>(call.reals[2])};
+    take_statistics(call, x, statistics);
+    apply(call, x, in<S>(call, 7), statistics.saved, call.reals[0], out<S>(call, 0));
+}
+
+// saved, running_mean, running_var, x, gamma, beta; ints: rows of one sample, C; reals: eps, momentum. What reads x
+// next normalises it itself.
+void batchnorm_statistics(const OpCall& call) {
+    take_statistics(call, in(call, 3),
+                    {out(call, 0), out(call, 1), out(call, 2), in(call, 4), in(call, 5),
+                     static_cast<double>(call.reals[0]), static_cast<double>(call.reals[1])});
+}
+
+// y, x, saved, residual (may be null); ints: as batchnorm's; reals: high. The rest of batchnorm where the statistics
+// have been taken.
+void batchnorm_apply(const OpCall& call) {
+    apply(call, in(call, 1), in(call, 3), in(call, 2), call.reals[0], out(call, 0));
 }
 
 // y, saved, x, gamma, beta, running_mean, running_var, residual (may be null); ints as above; reals: high, eps.
@@ -196,29 +81,6 @@ void batchnorm_inference(const OpCall& call) {
     }
     apply(call, in<S>(call, 2), in<S>(call, 7), saved, call.reals[0], out<S>(call, 0));
 }
-
-// How the gradient g behind the clamp is found: no clamp; from the stored output; from x (recomputed as forward did).
-enum GateKind { open, by_output, by_input };
-
-// The mask of VL channels: what belongs to the channels is loaded once.
-template <GateKind kind>
-struct Gate {
-    Vec mean, factor, beta;
-
-    template <class G>
-    FOVEA_INLINE void read(const G& group, int k, const float* saved, long width) {
-        mean = group.get(saved + mean_of * width, k);
-        factor = group.get(saved + factor_of * width, k);
-        beta = group.get(saved + beta_of * width, k);
-    }
-    // `y`: the output, only with by_output.
-    FOVEA_INLINE Vec masked(Vec dy, Vec x, Vec y, Vec high) const {
-        if (kind == open) return dy;
-        const Vec z = kind == by_output ? y : (x - mean) * factor + beta;
-        const Vec below = z < high ? dy : Vec{};
-        return z > 0.0f ? below : Vec{};
-    }
-};
 
 // One call of batchnorm_backward.
 template <class S>
@@ -290,15 +152,7 @@ void backward(const OpCall& call) {
     over_chunks(rows, chunks, [&](long chunk, long begin, long end) {
         chunk_gradients<kind, stores>(b, begin, end, parts + chunk * 2 * width);
     });
-    for (long c = 0; c < width; c++) {
-        const double sum = sum_parts(parts + c, chunks, 2 * width);
-        const double product = sum_parts(parts + width + c, chunks, 2 * width);
-        const double inv_std = static_cast<double>(b.saved[inv_std_of * width + c]);
-        if (dgamma) dgamma[c] = static_cast<float>(product * inv_std);
-        if (dbeta) dbeta[c] = static_cast<float>(sum);
-        b.means[c] = static_cast<float>(sum / static_cast<double>(rows));
-        b.means[width + c] = static_cast<float>(product * inv_std * inv_std / static_cast<double>(rows));
-    }
+    finish_gradients(b.saved, parts, chunks, 2 * width, rows, width, dgamma, dbeta, b.means);
     if (!b.dx) return;
     over_rows(rows, width, [&](long begin, long end) {
         if (stores)
@@ -306,6 +160,17 @@ void backward(const OpCall& call) {
         else
             gradient_rows<kind>(b, b.dy, begin, end);
     });
+}
+
+// dx, g, x, saved, means; ints: rows of one sample, C. The second half of batchnorm_backward where the first one, which
+// masks the gradient and leaves its `means`, was done elsewhere.
+void batchnorm_gradient(const OpCall& call) {
+    const Backward<float> b{in(call, 1),  nullptr,
+                            in(call, 2),  nullptr,
+                            in(call, 3),  out(call, 0),
+                            nullptr,      static_cast<float*>(call.operand[4]),
+                            call.ints[1], 0};
+    over_rows(call.n * call.ints[0], b.width, [&](long begin, long end) { gradient_rows<open>(b, b.dy, begin, end); });
 }
 
 // dx (may be null), dgamma, dbeta (may be null), dresidual (may be null), dy, x, y (only read with gate 1), saved,
@@ -384,6 +249,9 @@ const OpKernel list[] = {
     {"batchnorm", 8, 3, 3, batchnorm<float>, moments_scratch, operands(0, 4, 7), batchnorm<bf16>},
     {"batchnorm_backward", 9, 3, 1, batchnorm_backward<float>, gradient_scratch, operands(0, 3, 4, 5, 6, 8),
      batchnorm_backward<bf16>},
+    {"batchnorm_statistics", 6, 2, 2, batchnorm_statistics, moments_scratch},
+    {"batchnorm_apply", 4, 3, 1, batchnorm_apply, nullptr},
+    {"batchnorm_gradient", 5, 2, 0, batchnorm_gradient, nullptr},
     {"batchnorm_inference", 8, 3, 2, batchnorm_inference<float>, nullptr, operands(0, 2, 7), batchnorm_inference<bf16>},
     {"batchnorm_inference_backward", 6, 3, 1, batchnorm_inference_backward<float>, nullptr, operands(0, 1, 2, 3, 4),
      batchnorm_inference_backward<bf16>},

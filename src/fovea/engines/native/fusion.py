@@ -6,6 +6,8 @@
   differentiated: one pass in bands of rows, so that the widened activations stay in cache.
 * batch norm + addition + ReLU (ReLU6), each of the last two optional: one pass forward after the statistics, and one
   after the sums backward; which elements the ReLU let through follows from its output or from the input again.
+* batch norm (+ ReLU or ReLU6) + depthwise 3x3 in training: the convolution normalises the rows that it reads, and takes
+  the statistics for a batch norm behind it; what lies between is never stored.
 * addition + ReLU.
 * convolution with few channels + ReLU (optional) + max-pooling over 2x2: the map between is not stored.
 * ReLU + max-pooling, backward: the gradient is masked by the pooled values, before it is spread.
@@ -31,6 +33,7 @@ from fovea.engines.native.rules.fused import (
     norm_forward,
 )
 from fovea.engines.native.rules.inverted import Block, Stage, inverted_forward, is_depthwise3, is_pointwise, pays
+from fovea.engines.native.rules.normed import normed_depthwise, normed_depthwise_backward, statistics
 from fovea.engines.native.rules.pooled import pooled_forward, pooling_pays, winners_backward, winners_pay
 from fovea.engines.native.rules.rule import Emit, no_gradient, same_gradient
 from fovea.graph.graph import Node, Ref
@@ -41,11 +44,14 @@ __all__ = ["Fusions", "find_fusions"]
 
 @dataclass
 class Fusions:
-    """Rules by node name, in place of the op's own. ``gated``: ReLUs whose mask the max-pooling behind them applies."""
+    """Rules by node name, in place of the op's own. ``gated``: ReLUs whose mask the max-pooling behind them applies.
+    ``measured``: batch norms whose statistics are taken by the convolution before them.
+    """
 
     forward: dict[str, Emit] = field(default_factory=dict)
     backward: dict[str, Emit] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
+    measured: set[str] = field(default_factory=set)
 
 
 def find_fusions(spec: PlanSpec) -> Fusions:
@@ -165,8 +171,32 @@ class _Finder:
         trained = any(path in self.spec.trainable for path in (*node.parameters, *norm.parameters))
         return None if trained else norm
 
+    def normed_depthwise(self, norm: Node) -> bool:
+        """Whether a depthwise convolution alone reads a batch norm in training: it then normalises what it reads."""
+        clamp = self._clamp(norm)
+        last = clamp or norm
+        conv = self._reader(last)
+        if conv is None or not is_depthwise3(conv) or self.spec.precision != "fp32" or not self.spec.trains(norm):
+            return False
+        if last.name not in self.spec.differentiated:
+            return False
+        behind = self._reader(conv)
+        if behind is not None and (behind.op.kind != "batchnorm" or not self.spec.trains(behind)):
+            behind = None
+        if behind is not None:
+            self.found.measured.add(behind.name)
+        if clamp is not None:
+            self._replace([norm], clamp, partial(statistics, norm))
+        else:
+            self._replace([], norm, partial(statistics, norm))
+        self._replace([], conv, partial(normed_depthwise, norm, clamp, behind))
+        self.found.backward[conv.name] = partial(normed_depthwise_backward, norm, clamp)
+        return True
+
     def norm(self, node: Node) -> None:
         """Batch norm with what follows it."""
+        if self.normed_depthwise(node):
+            return
         add = self._reader(node)
         if add is None or add.op.kind != "add" or len(add.inputs) != 2 or len(set(add.input_shapes)) != 1:
             add = None

@@ -48,7 +48,7 @@ class NativePlan(Plan):
         self._trained = {path: one for path, one in spec.graph.parameters().items() if path in spec.trainable}
         self._views = self._gradient_views()
         self._written = {section: self._written_paths(section) for section in (Section.BACKWARD, Section.LOSS_BACKWARD)}
-        self._renews_buffers = any(one.kernel == "batchnorm" for one in lowering.instructions)
+        self._renews_buffers = any(one.op.kind == "batchnorm" and spec.trains(one) for one in spec.graph.nodes.values())
         self._labels = self._label_limits()
         # Which sections wrote the gradients since they were zero (None: the caller): each may reach other parameters.
         self._in_sum: set[Section | None] = set()

@@ -9,6 +9,7 @@ from typing import Any
 from fovea.engines.base import PlanSpec
 from fovea.engines.native.program import Bound, Buffer, Fixed, Gradient, Instruction, Operand, Section, item_bytes
 from fovea.engines.native.rules.inverted import inverted_macs
+from fovea.engines.native.rules.normed import normed_macs
 
 __all__ = ["describe"]
 
@@ -73,6 +74,8 @@ def _operations_of(one: Instruction, n: int) -> int:
     """Two for each multiplication of convolutions and dense layers, padding counted as work; of other kernels 0."""
     if one.kernel == "inverted_residual":
         return 2 * n * inverted_macs(one.ints)
+    if one.kernel.startswith("normed_depthwise"):
+        return 2 * n * normed_macs(one.ints) * (2 if one.kernel.endswith("backward") else 1)
     if not _is_product(one):
         return 0
     groups, inputs, outputs = one.ints[:3]

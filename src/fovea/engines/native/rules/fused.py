@@ -88,6 +88,9 @@ def norm_forward(norm: Node, add: Node | None, clamp: Node | None, low: Lowering
     ints = [*rows_and_channels(norm), int(clamp is not None)]
     residual = None if add is None else low.input(add, other_input(norm, add))
     x, y = low.input(norm), low.output(node)
+    if norm.name in low.fusions.measured:
+        low.emit("batchnorm_apply", [y], [x, low.saved[norm.name], residual], ints, (highest(clamp),))
+        return
     saved = Buffer(4 * ints[1], per_sample=False)
     low.saved[norm.name] = saved
     affine = [low.parameter(norm, "weight"), low.parameter(norm, "bias")]

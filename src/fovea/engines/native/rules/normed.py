@@ -1,0 +1,87 @@
+"""Depthwise 3x3 convolutions on the output of a batch norm that is never stored, in training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fovea.engines.native.program import Buffer
+from fovea.engines.native.rules.fused import highest
+from fovea.engines.native.rules.norm import rows_and_channels
+from fovea.engines.native.rules.window import conv_ints, grad_bias
+from fovea.ops import BatchNorm
+
+if TYPE_CHECKING:
+    from fovea.engines.native.lower import Lowering
+    from fovea.engines.native.program import Operand
+    from fovea.graph.graph import Node
+
+__all__ = ["normed_depthwise", "normed_depthwise_backward", "normed_macs", "statistics"]
+
+PIECES = 64
+"""As many as there are sums of a batch norm."""
+SPLIT_ROWS = 7
+"""Rows of outputs of a piece, at least: its neighbours normalise two rows of its inputs once more."""
+
+
+def statistics(norm: Node, low: Lowering, node: Node) -> None:
+    """Mean and variance of the batch, where the convolution before did not take them; no output."""
+    assert isinstance(norm.op, BatchNorm)
+    if norm.name in low.fusions.measured:
+        return
+    outs, ins, reals = _statistics(norm, low)
+    low.emit("batchnorm_statistics", outs, [low.input(norm), *ins], rows_and_channels(norm), reals)
+
+
+def _statistics(norm: Node, low: Lowering) -> tuple[list[Operand], list[Operand], tuple[float, float]]:
+    """What whoever takes the statistics of a batch norm writes and reads, and its eps and momentum."""
+    assert isinstance(norm.op, BatchNorm)
+    low.saved[norm.name] = saved = Buffer(4 * rows_and_channels(norm)[1], per_sample=False)
+    outs: list[Operand] = [saved, low.stored(norm, "running_mean"), low.stored(norm, "running_var")]
+    ins: list[Operand] = [low.parameter(norm, "weight"), low.parameter(norm, "bias")]
+    return outs, ins, (norm.op.eps, norm.op.momentum)
+
+
+def _sizes(conv: Node, low: Lowering) -> list[int]:
+    """Height, width, channels, those of the outputs, stride, pieces of one image."""
+    ints = conv_ints(conv)
+    splits = max(1, min(ints[7] // SPLIT_ROWS, -(-PIECES // low.spec.batch_size)))
+    return [ints[4], ints[5], ints[1], ints[7], ints[8], ints[13], splits]
+
+
+def normed_macs(ints: Sequence[int]) -> int:
+    """Multiplications of one pass for one sample, by the ints of the instruction."""
+    return 9 * ints[2] * ints[3] * ints[4]
+
+
+def _limits(clamp: Node | None) -> tuple[float, float]:
+    return (-math.inf, math.inf) if clamp is None else (0.0, highest(clamp))
+
+
+def normed_depthwise(norm: Node, clamp: Node | None, behind: Node | None, low: Lowering, node: Node) -> None:
+    """z = clamp(norm(x)) * weight + bias, and the statistics of z for the batch norm ``behind``."""
+    outs: list[Operand] = [None, None, None]
+    affine: list[Operand] = [None, None]
+    reals = (0.0, 0.0)
+    if behind is not None:
+        outs, affine, reals = _statistics(behind, low)
+    ins = [low.input(norm), low.saved[norm.name], low.parameter(node, "weight"), low.parameter(node, "bias"), *affine]
+    low.emit("normed_depthwise", [low.output(node), *outs], ins, _sizes(node, low), (*_limits(clamp), *reals))
+
+
+def normed_depthwise_backward(norm: Node, clamp: Node | None, low: Lowering, node: Node) -> None:
+    """From the gradient of z those of weight, gamma and beta, and that of x through the statistics."""
+    dz, x, saved = low.grad(node), low.input(norm), low.saved[norm.name]
+    if (bias := low.grad_parameter(node, "bias")) is not None:
+        grad_bias(low, node, bias, dz)
+    gradient, means = low.grad_input(node), Buffer(2 * rows_and_channels(norm)[1], per_sample=False)
+    grads = [low.grad_parameter(node, "weight"), low.grad_parameter(norm, "weight"), low.grad_parameter(norm, "bias")]
+    ins = [dz, x, saved, low.parameter(node, "weight")]
+    low.emit("normed_depthwise_backward", [gradient, *grads, means], ins, _sizes(node, low), _limits(clamp))
+    if low.needs(norm):
+        low.node = norm.name
+        dx = low.grad_input(norm)
+        ins = [gradient, x, saved, means]
+        low.emit("batchnorm_gradient", [dx], ins, rows_and_channels(norm), inplace=((0, 0),))
+        low.add_grad(norm, 0, dx)

@@ -1,0 +1,121 @@
+"""Depthwise convolutions that normalise what they read, in training: against the reference and the single nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fovea.ops as ops
+from fovea import get_threads, set_threads
+from fovea.engines.native import NativeEngine
+from fovea.engines.reference import ReferenceEngine
+from fovea.graph.compose import Sequential, build
+from fovea.graph.graph import Graph
+from tests.native.networks import filled
+
+pytest.importorskip("fovea.engines.native._core", reason="the compiled core is not built; run `make native`")
+
+
+@dataclass(frozen=True)
+class Case:
+    """An image with its channels, and what stands around the convolution."""
+
+    size: tuple[int, int, int]
+    stride: int = 1
+    clamp: type[ops.Op] | None = ops.ReLU6
+    behind: bool = True
+    bias: bool = False
+    first: bool = True
+
+    def graph(self) -> Graph:
+        """Pointwise, batch norm, clamp, depthwise, batch norm, pointwise."""
+        channels = self.size[-1]
+        layers: list[ops.Op] = [ops.Conv(channels, 1, use_bias=False)] if self.first else []
+        layers += [ops.BatchNorm(), *([self.clamp()] if self.clamp else [])]
+        layers += [ops.Conv(channels, 3, stride=self.stride, padding=1, groups=channels, use_bias=self.bias)]
+        layers += [ops.BatchNorm(), ops.ReLU()] if self.behind else []
+        return build(Sequential(*layers, ops.Conv(3, 1)), self.size)
+
+
+CASES = [
+    Case((9, 8, 20)),
+    Case((9, 8, 20), stride=2),
+    Case((8, 9, 17), stride=2, clamp=ops.ReLU),
+    Case((5, 1, 3), clamp=None),
+    Case((1, 6, 16), stride=2, behind=False),
+    Case((7, 7, 33), bias=True, first=False, behind=False),
+    Case((33, 50, 40)),  # several bands, and several pieces of one image
+    Case((46, 41, 40), stride=2),
+]
+
+
+@pytest.fixture(autouse=True)
+def _restore_threads() -> Any:
+    threads = get_threads()
+    yield
+    set_threads(threads)
+
+
+def computed(engine: Any, case: Case, **options: Any) -> tuple[list[str], dict[str, Any]]:
+    """The kernels of a plan, and all that a step leaves."""
+    graph = case.graph()
+    store = filled(graph)
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((3, *case.size)).astype(np.float32)
+    plan = engine.compile(graph, store, batch_size=4, training=True, wrt=[graph.inputs[0]], **options)
+    outputs = plan.forward(x)
+    gradient = plan.backward(rng.standard_normal(outputs.shape).astype(np.float32))[graph.inputs[0]]
+    kernels = [row["kernel"] for row in plan.describe()] if isinstance(engine, NativeEngine) else []
+    return kernels, {"y": outputs, "dx": gradient, **plan.gradients, **store.buffers}
+
+
+def near(ours: dict[str, Any], exact: dict[str, Any], tolerance: float) -> None:
+    assert ours.keys() == exact.keys()
+    for name, array in exact.items():
+        scale = max(1.0, float(np.abs(array).max()))
+        np.testing.assert_allclose(ours[name], array, rtol=0, atol=tolerance * scale, err_msg=name)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_against_the_reference_and_the_single_nodes(case: Case) -> None:
+    kernels, ours = computed(NativeEngine(), case)
+    assert {"normed_depthwise", "normed_depthwise_backward"} <= set(kernels)
+    assert ("batchnorm_apply" in kernels) == case.behind
+    near(ours, computed(ReferenceEngine(np.float64), case)[1], 2e-5)
+    names, single = computed(NativeEngine(), case, keep=list(case.graph().nodes))
+    assert "normed_depthwise" not in names
+    near(ours, single, 2e-5)
+
+
+@pytest.mark.parametrize("case", CASES[-2:], ids=str)
+def test_bits_do_not_depend_on_threads(case: Case) -> None:
+    results = []
+    for threads in (1, 2, 3):
+        set_threads(threads)
+        results.append(computed(NativeEngine(), case)[1])
+    for other in results[1:]:
+        for name, array in results[0].items():
+            np.testing.assert_array_equal(other[name], array, err_msg=name)
+
+
+def test_backward_twice_after_one_forward_adds_up() -> None:
+    graph = CASES[0].graph()
+    rng = np.random.default_rng(4)
+    plan = NativeEngine().compile(graph, filled(graph), batch_size=2, training=True)
+    y = plan.forward(rng.standard_normal((2, *CASES[0].size)).astype(np.float32))
+    gradient = rng.standard_normal(y.shape).astype(np.float32)
+    plan.backward(gradient)
+    once = {path: array.copy() for path, array in plan.gradients.items()}
+    plan.backward(gradient)
+    for path, array in plan.gradients.items():
+        np.testing.assert_array_equal(array, 2 * once[path], err_msg=path)
+
+
+def test_frozen_and_kept_norms_stand_alone() -> None:
+    graph = CASES[0].graph()
+    for options in ({"keep": ["batchnorm1"]}, {"keep": ["relu61"]}, {"trainable": ["batchnorm2", "conv3"]}):
+        plan = NativeEngine().compile(graph, filled(graph), batch_size=2, training=True, **options)
+        assert "normed_depthwise" not in [row["kernel"] for row in plan.describe()]
