@@ -13,12 +13,16 @@ namespace {
 constexpr long unit_pairs = (320 << 10) / 4;    // of both copies: they stay in the second-level cache
 constexpr long partial_floats = (8 << 20) / 4;  // all partial sums together
 constexpr int few_channels = 16, few_rows = 96;
+constexpr int tile_rows = pair_weight_panel_rows / 2, panel_rows = pair_weight_panel_rows;
+constexpr long run_pixels = 16;  // copied at once, so that a line of memory is fetched once for all panels
 
 // How one shape is cut: computed again from plan and n, never from threads.
 struct Cut {
-    ConvShape s;
+    ConvShape s;     // axes of one tap keep only the input pixels that it meets: their stride is 1
     long images;     // of s; two make a pair
     long missing;    // pixels that the last image lacks, where one row of pixels is taken as two images
+    long x_step[3];  // pixels of the whole input between neighbours of s
+    long x_image;    // and between images
     bool merged;     // rows of the kernel joined with few channels, x copied with its padding
     int taps, rows;  // rows of dw per tap (and group)
     int vectors, width, row_tiles, blocks;  // per group
@@ -27,7 +31,13 @@ struct Cut {
     long units, sums;                       // units are spread over partial sums
     int row_parts, block_parts, group_parts;
 
-    int row_begin(int tile) const { return static_cast<int>(static_cast<long>(rows) * tile / row_tiles); }
+    // Tiles have equal numbers of rows where the rows are one run, else tile_rows, as two of them are one panel of x.
+    int row_begin(int tile) const {
+        return merged ? static_cast<int>(static_cast<long>(rows) * tile / row_tiles) : min_of(rows, tile * tile_rows);
+    }
+    int panels() const { return static_cast<int>(ceil_div(rows, panel_rows)); }
+    long x_pairs() const { return merged ? s.cin : static_cast<long>(s.groups) * panels() * panel_rows; }  // per pixel
+    long dy_pairs() const { return static_cast<long>(s.groups) * blocks * width; }
     long parts() const { return static_cast<long>(row_parts) * block_parts * group_parts; }
 };
 
@@ -43,6 +53,23 @@ void halve_pixels(Cut& c, int n) {
     c.images = 2;
     for (int i = 0; i < 3; i++) c.s.in[i] = c.s.out[i] = i == 2 ? static_cast<int>(half) : 1;
     c.missing = 2 * half - pixels;
+    c.x_image = half;
+}
+
+void take_input(Cut& c, const ConvShape& shape, int n) {
+    c.s = shape;
+    c.images = n;
+    c.missing = 0;
+    c.x_image = shape.in_pixels();
+    const long step[3] = {static_cast<long>(shape.in[1]) * shape.in[2], shape.in[2], 1};
+    for (int i = 0; i < 3; i++) {
+        const bool skips = shape.kernel[i] == 1 && shape.pad_lo[i] == 0;
+        c.x_step[i] = step[i] * (skips ? shape.stride[i] : 1);
+        if (!skips) continue;
+        c.s.in[i] = static_cast<int>(ceil_div(shape.in[i], shape.stride[i]));
+        c.s.stride[i] = 1;
+    }
+    if (is_pointwise(shape)) halve_pixels(c, n);
 }
 
 // Input positions along an axis that outputs begin .. end meet, inside of the image or with its padding.
@@ -58,8 +85,8 @@ Extent input_extent(const ConvShape& s, int axis, int begin, int end, bool padde
 void cut_units(Cut& c) {
     const ConvShape& s = c.s;
     c.axis = s.out[0] > 1 ? 0 : s.out[1] > 1 ? 1 : 2;
-    const long slice_in = static_cast<long>(s.in[0]) * s.in[1] * s.in[2] / s.in[c.axis] * s.cin;
-    const long slice_out = s.out_pixels() / s.out[c.axis] * s.groups * c.blocks * c.width;
+    const long slice_in = s.in_pixels() / s.in[c.axis] * c.x_pairs();
+    const long slice_out = s.out_pixels() / s.out[c.axis] * c.dy_pairs();
     const long extent = s.out[c.axis], per_position = slice_in * s.stride[c.axis] + slice_out;
     const long fitting = max_of(1L, min_of(extent, unit_pairs / per_position));
     c.bands = static_cast<int>(ceil_div(extent, fitting));
@@ -72,10 +99,7 @@ void cut_units(Cut& c) {
 
 Cut make_cut(const ConvPlan& plan, int n) {
     Cut c;
-    c.s = plan.shape;
-    c.images = n;
-    c.missing = 0;
-    if (is_pointwise(c.s)) halve_pixels(c, n);
+    take_input(c, plan.shape, n);
     const ConvShape& s = c.s;
     c.merged = s.groups == 1 && s.kernel[2] > 1 && s.dilation[2] == 1 && s.cin < few_channels &&
                s.cin * s.kernel[2] <= few_rows;
@@ -83,7 +107,7 @@ Cut make_cut(const ConvPlan& plan, int n) {
     c.rows = c.merged ? s.kernel[2] * s.cin : s.group_cin();
     c.vectors = plan.tile_vectors;
     c.width = c.vectors * VL;
-    c.row_tiles = static_cast<int>(ceil_div(c.rows, pair_weight_rows(c.rows, c.vectors)));
+    c.row_tiles = static_cast<int>(ceil_div(c.rows, c.merged ? pair_weight_rows(c.vectors) : tile_rows));
     c.blocks = static_cast<int>(ceil_div(s.group_cout(), c.width));
     cut_units(c);
     // A partial sum costs writing and reading the weights once: worth it per about 480 pairs of pixels.
@@ -94,12 +118,12 @@ Cut make_cut(const ConvPlan& plan, int n) {
     c.block_parts = s.groups > 1 ? 1 : static_cast<int>(min_of<long>(want, c.blocks));
     // Every part copies the rows and columns that it needs, which few of them would not repay.
     const long left = s.groups > 1 || c.merged ? 1 : ceil_div(want, c.block_parts);
-    c.row_parts = static_cast<int>(max_of(1L, min_of<long>(left, c.row_tiles / 4)));
+    c.row_parts = static_cast<int>(max_of(1L, min_of<long>(left, c.panels() / 2)));
     return c;
 }
 
 struct Part {
-    int group_begin, group_end, tile_begin, tile_end, block_begin, block_end;
+    int group_begin, group_end, panel_begin, panel_end, block_begin, block_end;
 };
 
 Part get_part(const Cut& c, long index) {
@@ -107,27 +131,39 @@ Part get_part(const Cut& c, long index) {
     const long row = index % c.row_parts, block = index / c.row_parts % c.block_parts,
                group = index / c.row_parts / c.block_parts;
     return {share(c.s.groups, group, c.group_parts), share(c.s.groups, group + 1, c.group_parts),
-            share(c.row_tiles, row, c.row_parts),    share(c.row_tiles, row + 1, c.row_parts),
+            share(c.panels(), row, c.row_parts),     share(c.panels(), row + 1, c.row_parts),
             share(c.blocks, block, c.block_parts),   share(c.blocks, block + 1, c.block_parts)};
 }
 
-// out[pixel * out_stride + channel] = (a, b) for `count` pixels; those of b from second on are 0; channels up to
-// `width`.
-void interleave(const bf16* a, const bf16* b, long pixel, long count, long second, int channels, int width, Pair* out,
-                long out_stride) {
-    for (int j = 0; j < width; j += VL) {
-        const Mask mask = first_lanes(channels - j);
-        const Mask lanes = first_lanes(width - j);
-        const auto put = [&](long i, VecPairs high) {
-            const VecPairs low = reinterpret_cast<VecPairs>(load(a + i * pixel + j, mask)) >> 16;
-            store(reinterpret_cast<float*>(out + i * out_stride + j), reinterpret_cast<Vec>(low | high), lanes);
-        };
-        for (long i = 0; i < second; i++) put(i, reinterpret_cast<VecPairs>(load(b + i * pixel + j, mask)));
-        for (long i = second; i < count; i++) put(i, VecPairs{});
+FOVEA_INLINE void put_pairs(Pair* out, Vec a, Vec b) {
+    store_pairs(out, reinterpret_cast<VecPairs>(a) >> 16 | reinterpret_cast<VecPairs>(b));
+}
+
+// out[i * width + channel] = (a, b) of pixel i < count, whose `channels` are filled up with 0 to the width, whole
+// vectors. b has pixels i < second and is 0 from there on.
+void interleave(const bf16* a, const bf16* b, long pixel, long count, long second, int channels, int width, Pair* out) {
+    const int whole = channels / VL * VL;
+    const Mask rest = first_lanes(channels - whole);
+    for (long i = 0; i < count; i++, a += pixel, b += pixel, out += width) {
+        const bool both = i < second;
+        int j = 0;
+        for (; j < whole; j += VL) put_pairs(out + j, load(a + j), both ? load(b + j) : Vec{});
+        if (j < channels) put_pairs(out + j, load(a + j, rest), both ? load(b + j, rest) : Vec{});
+        for (j = static_cast<int>(round_up(channels, VL)); j < width; j += VL) store_pairs(out + j, VecPairs{});
     }
 }
 
-// Where a unit's copies lie: x as [tile][pixel][rows of the tile], merged as [pixel][cin]; dy as [block][pixel][width].
+// The same for one run of elements; without `both`, b is 0.
+void interleave_run(const bf16* a, const bf16* b, bool both, long count, Pair* out) {
+    for (long i = 0; i < count; i += VL) {
+        const Mask mask = first_lanes(count - i);
+        const VecPairs low = reinterpret_cast<VecPairs>(load(a + i, mask)) >> 16;
+        const VecPairs high = both ? reinterpret_cast<VecPairs>(load(b + i, mask)) : VecPairs{};
+        store(reinterpret_cast<float*>(out + i), reinterpret_cast<Vec>(low | high), mask);
+    }
+}
+
+// Where a unit's copies lie: x as [panel][pixel][panel_rows], merged as [pixel][cin]; dy as [block][pixel][width].
 struct Unit {
     long first, pairs;  // of images
     int begin, end;     // output positions along the axis
@@ -149,7 +185,7 @@ Unit get_unit(const Cut& c, long index, Pair* copies) {
     u.in_pixels = u.pairs * u.size(0) * u.size(1) * u.size(2);
     u.out_pixels = u.pairs * c.s.out_pixels() / c.s.out[c.axis] * (u.end - u.begin);
     u.x = copies;
-    u.dy = copies + round_up(u.in_pixels * (c.merged ? c.s.cin : c.s.groups * c.rows), 16);
+    u.dy = copies + round_up(u.in_pixels * c.x_pairs(), 16);
     return u;
 }
 
@@ -158,13 +194,13 @@ long copy_pairs(const Cut& c) {
     long most = 0;
     for (int band = 0; band < c.bands; band++) {
         const Unit u = get_unit(c, band, nullptr);
-        const long x = round_up(u.in_pixels * (c.merged ? c.s.cin : c.s.groups * c.rows), 16);
-        most = max_of(most, x + u.out_pixels * c.s.groups * c.blocks * c.width);
+        const long x = round_up(u.in_pixels * c.x_pairs(), 16);
+        most = max_of(most, x + u.out_pixels * c.dy_pairs());
     }
     return most;
 }
 
-// A run of pixels of one row in both images of a pair, from `at` on.
+// The first of `count` pixels of one row in both images of a pair.
 struct Run {
     const bf16 *a, *b;
     long second;  // pixels of b
@@ -187,32 +223,34 @@ void copy_x_row(const Cut& c, const Unit& u, const Part& part, const bf16* input
     if (c.merged && (!inside || left > 0 || right < width))
         __builtin_memset(u.x + to * s.cin, 0, sizeof(Pair) * static_cast<size_t>(width) * s.cin);
     if (!inside || right == left) return;
-    const long at = (static_cast<long>(z) * s.in[1] + y) * s.in[2] + u.in[2].begin + left, count = right - left;
-    const Run r = get_run(c, input, image, s.in_pixels(), at, count, s.cin);
-    if (c.merged) {  // channels of neighbouring pixels follow each other on both sides
-        const int all = static_cast<int>(count * s.cin);
-        interleave(r.a, r.b, 0, 1, r.second > 0, all, all, u.x + (to + left) * s.cin, 0);
-        return;
-    }
-    for (int group = part.group_begin; group < part.group_end; group++)
-        for (int tile = part.tile_begin; tile < part.tile_end; tile++) {
-            const int row = c.row_begin(tile), rows = c.row_begin(tile + 1) - row, channel = group * c.rows + row;
-            Pair* out = u.x + u.in_pixels * channel + to * rows;
-            interleave(r.a + channel, r.b + channel, s.cin, count, r.second, rows, rows, out, rows);
-        }
+    const long at = z * c.x_step[0] + y * c.x_step[1] + (u.in[2].begin + left) * c.x_step[2], count = right - left;
+    const Run r = get_run(c, input, image, c.x_image, at, count, s.cin);
+    if (c.merged)  // channels of neighbouring pixels follow each other on both sides
+        return interleave_run(r.a, r.b, r.second > 0, count * s.cin, u.x + (to + left) * s.cin);
+    const long pixel = s.cin * c.x_step[2];
+    for (long first = 0; first < count; first += run_pixels)
+        for (int group = part.group_begin; group < part.group_end; group++)
+            for (int panel = part.panel_begin; panel < part.panel_end; panel++) {
+                const int row = panel * panel_rows;
+                const long from = first * pixel + group * c.rows + row;
+                interleave(r.a + from, r.b + from, pixel, min_of(run_pixels, count - first), r.second - first,
+                           min_of(panel_rows, c.rows - row), panel_rows,
+                           u.x + (u.in_pixels * (group * c.panels() + panel) + to + first) * panel_rows);
+            }
 }
 
 void copy_dy_row(const Cut& c, const Unit& u, const Part& part, const bf16* grad_output, long image, long at,
                  long count, long to) {
     const ConvShape& s = c.s;
     const Run r = get_run(c, grad_output, image, s.out_pixels(), at, count, s.cout);
-    for (int group = part.group_begin; group < part.group_end; group++)
-        for (int block = part.block_begin; block < part.block_end; block++) {
-            const int column = group * s.group_cout() + block * c.width;
-            Pair* out = u.dy + (u.out_pixels * (group * c.blocks + block) + to) * c.width;
-            interleave(r.a + column, r.b + column, s.cout, count, r.second,
-                       min_of(c.width, s.group_cout() - block * c.width), c.width, out, c.width);
-        }
+    for (long first = 0; first < count; first += run_pixels)
+        for (int group = part.group_begin; group < part.group_end; group++)
+            for (int block = part.block_begin; block < part.block_end; block++) {
+                const long from = first * s.cout + group * s.group_cout() + block * c.width;
+                interleave(r.a + from, r.b + from, s.cout, min_of(run_pixels, count - first), r.second - first,
+                           min_of(c.width, s.group_cout() - block * c.width), c.width,
+                           u.dy + (u.out_pixels * (group * c.blocks + block) + to + first) * c.width);
+            }
 }
 
 void copy_unit(const Cut& c, const Unit& u, const Part& part, const bf16* input, const bf16* grad_output) {
@@ -265,16 +303,20 @@ void add_unit(const Cut& c, const Unit& u, const Part& part, bool accumulate, fl
     PairWeightArgs a;
     a.out_row = s.cout;
     a.accumulate = accumulate;
+    const int tile_begin = c.merged ? 0 : 2 * part.panel_begin;
+    const int tile_end = c.merged ? c.row_tiles : min_of(c.row_tiles, 2 * part.panel_end);
     for (int group = part.group_begin; group < part.group_end; group++)
         for (int block = part.block_begin; block < part.block_end; block++)
-            for (int tile = part.tile_begin; tile < part.tile_end; tile++) {
+            for (int tile = tile_begin; tile < tile_end; tile++) {
                 const int row = c.row_begin(tile), rows = c.row_begin(tile + 1) - row;
                 const PairWeightTile run = find_pair_weight_tile(rows, c.vectors);
                 a.columns = min_of(c.width, s.group_cout() - block * c.width);
                 for (int tap = 0; tap < c.taps; tap++) {
-                    a.x = c.merged ? u.x + row : u.x + u.in_pixels * (group * c.rows + row);
+                    a.x = c.merged
+                              ? u.x + row
+                              : u.x + u.in_pixels * (group * c.panels() + tile / 2) * panel_rows + tile % 2 * tile_rows;
                     a.dy = u.dy + u.out_pixels * (group * c.blocks + block) * c.width;
-                    set_pixels(c, u, tap, c.merged ? s.cin : rows, a);
+                    set_pixels(c, u, tap, c.merged ? s.cin : panel_rows, a);
                     a.out = out + (static_cast<long>(tap) * c.rows + row) * s.cout + group * s.group_cout() +
                             block * c.width;
                     run(a);

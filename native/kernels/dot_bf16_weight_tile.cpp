@@ -39,7 +39,7 @@ __attribute__((noinline)) void tile(const PairWeightArgs& a) {
 
 // Sums, a row of dy and a broadcast fit the registers.
 constexpr bool many_registers = VECTOR_REGISTERS == 32;
-constexpr int most_rows = many_registers ? 12 : 6, rows3 = many_registers ? 8 : 2;
+constexpr int most_rows = many_registers ? 12 : 6, rows3 = 8;
 
 template <int V, int... I>
 PairWeightTile by_rows(int rows, std::integer_sequence<int, I...>) {
@@ -56,15 +56,14 @@ int pair_weight_vectors(int columns) {
     return best;
 }
 
-int pair_weight_rows(int rows, int vectors) {
-    const int most = vectors == 3 ? rows3 : vectors == 2 && !many_registers ? most_rows / 2 : most_rows;
-    return many_registers && rows % 8 == 0 ? 8 : most;
+int pair_weight_rows(int vectors) {
+    return vectors == 3 ? rows3 : vectors == 2 && !many_registers ? most_rows / 2 : most_rows;
 }
 
 PairWeightTile find_pair_weight_tile(int rows, int vectors) {
     if (vectors == 1) return by_rows<1>(rows, std::make_integer_sequence<int, most_rows>{});
     if (vectors == 2) return by_rows<2>(rows, std::make_integer_sequence<int, most_rows>{});
-    return by_rows<3>(rows, std::make_integer_sequence<int, rows3>{});
+    return many_registers ? by_rows<3>(rows, std::make_integer_sequence<int, many_registers ? rows3 : 1>{}) : nullptr;
 }
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

@@ -20,7 +20,9 @@ using PairWeightTile = void (*)(const PairWeightArgs&);
 
 // Vectors of a tile for this many columns, and most rows beside them.
 int pair_weight_vectors(int columns);
-int pair_weight_rows(int rows, int vectors);
+int pair_weight_rows(int vectors);
+// Rows of x that are copied side by side: two tiles of as many rows as fit beside any number of vectors.
+constexpr int pair_weight_panel_rows = VECTOR_REGISTERS == 32 ? 16 : 8;
 PairWeightTile find_pair_weight_tile(int rows, int vectors);
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE
