@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from fovea.errors import ConfigError
 from fovea.graph.compose import Layer, Sequential
 from fovea.models.registry import FAN_OUT, register
-from fovea.ops import Add, BatchNorm, Conv, Dense, Dropout, GlobalAvgPool, ReLU6, Value
+from fovea.ops import Add, BatchNorm, Conv, Dense, Dropout, GlobalAvgPool, Op, ReLU6, Value
 
 __all__ = ["mobilenetv2"]
 
@@ -12,20 +15,35 @@ TABLE = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 
 """Table 2 of the paper: expansion, channels, repeats, stride of the first."""
 
 
-def _inverted_residual(in_channels: int, out_channels: int, stride: int, expansion: int) -> Layer:
+def _normalised(norm: str, out_channels: int, kernel_size: int, **fields: Any) -> list[Op]:
+    """A convolution and its batch norm, or with the norm folded into its weight and bias."""
+    folded = norm == "folded"
+    convolution = Conv(out_channels, kernel_size, use_bias=folded, **fields)
+    return [convolution] if folded else [convolution, BatchNorm()]
+
+
+def _inverted_residual(
+    in_channels: int, out_channels: int, stride: int, expansion: int, norm: str, padding: Any
+) -> Layer:
     """1x1 up, 3x3 depthwise, 1x1 down without activation; the input is added where shapes allow."""
 
     def block(x: Value) -> Value:
         y, hidden = x, in_channels * expansion
         if expansion > 1:
-            y = ReLU6()(BatchNorm()(Conv(hidden, 1, use_bias=False)(y)))
-        depthwise = Conv(hidden, 3, stride=stride, padding=1, groups=hidden, use_bias=False)
-        y = ReLU6()(BatchNorm()(depthwise(y)))
-        y = BatchNorm()(Conv(out_channels, 1, use_bias=False)(y))
+            y = _through(y, *_normalised(norm, hidden, 1), ReLU6())
+        depthwise = _normalised(norm, hidden, 3, stride=stride, padding=padding, groups=hidden)
+        y = _through(y, *depthwise, ReLU6())
+        y = _through(y, *_normalised(norm, out_channels, 1))
         joined: Value = Add()(y, x) if stride == 1 and in_channels == out_channels else y
         return joined
 
     return block
+
+
+def _through(value: Value, *ops: Op) -> Value:
+    for op in ops:
+        value = op(value)
+    return value
 
 
 @register(
@@ -35,20 +53,27 @@ def _inverted_residual(in_channels: int, out_channels: int, stride: int, expansi
     source='Sandler et al. 2018, "MobileNetV2: inverted residuals and linear bottlenecks", table 2',
     initializer=FAN_OUT,
 )
-def mobilenetv2(num_classes: int, dropout: float = 0.2) -> Layer:
-    """MobileNetV2 at width 1: 17 inverted residual blocks of depthwise 3x3 convolutions, ReLU6. Any input size."""
-    stages: dict[str, Layer] = {
-        "stem": Sequential(Conv(32, 3, stride=2, padding=1, use_bias=False), BatchNorm(), ReLU6())
-    }
+def mobilenetv2(num_classes: int, dropout: float = 0.2, norm: str = "batch", padding: Any = 1) -> Layer:
+    """MobileNetV2 at width 1: 17 inverted residual blocks of depthwise 3x3 convolutions, ReLU6. Any input size.
+
+    ``norm``: "batch", or "folded" into weights and biases, as networks made for inference are stored. ``padding`` of
+    the 3x3 convolutions: 1, or "same" for networks trained with TensorFlow.
+    """
+    if norm not in ("batch", "folded"):
+        raise ConfigError("mobilenetv2", f'expected norm as "batch" or "folded", got {norm!r}; "batch" trains')
+    stem = _normalised(norm, 32, 3, stride=2, padding=padding)
+    stages: dict[str, Layer] = {"stem": Sequential(*stem, ReLU6())}
     channels = 32
     for number, (expansion, width, repeats, first_stride) in enumerate(TABLE, 1):
         stage: dict[str, Layer] = {}
         for index in range(repeats):
-            stage[f"block{index}"] = _inverted_residual(channels, width, first_stride if index == 0 else 1, expansion)
+            stage[f"block{index}"] = _inverted_residual(
+                channels, width, first_stride if index == 0 else 1, expansion, norm, padding
+            )
             channels = width
         stages[f"stage{number}"] = Sequential(stage)
     head = Sequential(
-        Conv(1280, 1, use_bias=False), BatchNorm(), ReLU6(),
+        *_normalised(norm, 1280, 1), ReLU6(),
         GlobalAvgPool(), Dropout(dropout), Dense(num_classes),
     )  # fmt: skip
     return Sequential(stages, {"head": head})

@@ -15,6 +15,7 @@ from fovea.graph.compose import Layer, build
 from fovea.graph.graph import Graph
 from fovea.graph.initialize import Initializer
 from fovea.model import Model
+from fovea.models.foreign import foreign_tensors, output_count
 from fovea.models.weights import load_weights
 from fovea.ops.base import Shape
 from fovea.tasks.base import Task
@@ -90,10 +91,11 @@ class Architecture:
     ) -> Model:
         """A Model for N,*spatial,C input with ``num_classes`` outputs.
 
-        ``input_shape``: ``(*spatial, C)``, None for an open size; ``weights``: a fovea model file or run folder of the
-        same architecture; ``seed``: of the starting values otherwise; ``classes``: their names (``num_classes`` may
-        then be left out); ``initializer``: another scheme than the published one; ``preprocessing``, ``task``: as for
-        fovea.Model; the rest are the network's own ``options``.
+        ``input_shape``: ``(*spatial, C)``, None for an open size; ``weights``: a file with those of the same
+        architecture (of fovea, PyTorch or safetensors; the file then tells ``num_classes``); ``seed``: of the starting
+        values otherwise; ``classes``: their names (``num_classes`` may then be left out); ``initializer``: another
+        scheme than the published one; ``preprocessing``, ``task``: as for fovea.Model; the rest are the network's own
+        ``options``.
 
         Raises ConfigError for arguments that make no sense, ShapeError for an input that is too small, ModelFileError
         when the weights cannot be read or are of another architecture.
@@ -106,6 +108,11 @@ class Architecture:
                     f"got {num_classes}; leave num_classes out",
                 )
             num_classes = len(classes)
+        if weights is not None and num_classes is None:
+            tensors = foreign_tensors(weights)
+            num_classes = (
+                None if tensors is None else output_count(self.name, self.graph(None, input_shape, **options), tensors)
+            )
         made = Model(
             self.graph(num_classes, input_shape, **options),
             classes=None if classes is None else tuple(classes),

@@ -32,10 +32,10 @@ def _fire(squeeze: int, expand: int) -> Layer:
     source='Iandola et al. 2016, "SqueezeNet: AlexNet-level accuracy with 50x fewer parameters", table 1',
     initializer=Initializer("kaiming"),
 )
-def squeezenet(num_classes: int, dropout: float = 0.5) -> Layer:
+def squeezenet(num_classes: int, dropout: float = 0.5, head_padding: int = 0) -> Layer:
     """SqueezeNet 1.0: eight fire modules, pooling that rounds sizes up, classes by 1x1 convolution.
 
-    Inputs of 29x29 or more.
+    Inputs of 29x29 or more. ``head_padding``: of the last 1x1 convolution; the authors' own Caffe network has 1.
     """
 
     def pool() -> Layer:
@@ -54,6 +54,6 @@ def squeezenet(num_classes: int, dropout: float = 0.5) -> Layer:
             "fire8": _fire(64, 256),
             "pool8": pool(),
             "fire9": _fire(64, 256),
-            "head": Sequential(Dropout(dropout), Conv(num_classes, 1), ReLU(), GlobalAvgPool()),
+            "head": Sequential(Dropout(dropout), Conv(num_classes, 1, padding=head_padding), ReLU(), GlobalAvgPool()),
         }
     )

@@ -7,15 +7,11 @@ from pathlib import Path
 
 from fovea.errors import ModelFileError
 from fovea.model import Model, load
+from fovea.models.foreign import assign, foreign_tensors
 
 __all__ = ["load_weights"]
 
 FOREIGN = {
-    ".pt": "a PyTorch checkpoint",
-    ".pth": "a PyTorch checkpoint",
-    ".th": "a PyTorch checkpoint",
-    ".ckpt": "a checkpoint of another framework",
-    ".bin": "a PyTorch checkpoint",
     ".onnx": "an ONNX file",
     ".h5": "a Keras file",
     ".keras": "a Keras file",
@@ -26,18 +22,24 @@ FOREIGN = {
 
 
 def load_weights(model: Model, path: str | PathLike[str]) -> None:
-    """Copy every array of a fovea model file (or run folder) into a model of the same architecture, all or none.
+    """Copy every array of a file into a model of the same architecture, all or none.
 
-    Raises ModelFileError when the file is of another format, cannot be read, or is of another architecture.
+    The file: a model file or run folder of fovea, a PyTorch file or a safetensors file with the names of torchvision,
+    timm or the CIFAR ResNets, or, with unknown names, the same layers in the same order. Raises ModelFileError when
+    the file is of another format, cannot be read, or is of another architecture.
     """
     where = fspath(path)
     suffix = Path(where).suffix.lower()
     if suffix in FOREIGN:
         raise ModelFileError(
             where,
-            f"expected a fovea model file (.safetensors) or a run folder, got {FOREIGN[suffix]}; "
+            f"expected a model file, a run folder, a PyTorch or safetensors file, got {FOREIGN[suffix]}; "
             "this version does not read that format",
         )
+    tensors = foreign_tensors(path)
+    if tensors is not None:
+        assign(where, model, tensors)
+        return
     given = load(where).store.tensors()
     own = model.store.tensors()
     name = model.name or "this model"

@@ -1,0 +1,170 @@
+"""Weights of other libraries in our networks: the same outputs as the networks that they come from."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import fovea
+from fovea import models
+from fovea.errors import ModelFileError
+from fovea.models.foreign import assign
+from tests.models.torchvision_peers import torchvision_models
+
+torch = pytest.importorskip("torch")
+WEIGHTS, DATA = os.environ.get("FOVEA_WEIGHTS"), os.environ.get("FOVEA_DATA")
+needs_files = pytest.mark.skipif(not WEIGHTS or not DATA, reason="needs FOVEA_WEIGHTS and FOVEA_DATA")
+
+PEERS = {
+    "resnet18": ("resnet18", {}, 64),
+    "resnet50": ("resnet50", {}, 64),
+    "mobilenetv2": ("mobilenet_v2", {}, 64),
+    "vgg11": ("vgg11", {}, 64),
+    "alexnet": ("alexnet", {}, 96),
+    "squeezenet": ("squeezenet1_0", {}, 64),
+}
+
+
+def peer(name: str, classes: int = 7) -> Any:
+    """torchvision's network with random weights and statistics, ready for inference."""
+    theirs, options, _ = PEERS[name]
+    torch.manual_seed(0)
+    network = getattr(torchvision_models(), theirs)(num_classes=classes, **options)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.3, 0.3)
+            module.running_var.uniform_(0.5, 1.5)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+    return network.eval()
+
+
+def compare(model: fovea.Model, network: Any, size: int) -> None:
+    x = np.random.default_rng(0).standard_normal((2, size, size, 3)).astype(np.float32)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(np.moveaxis(x, -1, 1).copy())).numpy()
+    np.testing.assert_allclose(model(x), expected, atol=2e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", list(PEERS))
+@pytest.mark.parametrize("kind", ["pth", "safetensors"])
+def test_names_of_torchvision(tmp_path: Path, name: str, kind: str) -> None:
+    network = peer(name)
+    path = tmp_path / f"net.{kind}"
+    if kind == "pth":
+        torch.save({"state_dict": network.state_dict(), "epoch": 3}, path)
+    else:  # keys in alphabetical order
+        safetensors.numpy.save_file({key: value.numpy() for key, value in network.state_dict().items()}, path)
+    side = PEERS[name][2]
+    model = models.create(name, input_shape=(side, side, 3), weights=path)  # the file tells the number of classes
+    assert model.graph.output_shapes == ((7,),)
+    compare(model, network, side)
+
+
+def test_unknown_names_by_order() -> None:
+    network = peer("resnet18")
+    theirs = {key: value.numpy() for key, value in network.state_dict().items()}
+    renamed = {
+        f"encoder.m{key.rpartition('.')[0].replace('.', '_')}.{key.rpartition('.')[2]}": theirs[key] for key in theirs
+    }
+    model = models.resnet18(num_classes=7, input_shape=(64, 64, 3))
+    assign("net.pth", model, renamed)
+    compare(model, network, 64)
+
+
+def test_timm_names_of_mobilenetv2() -> None:
+    network = peer("mobilenetv2")
+    theirs = {key: value.numpy() for key, value in network.state_dict().items()}
+    model, expected = models.mobilenetv2(num_classes=7), models.mobilenetv2(num_classes=7)
+    assign("net.pth", expected, theirs)
+    from fovea.models.foreign_names import SCHEMES
+
+    first, second = (scheme(model.graph) for scheme in SCHEMES["mobilenetv2"])
+    pairs = dict(zip(first, second, strict=True))
+    assign("net.pth", model, {f"{pairs[k.rpartition('.')[0]]}.{k.rpartition('.')[2]}": v for k, v in theirs.items()})
+    for path, array in model.store.tensors().items():
+        np.testing.assert_array_equal(array, expected.store.tensors()[path])
+    assert {"conv_stem", "bn1", "blocks.0.0.conv_dw", "blocks.0.0.conv_pw", "blocks.6.0.conv_pwl"} < set(second)
+
+
+def changed(tensors: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
+    return {key: (value if key == name else array) for key, array in tensors.items()}
+
+
+def test_what_does_not_fit_is_named() -> None:
+    good = {key: value.numpy() for key, value in peer("resnet18").state_dict().items()}
+    model = models.resnet18(num_classes=7)
+    before = {path: array.copy() for path, array in model.store.tensors().items()}
+    without_norm = {key: array for key, array in good.items() if not key.startswith("bn1.")}
+    cases = [
+        (without_norm, r"expected 41 layers with weights as resnet18 has, got 40 \(conv1"),
+        (
+            changed(good, "fc.weight", np.zeros((9, 512), np.float32)),
+            r"head.dense1.weight with shape \(512, 7\), got fc",
+        ),
+        ({**good, "extra.weight": np.zeros(3)}, r"got extra besides"),
+        ({key: array for key, array in good.items() if key != "fc.bias"}, r"expected fc.bias for our head.dense1.bias"),
+        ({**good, "conv1.bias": np.zeros(64)}, r"got conv1.bias besides; build the network as the file's"),
+    ]
+    for tensors, message in cases:
+        with pytest.raises(ModelFileError, match=message):
+            assign("net.pth", model, tensors)
+    for path, array in model.store.tensors().items():
+        np.testing.assert_array_equal(array, before[path])
+
+
+@needs_files
+def test_resnet20_on_cifar(tmp_path: Path) -> None:
+    """The published weights on the JPEG copy (81.03 % measured with plain NumPy) and on lossless training images."""
+    assert WEIGHTS
+    assert DATA
+    imagenet = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    preprocessing = fovea.Preprocessing(size=(32, 32), **imagenet)
+    path = Path(WEIGHTS) / "cifar10_resnet20-12fca82f.th"
+    model = models.resnet20(weights=path, preprocessing=preprocessing)
+    with np.load(Path(DATA) / "cifar10" / "cifar10_lossless_train2000.npz") as lossless:
+        x, y = lossless["images"], lossless["labels"]
+    right = sum((model.logits(x[i : i + 500]).argmax(-1) == y[i : i + 500]).sum() for i in range(0, len(x), 500))
+    assert abs(int(right) - 1997) <= 2  # 99.85 %
+
+
+@needs_files
+@pytest.mark.parametrize(
+    ("name", "file", "options", "size", "order", "mean", "scale", "first", "top1", "top5"),
+    [
+        (
+            "mobilenetv2", "mobilenet_v2_imagenet_bnfolded_fp16", {"norm": "folded", "padding": "same"}, 224, "rgb",
+            (1.0, 1.0, 1.0), 1 / 127.5, 1, 109, 120,
+        ),
+        (
+            "squeezenet", "squeezenet1_0_imagenet_deepcompressed", {"head_padding": 1}, 227, "bgr",
+            (104.0, 117.0, 123.0), 1.0, 0, 81, 102,
+        ),
+    ],
+)  # fmt: skip
+def test_imagenet_sample(
+    tmp_path: Path, name: str, file: str, options: dict[str, Any], size: int, order: str, mean: Any, scale: float,
+    first: int, top1: int, top5: int,
+) -> None:  # fmt: skip
+    """125 photographs, one for every 8th class: as many right as a plain implementation found, within two."""
+    import tarfile
+
+    assert WEIGHTS
+    assert DATA
+    preprocessing = fovea.Preprocessing(size=(size, size), resize_to=256, order=order, mean=mean, scale=scale)
+    model = models.create(
+        name, input_shape=(size, size, 3), weights=Path(WEIGHTS) / f"{file}.safetensors",
+        preprocessing=preprocessing, **options,
+    )  # fmt: skip
+    with tarfile.open(Path(DATA) / "imagenet_sample" / "imagenet_sample_125.tar") as archive:
+        archive.extractall(tmp_path, filter="data")
+    files = sorted(tmp_path.rglob("*.jpg"))
+    truth = np.array([int(path.name.split("_")[0]) + first for path in files])
+    found = model.predict(files, top_k=5)
+    ranked = np.array([[int(label) for label, _ in one.top] for one in found])
+    assert abs(int((ranked[:, 0] == truth).sum()) - top1) <= 2
+    assert abs(int((ranked == truth[:, None]).any(1).sum()) - top5) <= 2
