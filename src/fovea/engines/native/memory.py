@@ -7,9 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fovea.engines.native.program import Buffer, Instruction, Section
+from fovea.engines.native.program import ALIGNMENT, Buffer, Instruction, Section
 
 __all__ = ["Layout", "plan_memory"]
+
+_LARGE = 1 << 16
+_STAGGER = 13 * ALIGNMENT
+"""Behind large buffers. Their sizes are often multiples of large powers of two: side by side, what a kernel reads and
+writes of several of them at one time would fall into the same sets of every cache."""
 
 
 @dataclass
@@ -82,15 +87,20 @@ def _blocks(instructions: Sequence[Instruction], capacity: int, lasting: Section
             start, end = lives[buffer]
             shared = _shared(instruction, buffer, index, lives, last)
             free = shared is not None and blocks[shared].buffers[-1] is shared  # not given away to another result
-            if shared is not None and free and blocks[shared].size == buffer.bytes(capacity):
+            if shared is not None and free and blocks[shared].size == _room(buffer, capacity):
                 block = blocks[shared]
                 block.end = max(block.end, end)
             else:
-                block = _Block(buffer.bytes(capacity), start, end)
+                block = _Block(_room(buffer, capacity), start, end)
             block.buffers.append(buffer)
             blocks[buffer] = block
     unique = {id(block): block for block in blocks.values()}
     return list(unique.values())
+
+
+def _room(buffer: Buffer, capacity: int) -> int:
+    size = buffer.bytes(capacity)
+    return size + _STAGGER if size >= _LARGE else size
 
 
 def _buffers(instruction: Instruction) -> list[Buffer]:
