@@ -100,6 +100,7 @@ _PUBLIC: dict[str, str] = {
     "from_arrays": "fovea.data.load",
     "get_threads": "fovea.engines.native.threads",
     "load": "fovea.interop.load",
+    "quantize": "fovea.training",
     "resume": "fovea.training",
     "set_threads": "fovea.engines.native.threads",
     "train": "fovea.training",

@@ -88,6 +88,7 @@ from fovea.ops import scope as scope
 from fovea.run import Run as Run
 from fovea.training import evaluate as evaluate
 from fovea.training import find_lr as find_lr
+from fovea.training import quantize as quantize
 from fovea.training import resume as resume
 from fovea.training import train as train
 

@@ -21,6 +21,7 @@ from fovea.graph.compose import Layer, build
 from fovea.graph.graph import Graph, Ref
 from fovea.graph.initialize import Initializer, initialize
 from fovea.graph.objective import free_name
+from fovea.graph.quantization import Quantization, expected_shapes, float_tensors, stored_tensors
 from fovea.graph.serialize import graph_from_dict, graph_to_dict, read_tensors, write_tensors
 from fovea.graph.store import ParameterStore
 from fovea.graph.summary import Summary, summarize
@@ -31,7 +32,8 @@ from fovea.tasks.classify import Classification
 __all__ = ["FORMAT_VERSION", "Model", "load"]
 
 Array = npt.NDArray[Any]
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Of model files: 1 with float32 tensors alone, 2 with weights as int8."""
 MODEL_FILE = "model.safetensors"
 """Name of the model file inside a run folder."""
 _CHUNK_BYTES = 256 << 20
@@ -84,11 +86,13 @@ class Model:
     def from_store(
         cls, graph: Graph, store: ParameterStore, classes: Sequence[str] | None = None,
         preprocessing: Preprocessing | None = None, task: Task | None = None, name: str = "",
-        provenance: Mapping[str, Any] | None = None,
+        provenance: Mapping[str, Any] | None = None, quantization: Quantization | None = None,
     ) -> Model:  # fmt: skip
         """A model of a graph and the numbers that belong to it, as files hold them."""
         model = cls.__new__(cls)
         model._assemble(graph, store, classes, preprocessing, task, name, provenance)
+        if quantization is not None:
+            model.quantization, model.precision = quantization, "int8"
         return model
 
     def _assemble(
@@ -100,10 +104,12 @@ class Model:
         self.preprocessing = preprocessing
         self.task: Task = Classification() if task is None else task
         self.name = name
+        self.quantization: Quantization | None = None
+        """Of a model from ``fovea.quantize``: it computes on bytes, and cannot be trained."""
         self.provenance: dict[str, Any] = dict(provenance or {})
         self.classes = self._checked_classes(classes)
         self.precision = "fp32"
-        """Of inference by this object ("bf16": activations as bfloat16); it is not part of the model file."""
+        """Of inference by this object ("bf16": activations as bfloat16; a quantised model starts with "int8")."""
         self._frozen: set[str] = set()
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._bytes: dict[tuple[tuple[int, ...], ...], int] = {}
@@ -158,7 +164,12 @@ class Model:
     def summary(self, input_shape: Sequence[int] | None = None) -> Summary:
         """Per layer: output shape, parameters, MACs, memory, receptive field. ``print(model.summary())`` is a table."""
         graph = self.graph if input_shape is None else self.graph.at(tuple(input_shape))
-        return summarize(graph, self.name)
+        return summarize(graph, self.name, self.note)
+
+    @property
+    def note(self) -> str:
+        """What a summary says of a quantised model in a last line, else nothing."""
+        return "" if self.quantization is None else self.quantization.describe(self.graph)
 
     # --- computing
 
@@ -172,9 +183,22 @@ class Model:
         it as the node ``preprocess``.
         """
         graph = self._with_pixels() if pixels else self.graph
+        if self.quantization is not None:
+            self._choose_precision(graph, options)
         if options.get("training") and options.get("trainable") is None and self._frozen:
             options["trainable"] = self.trainable
         return get_engine(engine).compile(graph, self.store, batch_size=batch_size, **options)
+
+    def _choose_precision(self, graph: Graph, options: dict[str, Any]) -> None:
+        """A quantised model runs in int8 unless another precision is asked for."""
+        assert self.quantization is not None
+        if options.get("training"):
+            fix = "train the model that it was made from"
+            raise ConfigError("compile", f"expected a float32 model to train, got one quantised to int8; {fix}")
+        if options.setdefault("precision", "int8") == "int8":
+            added = [name for name in graph.nodes if name not in self.graph.nodes]  # the pixel half of preprocessing
+            record = self.quantization
+            options["quantization"] = record.renamed(graph.inputs[0], added[0]) if added else record
 
     def _with_pixels(self) -> Graph:
         if self.preprocessing is None:
@@ -290,7 +314,7 @@ class Model:
         Raises ModelFileError when it cannot be written; what was there before is then still whole.
         """
         metadata = {
-            "format": FORMAT_VERSION,
+            "format": 1 if self.quantization is None else 2,
             "fovea": fovea.__version__,
             "name": self.name,
             "graph": graph_to_dict(self.graph),
@@ -300,8 +324,10 @@ class Model:
             "seed": self.store.seed,
             "provenance": self.provenance,
         }
+        if self.quantization is not None:
+            metadata["quantization"] = self.quantization.to_dict()
         try:
-            write_tensors(path, self.store.tensors(), metadata)
+            write_tensors(path, stored_tensors(self.store.tensors(), self.quantization), metadata)
         except OSError as error:
             raise ModelFileError(
                 str(path), f"expected to write the file, got: {error.strerror or error}; free space or change the path"
@@ -332,15 +358,11 @@ def load(path: str | os.PathLike[str]) -> Model:
                 where, f"expected a model file of format 1 to {FORMAT_VERSION}, got {str(version)[:20]}; update fovea"
             )
         graphs.append(graph_from_dict(where, metadata.get("graph")))
-        return {name: spec.shape for name, spec in {**graphs[0].parameters(), **graphs[0].buffers()}.items()}
+        return expected_shapes(where, metadata.get("quantization"), graphs[0])
 
     tensors, metadata = read_tensors(file, expect)
     graph = graphs[0].with_constants(tensors)
-    wrong = [name for name, array in tensors.items() if array.dtype != np.float32]
-    if wrong:
-        raise ModelFileError(
-            where, f"expected float32 tensors, got {tensors[wrong[0]].dtype} in {wrong[0]}; the file is damaged"
-        )
+    tensors, quantization = float_tensors(where, metadata.get("quantization"), graph, tensors)
     try:
         classes, settings = metadata.get("classes"), metadata.get("preprocessing")
         if classes is not None and not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
@@ -353,6 +375,7 @@ def load(path: str | os.PathLike[str]) -> Model:
         return Model.from_store(
             graph, store, classes, None if settings is None else Preprocessing.from_dict(settings),
             task_from_dict(metadata.get("task") or {}), str(metadata.get("name", "")), metadata.get("provenance") or {},
+            quantization,
         )  # fmt: skip
     except ModelFileError:
         raise

@@ -21,6 +21,7 @@ COMMANDS = [
     "evaluate",
     "predict",
     "import",
+    "quantize",
     "summary",
     "models",
     "bench",

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+import fovea
 from fovea.bench.networks import create, example
 from fovea.bench.timing import Step
 from fovea.engines.base import Plan
@@ -134,7 +135,8 @@ def prepare(
 
         give_statistics(name, model)
     x, _ = example(model, batch)
-    plan, step = _ours(model, batch, x, precision=precision)
+    lower = fovea.quantize(model, x) if precision == "int8" else model
+    plan, step = _ours(lower, batch, x, precision=precision)
     steps = {"ours": step, **_others(name, model, x, precision, peers, threads)}
     if precision != "fp32" and len(steps) == 1:
         steps["fovea fp32"] = _ours(model, batch, x)[1]

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Precision", "load_model", "sample_files", "set_threads", "shape", "sizes"]
 
-Precision = Annotated[str, typer.Option(help="fp32, or bf16: activations stored as bfloat16 (native engine).")]
+Precision = Annotated[
+    str | None,
+    typer.Option(help="fp32, or bf16: activations stored as bfloat16 (native engine). Default: the model's own."),
+]
 
 _SUFFIXES = {"signal": (".wav", ".npy"), "volume": (".npy",), "clip": (".gif", ".npy")}
 

@@ -38,7 +38,7 @@ def doctor(
     batch_size: Annotated[int, typer.Option(help="Capacity of the plan that is shown.")] = 1,
     input_shape: Annotated[str | None, typer.Option(metavar="H,W,C", help="Closes the open sizes of MODEL.")] = None,
     engine: Annotated[str | None, typer.Option(help="native, reference or torch (default: the fastest here).")] = None,
-    precision: Precision = "fp32",
+    precision: Precision = None,
     threads: Annotated[int | None, typer.Option(help="Threads (default: every core).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
@@ -184,7 +184,7 @@ def _print_machine(found: dict[str, Any]) -> None:
 
 
 def _plan(
-    name: str, batch_size: int, given: tuple[int | None, ...] | None, engine: str | None, precision: str
+    name: str, batch_size: int, given: tuple[int | None, ...] | None, engine: str | None, precision: str | None
 ) -> dict[str, Any]:
     if batch_size < 1:
         raise ConfigError("--batch-size", f"expected at least 1, got {batch_size}; 1 is one image at a time")
@@ -201,7 +201,7 @@ def _plan(
         )
     import numpy as np
 
-    plan = model.compile(engine, batch_size, input_shape=closed, precision=precision)
+    plan = model.compile(engine, batch_size, input_shape=closed, precision=precision or model.precision)
     values = np.zeros((batch_size, *closed), np.float32)
     seconds = _best(lambda: plan.forward(values))
     return {

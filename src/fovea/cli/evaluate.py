@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fovea.data.dataset import Dataset
     from fovea.run import Run
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "recorded_data"]
 
 
 def evaluate(
@@ -33,7 +33,7 @@ def evaluate(
     max_bad: source.MaxBad = None,
     threads: Annotated[int | None, typer.Option(help="Threads (default: every core).")] = None,
     engine: Annotated[str | None, typer.Option(help="native, reference or torch (default: the fastest here).")] = None,
-    precision: Precision = "fp32",
+    precision: Precision = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
     """Accuracy, loss and per-class results on the test split of DATA (of a run: by default the data it was trained on).
@@ -50,7 +50,7 @@ def evaluate(
     given = data_options(
         size=size, length=length, label_pattern=label_pattern, test_where=test_where, kind=kind, max_bad=max_bad
     )
-    path, options = _recorded(run, data, given)
+    path, options = recorded_data("evaluate", run, data, given)
     used = run.model if run else subject
     options.setdefault("task", used.task.kind)  # whole numbers may be classes or values: the model knows
     fingerprint = used.provenance.get("fingerprint")
@@ -64,14 +64,14 @@ def evaluate(
         _print(result)
 
 
-def _recorded(run: Run | None, data: str | None, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def recorded_data(command: str, run: Run | None, data: str | None, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """DATA and how to read it: as given, and as the run recorded it when it is the same data."""
     kept = (run.config.get("record") or {}) if run else {}
     own = kept.get("data")
     path = data or own
     if path is None:
         raise ConfigError(
-            "evaluate", "expected DATA, got none and the model names none; name a folder, a file or a known set"
+            command, "expected DATA, got none and the model names none; name a folder, a file or a known set"
         )
     same = own is not None and (path == own or str(Path(path).resolve()) == own)
     return path, {**((kept.get("options") or {}) if same else {}), **given}

@@ -28,7 +28,7 @@ def predict(
     ],
     top_k: Annotated[int, typer.Option(help="How many classes to name, the most probable first.")] = 5,
     threads: Annotated[int | None, typer.Option(help="Threads (default: every core).")] = None,
-    precision: Precision = "fp32",
+    precision: Precision = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
     """Classes with their probabilities (or values) for files.
@@ -39,7 +39,7 @@ def predict(
         raise ConfigError("--top-k", f"expected at least 1, got {top_k}; 5 is usual")
     set_threads(threads)
     loaded = load_model(model)
-    loaded.precision = precision
+    loaded.precision = precision or loaded.precision
     if loaded.preprocessing is None:
         raise DataError(
             model,

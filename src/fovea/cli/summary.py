@@ -45,7 +45,7 @@ def _summarize(name: str, given: tuple[int | None, ...] | None, classes: int | N
                 "--classes", f"expected a network from the zoo, got the trained model {name}; leave --classes out"
             )
         model = load_model(name)
-        return model.summary() if given is None else summarize(model.graph.at(given), model.name)
+        return summarize(model.graph if given is None else model.graph.at(given), model.name, model.note)
     if "/" in name or Path(name).suffix:  # meant as a file
         load_model(name)
     return summarize(architecture(name).graph(classes, given), name)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from fovea.errors import EngineError, GraphError, ShapeError
 from fovea.graph.graph import Graph, Node, Ref
 from fovea.graph.objective import Loss, attach
+from fovea.graph.quantization import Quantization
 from fovea.graph.store import ParameterStore
 from fovea.ops.base import Shape, size_of
 from fovea.ops.optimizer import Optimizer
@@ -52,6 +53,8 @@ class PlanSpec:
     optimizer: Optimizer | None
     precision: str
     device: str | None
+    quantization: Quantization | None = None
+    """Of precision int8: which activations and weights are bytes."""
 
     def trains(self, node: Node) -> bool:
         """Training mode of one node: a layer with parameters that are all frozen (its batch statistics too) runs as
@@ -227,6 +230,7 @@ def prepare(
     optimizer: Optimizer | None = None,
     precision: str = "fp32",
     device: str | None = None,
+    quantization: Quantization | None = None,
 ) -> PlanSpec:
     """Check and resolve what the caller asked for.
 
@@ -247,6 +251,7 @@ def prepare(
         raise EngineError(
             "compile", f"expected an optimizer such as fovea.SGD(momentum=0.9), got {optimizer!r}; give one or None"
         )
+    _check_quantization(precision, quantization, training or bool(wrt))
     shapes = graph.input_shapes if input_shape is None else _shapes(graph, input_shape)
     if any(size is None for shape in shapes for size in shape):
         raise ShapeError("compile", f"expected closed input sizes, got {shapes}; give input_shape=(H, W, C)")
@@ -277,8 +282,21 @@ def prepare(
         optimizer,
         precision,
         device,
+        quantization if precision == "int8" else None,
     )
     return replace(spec, differentiated=_differentiated(spec))
+
+
+def _check_quantization(precision: str, quantization: Quantization | None, backward: bool) -> None:
+    """Raise EngineError for int8 plans of models that are not quantised, and for gradients through bytes."""
+    if precision == "int8" and quantization is None:
+        raise EngineError(
+            "compile", "expected a quantised model for precision int8, got float32 weights; use fovea.quantize first"
+        )
+    if precision == "int8" and backward:
+        raise EngineError(
+            "compile", "expected precision fp32 for gradients, got int8, whose steps have none; give precision='fp32'"
+        )
 
 
 def _check_memory(graph: Graph, batch_size: int) -> None:

@@ -24,10 +24,14 @@ class Summary:
     name: str
     rows: list[dict[str, Any]]
     totals: dict[str, Any]
+    note: str = ""
+    """What else there is to say, in a last line."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able: name, layers, totals."""
-        return {"name": self.name, "layers": self.rows, "totals": self.totals}
+        return {
+            "name": self.name, "layers": self.rows, "totals": self.totals, **({"note": self.note} if self.note else {})
+        }  # fmt: skip
 
     def __str__(self) -> str:
         head = ["layer", "op", "output", "parameters", "MACs", "memory", "receptive field", "jump"]
@@ -60,10 +64,10 @@ class Summary:
             f"{self.name or 'model'}: {totals['parameters']:,} parameters ({_bytes(4 * totals['parameters'])}), "
             f"{_count(totals['macs'])} MACs and {_bytes(totals['activation_bytes'])} of activations per sample"
         )
-        return "\n".join(lines)
+        return "\n".join([*lines, self.note] if self.note else lines)
 
 
-def summarize(graph: Graph, name: str = "") -> Summary:
+def summarize(graph: Graph, name: str = "", note: str = "") -> Summary:
     """The summary of a graph for its own input shape."""
     fields = receptive_fields(graph)
     rows: list[dict[str, Any]] = []
@@ -88,7 +92,7 @@ def summarize(graph: Graph, name: str = "") -> Summary:
     for key in ("macs", "activation_bytes"):
         values = [row[key] for row in rows]
         totals[key] = None if any(value is None for value in values) else sum(values)
-    return Summary(name, rows, totals)
+    return Summary(name, rows, totals, note)
 
 
 def _shape_text(shape: Shape | list[int | None]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fovea.training.config import TrainConfig, read_options
 from fovea.training.evaluation import evaluate
 from fovea.training.finder import LRFinding, find_lr
+from fovea.training.quantization import quantize
 from fovea.training.schedule import Constant, Cosine, OneCycle, Schedule, Step
 from fovea.training.start import resume, train
 
@@ -18,6 +19,7 @@ __all__ = [
     "TrainConfig",
     "evaluate",
     "find_lr",
+    "quantize",
     "read_options",
     "resume",
     "train",

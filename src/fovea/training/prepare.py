@@ -39,6 +39,9 @@ def fit_model(model: Model, data: Dataset) -> Dataset:
     Raises ShapeError, DataError or ConfigError when the two do not belong together.
     """
     check_model(model)
+    if model.quantization is not None:
+        fix = "train the model that it was made from"
+        raise ConfigError("train", f"expected a float32 model, got one quantised to int8; {fix}")
     if data.task == "classification" and model.classes is not None:
         data = data.with_classes(model.classes)
     check_shapes(model, data)

@@ -20,7 +20,7 @@ class NativeEngine(Engine):
     """
 
     name = "native"
-    precisions = ("fp32", "bf16")
+    precisions = ("fp32", "bf16", "int8")
 
     def plan(self, spec: PlanSpec, store: ParameterStore) -> NativePlan:
         """Compile a checked spec."""

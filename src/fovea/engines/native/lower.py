@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from fovea.engines.base import PlanSpec
 from fovea.engines.native.fusion import find_fusions
+from fovea.engines.native.integer import IntegerLowering
 from fovea.engines.native.program import ALIGNMENT, Bound, Buffer, Fixed, Gradient, Instruction, Operand, Section
 from fovea.engines.native.rules import RULES
 from fovea.errors import EngineError
@@ -179,6 +180,12 @@ class Lowering:
                 rule(self, node)
         self.node, self.fixed_n = "", 0
 
+    def alone(self, node: Node) -> None:
+        """The forward rule of one node that nothing is fused with."""
+        if node.op.kind != "input":
+            self._enter(node)
+            RULES[node.op.kind].forward(self, node)
+
     def _enter(self, node: Node) -> None:
         """Rules of a node that works on losses see one sample, the batch."""
         self.node = node.name
@@ -263,7 +270,12 @@ def lower(spec: PlanSpec, store: ParameterStore, loss_seeds: Sequence[Operand]) 
     network = ancestors(spec, [*spec.outputs, *(Ref(name) for name in (*spec.keep, *spec.wrt))])
     objective = ancestors(spec, spec.losses) - network
     forward = [node for node in nodes if node.name in network]
-    lowering.forward(forward)
+    if spec.quantization is None:
+        lowering.forward(forward)
+    else:
+        read = [ref for node in nodes if node.name in objective for ref in node.inputs if ref.node in network]
+        wanted = [*spec.outputs, *(Ref(name) for name in spec.keep), *read]
+        IntegerLowering(lowering, spec.quantization).forward(forward, lowering.alone, wanted)
     _pin(lowering, [*spec.outputs, *(Ref(name) for name in spec.keep)])
     if spec.training or spec.wrt:
         first = len(spec.inputs) + len(spec.targets)

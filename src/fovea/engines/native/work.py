@@ -58,7 +58,8 @@ def describe(
 
 def _is_product(one: Instruction) -> bool:
     """Whether an instruction is a convolution or a dense layer: ``ints`` then begin with their 21 sizes."""
-    return one.kernel.startswith("conv") and len(one.ints) >= 21
+    named = one.kernel.startswith(("conv", "int8_conv", "int8_depthwise"))
+    return named and one.section != Section.PREPARE and len(one.ints) >= 21
 
 
 def _pass_of(one: Instruction) -> str:

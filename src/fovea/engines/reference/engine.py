@@ -21,6 +21,7 @@ class ReferenceEngine(Engine):
     """
 
     name = "reference"
+    precisions = ("fp32", "int8")
 
     def __init__(self, dtype: npt.DTypeLike = np.float32) -> None:
         self.dtype = np.dtype(dtype)

@@ -9,11 +9,13 @@ import numpy as np
 
 from fovea import random
 from fovea.engines.base import Outputs, Plan, PlanSpec, Step
+from fovea.engines.reference.integer import IntegerForward
 from fovea.engines.reference.ops import PAIRS
 from fovea.engines.reference.optimizer import update_store
 from fovea.engines.reference.pair import Array, Needs
 from fovea.errors import EngineError, ShapeError
 from fovea.graph.graph import Node, Ref
+from fovea.graph.quantization import Quantization
 from fovea.graph.store import ParameterStore
 from fovea.ops.base import ParamSpec
 
@@ -73,12 +75,28 @@ class ReferencePlan(Plan):
         self.saved, self.kept = {}, {}
         self._n, self._step = arrays[0].shape[0], step
         self.values = {Ref(name): array for name, array in zip(self.spec.inputs, arrays, strict=True)}
+        if self.spec.quantization is not None:
+            return self._forward_on_bytes(self.spec.quantization, out)
         for node in self._network:
             self._run(node)
             if node.name in self.spec.keep:
                 self.kept[node.name] = self.values[Ref(node.name)].copy()
             for ref in self._last_readers.get(node.name, ()):
                 self.values.pop(ref, None)
+        return self._returned(out)
+
+    def _forward_on_bytes(self, quantization: Quantization, out: Array | None) -> Outputs:
+        integer = IntegerForward(self.spec, self.store, quantization)
+        integer.values = self.values
+        for node in self._network:
+            integer.run(node, self._run)
+        read = [ref for node in self._objective for ref in node.inputs if ref in integer.bytes]
+        for ref in [*self.spec.outputs, *(Ref(name) for name in self.spec.keep), *read]:
+            integer.floats(ref)
+        self.kept = {name: self.values[Ref(name)].copy() for name in self.spec.keep}
+        return self._returned(out)
+
+    def _returned(self, out: Array | None) -> Outputs:
         outputs = tuple(self.values[ref].copy() for ref in self.spec.outputs)
         if out is not None:
             return self._into(out, outputs)
