@@ -22,7 +22,9 @@ __all__ = ["doctor"]
 _EXTRAS = {
     "demo": "sklearn", "onnx": "onnx", "torch": "torch", "keras": "h5py", "serve": "fastapi", "explain": "sklearn",
     "detect": "pycocotools", "shards": "webdataset", "log": "tensorboard", "ray": "ray", "games": "pyspiel",
+    "bench": "openvino",
 }  # fmt: skip
+_JSON_ONLY = ("section", "sizes")
 _SECONDS = 0.4  # each measurement repeats for this long and keeps the best
 
 
@@ -76,6 +78,7 @@ def _machine(engine: str | None) -> dict[str, Any]:
             "dense_gflops": _rate(chosen, "dense"),
             "numpy_matmul_gflops": _matmul(),
             "copy_gbytes_per_second": _bandwidth(),
+            "peak": _peak(),
         },
     }
 
@@ -142,6 +145,16 @@ def _bandwidth() -> float:
     return 2 * source.nbytes / seconds / 1e9
 
 
+def _peak() -> dict[str, float] | None:
+    """Multiply-accumulates in registers on all threads, GFLOP/s by precision; None without the compiled core."""
+    if "native" not in _available():
+        return None
+    from fovea.engines.native.peak import measure_peak
+
+    time.sleep(0.05)  # until the idle threads of NumPy's library let go of their cores
+    return {name: rate.best for name, rate in measure_peak(_SECONDS / 4).operations.items()}
+
+
 def _cpu() -> dict[str, Any]:
     """Name of the CPU, its instruction sets, and the one the kernels use (None without the compiled core)."""
     from fovea.engines.native.cpu import describe
@@ -180,6 +193,9 @@ def _print_machine(found: dict[str, Any]) -> None:
     print(f"  convolution 3x3, 64 channels, 56x56   {measured['convolution_gflops']:8.1f} GFLOP/s")
     print(f"  dense 1024 x 1024, 256 samples        {measured['dense_gflops']:8.1f} GFLOP/s")
     print(f"  NumPy matmul 1024^3                   {measured['numpy_matmul_gflops']:8.1f} GFLOP/s")
+    if measured["peak"]:
+        rates = ", ".join(f"{name} {rate:.0f}" for name, rate in measured["peak"].items())
+        print(f"  multiply-accumulates in registers     {rates} GFLOP/s")
     print(f"  memory, copying 128 MB                {measured['copy_gbytes_per_second']:8.1f} GB/s")
 
 
@@ -211,7 +227,7 @@ def _plan(
 
 
 def _print_plan(found: dict[str, Any]) -> None:
-    names = list(dict.fromkeys(name for row in found["plan"] for name in row))
+    names = [name for name in dict.fromkeys(name for row in found["plan"] for name in row) if name not in _JSON_ONLY]
     rows = [[_text(row.get(name)) for name in names] for row in found["plan"]]
     print(columns(names, rows, left=len(names)))
     print(
