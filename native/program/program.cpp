@@ -92,17 +92,23 @@ int Program::add_conv(int section, ConvPass pass, const ConvShape& shape, const 
     ConvPlan plan = precision == Precision::bf16 ? dot_kernels().bf16.plan(pass, shape, capacity_, float_output)
                                                  : kernels().conv.plan(pass, shape, capacity_);
     if (precision == Precision::fp32 && keep_packed) kernels().conv.pack_ahead(plan);
-    auto conv = std::make_unique<Conv>(Conv{plan, -1, clamp, low, high});
+    auto conv = std::make_unique<Conv>(Conv{plan, -1, 0, clamp, low, high});
     if (pass != ConvPass::backward_weight && keep_packed) conv->packed = packed_for(conv->plan, operands[2]);
-    reserve(conv->packed < 0 ? packed_in_scratch(plan) + plan.packed_floats : plan.scratch_floats);
+    if (conv->packed < 0) conv->place = place_for(plan.packed_floats);
+    reserve(plan.scratch_floats);
     const int algorithm = static_cast<int>(conv->plan.algorithm);
     sections_[static_cast<size_t>(section)].push_back({nullptr, std::move(conv), operands, {}, {}, 0, 0, {}});
     return algorithm;
 }
 
-size_t Program::packed_in_scratch(const ConvPlan& plan) {
-    const size_t line = 16;
-    return (plan.scratch_floats + line - 1) / line * line;
+// Places follow each other and begin again at the front: lines that the other cores read a moment ago are slow to
+// write.
+size_t Program::place_for(size_t floats) {
+    constexpr size_t round_trip = (24 << 20) / sizeof(float), line = 16;
+    const size_t place = next_place_ + floats > round_trip ? 0 : next_place_;
+    next_place_ = (place + floats + line - 1) / line * line;
+    if (place + floats > passing_.size()) passing_ = Buffer(place + floats);
+    return place;
 }
 
 void Program::weights_changed() {
@@ -119,7 +125,7 @@ const float* Program::packed_weight(const Conv& conv, const float* weight) {
     if (conv.plan.packed_floats == 0) return weight;
     const auto pack = conv.plan.precision == Precision::bf16 ? dot_kernels().bf16.pack : kernels().conv.pack;
     if (conv.packed < 0) {
-        float* const packed = scratch_.data() + packed_in_scratch(conv.plan);
+        float* const packed = passing_.data() + conv.place;
         pack(conv.plan, weight, packed);
         return packed;
     }
