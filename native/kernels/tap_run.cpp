@@ -18,6 +18,24 @@ long tile_count(const TapJob& job) {
                       : ceil_div(c.images * c.position_count(), pixels);
 }
 
+// Where few products make an output, writing takes as long as computing: the lines that the next tile writes are
+// fetched while this one is computed.
+constexpr long few_products = 64;
+
+// Outputs beyond this many leave the third-level cache as they are written; fetching them then costs bandwidth.
+constexpr long third_level_floats = (32 << 20) / 4;
+
+// Pixels of a pointwise convolution are many short streams, which no hardware prefetcher follows.
+FOVEA_INLINE void fetch_inputs(const TileTable& table, long offset, long depth) {
+    for (int i = 0; i < table.pixels; i++)
+        for (long k = 0; k < depth; k += 16) __builtin_prefetch(table.in[i] + offset + k, 0, 2);
+}
+
+FOVEA_INLINE void fetch_outputs(const TileTable& table, long offset, int columns) {
+    for (int i = 0; i < table.pixels; i++)
+        for (int j = 0; j < columns; j += 16) __builtin_prefetch(table.out[i] + offset + j, 1);
+}
+
 // Tiles in order; for each, the blocks whose weights are hot.
 template <class Walk>
 void walk_tiles(const TapJob& job, const Range& r, const Step& step, const float* panels, long panel_stride, bool first,
@@ -37,16 +55,22 @@ void walk_tiles(const TapJob& job, const Range& r, const Step& step, const float
     args.clamp = last && job.epilogue->clamp;
     args.low = job.epilogue->low;
     args.high = job.epilogue->high;
+    const bool few = static_cast<long>(c.tap_count) * c.depth <= few_products;
+    const bool fits = c.images * c.position_count() * c.groups * c.columns <= third_level_floats;
+    const long ahead = few && fits ? job.tile.pixels * c.out_stride[2] : 0;
+    const long in_ahead = c.tap_count == 1 ? job.tile.pixels * c.in_stride[2] * c.step[2] : 0;
     walk.seek(r.tile_begin);
     for (long tile = r.tile_begin; tile < r.tile_end; tile++, walk.next()) {
         walk.fill(step, table);
         args.taps = table.taps;
         args.pixels = table.pixels;
+        if (in_ahead > 0) fetch_inputs(table, args.in_offset + in_ahead, args.depth);
         for (int block = r.block_begin; block < r.block_end; block++) {
             const int column = block * job.layout.width;
             args.panel = panels + (block - r.block_begin) * panel_stride;
             args.column = static_cast<long>(r.group) * c.columns + column;
             args.columns = min_of(job.layout.width, c.columns - column);
+            if (ahead > 0) fetch_outputs(table, ahead + args.column, args.columns);
             job.tile.run(args);
         }
     }
