@@ -27,10 +27,13 @@ struct Bf16ConvKernels {
                                 float* grad_weight, float* grad_bias, float* scratch);
 };
 
+constexpr int stored_files = 8;
+
 struct DotKernels {
     const char* isa;  // as KernelTable's, or "v4d"
     Bf16ConvKernels bf16;
-    OpList int8;  // kernels of int8 inference (dot_int8.h), named in instructions as those of op.h
+    OpList stored[stored_files];  // kernels of op.h whose forms for bf16 are to be used: one instruction rounds there
+    OpList int8;                  // kernels of int8 inference (dot_int8.h), named in instructions as those of op.h
 };
 
 // Chosen on the first call (runtime/cpu.cpp): v4d where the CPU has its instructions and FOVEA_ISA is not set, else the

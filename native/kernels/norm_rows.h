@@ -9,31 +9,32 @@ enum Saved { mean_of, inv_std_of, factor_of, beta_of, saved_rows };
 
 // Neighbouring vectors of channels that are worked on together: what belongs to the channels stays in registers over
 // many rows, and every row is still read in long runs.
-template <int vectors>
+template <int vectors, bool whole>
 struct Group {
     static constexpr int count = vectors;
     long first;
-    Mask mask[vectors];
+    Mask mask;  // of the last vector
 
-    FOVEA_INLINE Group(long c, long width) : first(c) {
-        for (int k = 0; k < vectors; k++) mask[k] = first_lanes(width - c - static_cast<long>(k) * VL);
-    }
+    FOVEA_INLINE Group(long c, long width) : first(c), mask(first_lanes(width - at(vectors - 1))) {}
     FOVEA_INLINE long at(int k) const { return first + static_cast<long>(k) * VL; }
     template <class S>
     FOVEA_INLINE Vec get(const S* p, int k) const {
-        return load(p + at(k), mask[k]);
+        return whole || k < vectors - 1 ? load(p + at(k)) : load(p + at(k), mask);
     }
     template <class S>
     FOVEA_INLINE void put(S* p, int k, Vec v) const {
-        store(p + at(k), v, mask[k]);
+        if (whole || k < vectors - 1)
+            store(p + at(k), v);
+        else
+            store(p + at(k), v, mask);
     }
 };
 
 // The group's count inside of a generic lambda.
 template <class G>
 struct Channels;
-template <int vectors>
-struct Channels<const Group<vectors>&> {
+template <int vectors, bool whole>
+struct Channels<const Group<vectors, whole>&> {
     static constexpr int count = vectors;
 };
 
@@ -44,13 +45,15 @@ FOVEA_INLINE void over_blocks(long begin, long end, long width, const Body& body
     for (long first = begin; first < end; first += rows) {
         const long last = min_of(first + rows, end);
         for (long c = 0; c < width;) {
-            const long left = ceil_div(width - c, VL);
+            const long left = (width - c) / VL;
             if (left >= 4)
-                body(Group<4>(c, width), first, last);
+                body(Group<4, true>(c, width), first, last);
             else if (left >= 2)
-                body(Group<2>(c, width), first, last);
+                body(Group<2, true>(c, width), first, last);
+            else if (left == 1)
+                body(Group<1, true>(c, width), first, last);
             else
-                body(Group<1>(c, width), first, last);
+                body(Group<1, false>(c, width), first, last);
             c += (left >= 4 ? 4 : left >= 2 ? 2 : 1) * VL;
         }
     }

@@ -12,12 +12,15 @@ namespace {
 
 constexpr double light_operations = 3e6;  // some 50 microseconds of one core, what waking another one takes
 
-const OpKernel* find_kernel(const std::string& name) {
+const OpKernel* find_kernel(const std::string& name, Precision precision) {
     const auto find = [&](const OpList& list) -> const OpKernel* {
         for (int i = 0; i < list.count; i++)
             if (name == list.first[i].name) return &list.first[i];
         return nullptr;
     };
+    if (precision == Precision::bf16)
+        for (const OpList& list : dot_kernels().stored)
+            if (const OpKernel* found = find(list)) return found;
     for (const OpList& list : kernels().ops.lists)
         if (const OpKernel* found = find(list)) return found;
     if (const OpKernel* found = find(dot_kernels().int8)) return found;
@@ -60,7 +63,7 @@ void Program::reserve(size_t floats) {
 void Program::add(int section, const std::string& kernel, const std::vector<Operand>& operands,
                   const std::vector<long>& ints, const std::vector<float>& reals, long fixed_n, Precision precision) {
     check(operands, section);
-    const OpKernel* found = find_kernel(kernel);
+    const OpKernel* found = find_kernel(kernel, precision);
     check_count(kernel, "operands", found->operands, operands.size());
     check_count(kernel, "ints", found->ints, ints.size());
     check_count(kernel, "reals", found->reals, reals.size());
