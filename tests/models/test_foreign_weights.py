@@ -27,6 +27,13 @@ PEERS = {
     "vgg11": ("vgg11", {}, 64),
     "alexnet": ("alexnet", {}, 96),
     "squeezenet": ("squeezenet1_0", {}, 64),
+    "densenet121": ("densenet121", {}, 64),
+    "googlenet": ("googlenet", {"aux_logits": True, "init_weights": False}, 64),
+    "mobilenetv3_large": ("mobilenet_v3_large", {}, 64),
+    "mobilenetv3_small": ("mobilenet_v3_small", {}, 64),
+    "efficientnet_b0": ("efficientnet_b0", {}, 64),
+    "convnext_tiny": ("convnext_tiny", {}, 64),
+    "shufflenetv2": ("shufflenet_v2_x1_0", {}, 64),
 }
 
 
@@ -50,8 +57,13 @@ def compare(model: fovea.Model, network: Any, size: int) -> None:
     np.testing.assert_allclose(model(x), expected, atol=2e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("name", list(PEERS))
-@pytest.mark.parametrize("kind", ["pth", "safetensors"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *((name, "pth") for name in PEERS),
+        *((name, "safetensors") for name in ("resnet18", "densenet121", "mobilenetv2")),
+    ],
+)
 def test_names_of_torchvision(tmp_path: Path, name: str, kind: str) -> None:
     network = peer(name)
     path = tmp_path / f"net.{kind}"

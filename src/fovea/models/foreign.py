@@ -25,6 +25,8 @@ __all__ = ["TORCH_SUFFIXES", "assign", "foreign_tensors", "output_count"]
 
 Array = npt.NDArray[Any]
 Modules = dict[str, dict[str, Array]]
+AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+"""Heads that only help training (Szegedy et al. 2015, section 5), stored beside the network."""
 TORCH_SUFFIXES = (".pt", ".pth", ".th", ".t7", ".ckpt", ".bin")
 
 
@@ -74,7 +76,8 @@ def assign(where: str, model: Model, tensors: Mapping[str, Array]) -> None:
     values: dict[str, Array] = {}
     for node, name in zip(nodes, names, strict=True):
         values |= _converted(where, graph, node, name, modules[name])
-    unused = [name for name in modules if name not in set(names)]
+    used = set(names)
+    unused = [name for name in modules if name not in used and not name.startswith(AUXILIARY)]
     if unused:
         raise ModelFileError(
             where,
@@ -98,7 +101,7 @@ def _converted(where: str, graph: Graph, node: Node, name: str, given: Mapping[s
     wanted = {path: spec.shape for path, spec in {**node.parameters, **node.buffers}.items()}
     values: dict[str, Array] = {}
     for path, shape in wanted.items():
-        short = path.rpartition(".")[2]
+        short = "layer_scale" if node.op.kind == "layerscale" else path.rpartition(".")[2]
         if short not in given:
             held = ", ".join(given)
             raise ModelFileError(
@@ -107,6 +110,8 @@ def _converted(where: str, graph: Graph, node: Node, name: str, given: Mapping[s
         array = np.asarray(given[short], np.float32)
         if short == "weight":
             array = _weight(graph, node, array)
+        if short == "layer_scale":  # C,1,1
+            array = array.reshape(-1)
         if array.shape != shape:
             raise ModelFileError(
                 where,
@@ -114,7 +119,7 @@ def _converted(where: str, graph: Graph, node: Node, name: str, given: Mapping[s
                 "file's number of classes and input shape",
             )
         values[path] = array
-    extra = [short for short in given if f"{node.name}.{short}" not in wanted]
+    extra = [short for short in given if short != "layer_scale" and f"{node.name}.{short}" not in wanted]
     if extra:
         raise ModelFileError(
             where, f"expected {', '.join(wanted)}, got {name}.{extra[0]} besides; build the network as the file's"

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from fovea.graph.graph import Graph
+from fovea.models.torchvision_names import TORCHVISION
 
 __all__ = ["SCHEMES", "names_in"]
 
@@ -120,6 +121,7 @@ SCHEMES: dict[str, tuple[Scheme, ...]] = {
     **dict.fromkeys(("vgg11", "vgg16"), (_vgg(_DENSE), _vgg(("pre_logits.fc1", "pre_logits.fc2", "head.fc")))),
     "alexnet": (_alexnet,),
     "squeezenet": (_squeezenet,),
+    **{name: (scheme,) for name, scheme in TORCHVISION.items()},
 }
 """For every network the naming schemes that are known; the first whose names are all in a file is taken."""
 

@@ -15,8 +15,6 @@ from fovea.graph.compose import Layer, build
 from fovea.graph.graph import Graph
 from fovea.graph.initialize import Initializer
 from fovea.model import Model
-from fovea.models.foreign import foreign_tensors, output_count
-from fovea.models.weights import load_weights
 from fovea.ops.base import Shape
 from fovea.tasks.base import Task
 
@@ -109,6 +107,8 @@ class Architecture:
                 )
             num_classes = len(classes)
         if weights is not None and num_classes is None:
+            from fovea.models.foreign import foreign_tensors, output_count  # knows the networks, which know this module
+
             tensors = foreign_tensors(weights)
             num_classes = (
                 None if tensors is None else output_count(self.name, self.graph(None, input_shape, **options), tensors)
@@ -123,6 +123,8 @@ class Architecture:
             name=self.name,
         )
         if weights is not None:
+            from fovea.models.weights import load_weights
+
             load_weights(made, weights)
         return made
 
