@@ -22,9 +22,10 @@ bool is_winograd(const ConvPlan& plan) {
 }
 
 ConvPlan plan_winograd_or_direct(ConvPass pass, const ConvShape& shape, int batch, bool float_output, int outputs) {
-    ConvPlan p{shape, pass, batch, ConvAlgorithm::converted, 1, 1, 0, 0, Precision::bf16, float_output};
+    ConvPlan p{shape, pass, batch, ConvAlgorithm::converted, 1,
+               1,     0,    0,     Precision::bf16,          float_output && pass != ConvPass::backward_weight};
     const bool depthwise = shape.groups > 1 && shape.groups == shape.cin && shape.groups == shape.cout;
-    if (!bf16_taps_apply(shape) || (depthwise && float_output))
+    if (!bf16_taps_apply(shape) || (depthwise && p.float_output))
         plan_bf16_converted(p);
     else if (depthwise)
         plan_conv_depthwise(p);
