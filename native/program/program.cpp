@@ -107,7 +107,7 @@ int Program::add_conv(int section, ConvPass pass, const ConvShape& shape, const 
 // Places follow each other and begin again at the front: lines that the other cores read a moment ago are slow to
 // write.
 size_t Program::place_for(size_t floats) {
-    constexpr size_t round_trip = (24 << 20) / sizeof(float), line = 16;
+    constexpr size_t round_trip = (16 << 20) / sizeof(float), line = 16;
     const size_t place = next_place_ + floats > round_trip ? 0 : next_place_;
     next_place_ = (place + floats + line - 1) / line * line;
     if (place + floats > passing_.size()) passing_ = Buffer(place + floats);
