@@ -2,6 +2,7 @@
 #include "kernels/column_sum.h"
 #include "kernels/conv_depthwise.h"
 #include "kernels/dot_bf16_converted.h"
+#include "kernels/dot_bf16_merged.h"
 #include "kernels/dot_bf16_taps.h"
 #include "kernels/dot_bf16_weight.h"
 #include "kernels/dot_families.h"
@@ -33,6 +34,8 @@ ConvPlan plan_winograd_or_direct(ConvPass pass, const ConvShape& shape, int batc
         plan_winograd(p, outputs);
     else if (pass == ConvPass::backward_weight)
         plan_bf16_weight(p);
+    else if (bf16_merging_applies(pass, shape))
+        plan_bf16_merged(p);
     else
         plan_bf16_taps(p);
     if (pass == ConvPass::backward_weight)
@@ -50,6 +53,8 @@ void pack(const ConvPlan& plan, const float* weight, float* packed) {
         pack_bf16_converted(plan, weight, packed);
     else if (is_winograd(plan))
         pack_winograd(plan, weight, packed);
+    else if (plan.algorithm == ConvAlgorithm::merged)
+        pack_bf16_merged(plan, weight, packed);
     else
         pack_bf16_taps(plan, weight, packed);
 }
@@ -60,6 +65,8 @@ void run(const ConvPlan& plan, int n, const bf16* from, const float* weight, voi
         run_bf16_converted(plan, n, from, weight, to, scratch, epilogue);
     else if (plan.algorithm == ConvAlgorithm::depthwise)
         run_conv_depthwise(plan, n, from, weight, static_cast<bf16*>(to), epilogue);
+    else if (plan.algorithm == ConvAlgorithm::merged)
+        run_bf16_merged(plan, n, from, weight, to, epilogue);
     else if (!is_winograd(plan))
         run_bf16_taps(plan, n, from, weight, to, epilogue);
     else if (plan.float_output)

@@ -1,5 +1,4 @@
-// Forward and backward data in bf16 by register tiles; with few channels a row of the kernel and the channels are
-// joined as in conv_merged.h.
+// Forward and backward data in bf16 by register tiles.
 #pragma once
 #include "kernels/dot.h"
 #include "kernels/vec.h"

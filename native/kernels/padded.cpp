@@ -21,8 +21,8 @@ Bands make_bands(const ConvShape& s, int channels, long max_floats, long min_cou
     return b;
 }
 
-void copy_padded(const ConvShape& s, const Bands& bands, int begin, int end, int channels, const float* image,
-                 float* out) {
+template <class S>
+void copy_padded(const ConvShape& s, const Bands& bands, int begin, int end, int channels, const S* image, S* out) {
     int size[3], from[3];
     for (int i = 0; i < 3; i++) {
         size[i] = bands.size[i];
@@ -36,14 +36,17 @@ void copy_padded(const ConvShape& s, const Bands& bands, int begin, int end, int
     for (int z = from[0]; z < from[0] + size[0]; z++)
         for (int y = from[1]; y < from[1] + size[1]; y++, out += row) {
             if (z < 0 || z >= s.in[0] || y < 0 || y >= s.in[1]) {
-                std::memset(out, 0, row * sizeof(float));
+                std::memset(out, 0, row * sizeof(S));
                 continue;
             }
-            const float* in = image + ((static_cast<long>(z) * s.in[1] + y) * s.in[2] + from[2] + left) * channels;
-            std::memset(out, 0, left * channels * sizeof(float));
-            std::memcpy(out + left * channels, in, (right - left) * channels * sizeof(float));
-            std::memset(out + right * channels, 0, (size[2] - right) * channels * sizeof(float));
+            const S* in = image + ((static_cast<long>(z) * s.in[1] + y) * s.in[2] + from[2] + left) * channels;
+            std::memset(out, 0, left * channels * sizeof(S));
+            std::memcpy(out + left * channels, in, (right - left) * channels * sizeof(S));
+            std::memset(out + right * channels, 0, (size[2] - right) * channels * sizeof(S));
         }
 }
+
+template void copy_padded<float>(const ConvShape&, const Bands&, int, int, int, const float*, float*);
+template void copy_padded<bf16>(const ConvShape&, const Bands&, int, int, int, const bf16*, bf16*);
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

@@ -1,6 +1,7 @@
 // Padded copies of a band of an image: positions begin .. end along one axis, everything along the others.
 #pragma once
 #include "kernels/shapes.h"
+#include "kernels/storage.h"
 #include "kernels/vec.h"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
@@ -21,8 +22,8 @@ Bands make_bands(const ConvShape& shape, int channels, long max_floats, long min
 
 // Copies the input that output positions begin .. end along bands.axis meet; out is [size of the copy][channels], where
 // the axis has only the pixels that are needed.
-void copy_padded(const ConvShape& shape, const Bands& bands, int begin, int end, int channels, const float* image,
-                 float* out);
+template <class S>
+void copy_padded(const ConvShape& shape, const Bands& bands, int begin, int end, int channels, const S* image, S* out);
 
 static FOVEA_INLINE int window_span(const ConvShape& s, int axis, int positions) {
     return (positions - 1) * s.stride[axis] + (s.kernel[axis] - 1) * s.dilation[axis] + 1;
