@@ -85,6 +85,34 @@ def test_an_inference_is_verified_against_every_peer() -> None:
     assert max(row.errors.values()) < 1e-4
 
 
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_lower_precisions_are_compared_with_our_own_float32(precision: str) -> None:
+    (row,), failures = session().run(run.measurements(["lenet5"], "inference", precision, 2))
+    assert not failures
+    assert row.peer == "fovea fp32"
+    assert 0 < max(row.errors.values()) < 0.1
+
+
+def test_int8_is_compared_with_what_others_make_of_the_same_network() -> None:
+    for name in (*machine.PEERS, "onnx"):
+        pytest.importorskip(name)
+    (row,), failures = session().run(run.measurements(["lenet5"], "inference", "int8", 2))
+    assert not failures
+    assert {"onnxruntime", "fovea fp32"} <= set(row.peers)
+    assert ("openvino" in row.peers) == (row.errors["openvino"] <= inference.TOLERANCE["int8"])
+    assert set(row.errors) == {"ours", "onnxruntime", "openvino"}
+
+
+def test_training_in_bf16_is_held_to_autocast() -> None:
+    pytest.importorskip("torch")
+    (row,), failures = session().run(run.measurements(["lenet5"], "train", "bf16", 4))
+    assert not failures
+    assert row.peer == "torch"
+    assert row.errors["gradient"] <= 1
+    assert row.errors["gradient distance"] > 0
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_twin_in_pytorch_computes_the_same(name: str) -> None:
     torch = pytest.importorskip("torch")
@@ -116,7 +144,7 @@ def test_sides_that_differ_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_logits_that_differ_are_an_error() -> None:
     steps = {"ours": lambda: np.ones((1, 3)), "other": lambda: np.ones((1, 3)) * [1, 1, 1.001]}
-    with pytest.raises(EngineError, match=r"within 0\.0001 of the largest of other"):
+    with pytest.raises(EngineError, match=r"within 0\.0001 of the largest of ours"):
         inference.verify("lenet5", "fp32", steps)
 
 
