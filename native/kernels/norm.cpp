@@ -53,16 +53,18 @@ void batchnorm(const OpCall& call) {
 
 // saved, running_mean, running_var, x, gamma, beta; ints: rows of one sample, C; reals: eps, momentum. What reads x
 // next normalises it itself.
+template <class S>
 void batchnorm_statistics(const OpCall& call) {
-    take_statistics(call, in(call, 3),
+    take_statistics(call, in<S>(call, 3),
                     {out(call, 0), out(call, 1), out(call, 2), in(call, 4), in(call, 5),
                      static_cast<double>(call.reals[0]), static_cast<double>(call.reals[1])});
 }
 
 // y, x, saved, residual (may be null); ints: as batchnorm's; reals: high. The rest of batchnorm where the statistics
 // have been taken.
+template <class S>
 void batchnorm_apply(const OpCall& call) {
-    apply(call, in(call, 1), in(call, 3), in(call, 2), call.reals[0], out(call, 0));
+    apply(call, in<S>(call, 1), in<S>(call, 3), in(call, 2), call.reals[0], out<S>(call, 0));
 }
 
 // y, saved, x, gamma, beta, running_mean, running_var, residual (may be null); ints as above; reals: high, eps.
@@ -164,12 +166,13 @@ void backward(const OpCall& call) {
 
 // dx, g, x, saved, means; ints: rows of one sample, C. The second half of batchnorm_backward where the first one, which
 // masks the gradient and leaves its `means`, was done elsewhere.
+template <class S>
 void batchnorm_gradient(const OpCall& call) {
-    const Backward<float> b{in(call, 1),  nullptr,
-                            in(call, 2),  nullptr,
-                            in(call, 3),  out(call, 0),
-                            nullptr,      static_cast<float*>(call.operand[4]),
-                            call.ints[1], 0};
+    const Backward<S> b{in<S>(call, 1), nullptr,
+                        in<S>(call, 2), nullptr,
+                        in(call, 3),    out<S>(call, 0),
+                        nullptr,        static_cast<float*>(call.operand[4]),
+                        call.ints[1],   0};
     over_rows(call.n * call.ints[0], b.width, [&](long begin, long end) { gradient_rows<open>(b, b.dy, begin, end); });
 }
 
@@ -249,9 +252,10 @@ const OpKernel list[] = {
     {"batchnorm", 8, 3, 3, batchnorm<float>, moments_scratch, operands(0, 4, 7), batchnorm<bf16>},
     {"batchnorm_backward", 9, 3, 1, batchnorm_backward<float>, gradient_scratch, operands(0, 3, 4, 5, 6, 8),
      batchnorm_backward<bf16>},
-    {"batchnorm_statistics", 6, 2, 2, batchnorm_statistics, moments_scratch},
-    {"batchnorm_apply", 4, 3, 1, batchnorm_apply, nullptr},
-    {"batchnorm_gradient", 5, 2, 0, batchnorm_gradient, nullptr},
+    {"batchnorm_statistics", 6, 2, 2, batchnorm_statistics<float>, moments_scratch, operands(3),
+     batchnorm_statistics<bf16>},
+    {"batchnorm_apply", 4, 3, 1, batchnorm_apply<float>, nullptr, operands(0, 1, 3), batchnorm_apply<bf16>},
+    {"batchnorm_gradient", 5, 2, 0, batchnorm_gradient<float>, nullptr, operands(0, 1, 2), batchnorm_gradient<bf16>},
     {"batchnorm_inference", 8, 3, 2, batchnorm_inference<float>, nullptr, operands(0, 2, 7), batchnorm_inference<bf16>},
     {"batchnorm_inference_backward", 6, 3, 1, batchnorm_inference_backward<float>, nullptr, operands(0, 1, 2, 3, 4),
      batchnorm_inference_backward<bf16>},

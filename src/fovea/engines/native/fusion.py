@@ -176,7 +176,7 @@ class _Finder:
         clamp = self._clamp(norm)
         last = clamp or norm
         conv = self._reader(last)
-        if conv is None or not is_depthwise3(conv) or self.spec.precision != "fp32" or not self.spec.trains(norm):
+        if conv is None or not is_depthwise3(conv) or not self.spec.trains(norm):
             return False
         if last.name not in self.spec.differentiated:
             return False
