@@ -25,6 +25,7 @@ OpList softmax_ops();
 OpList lossvalue_ops();
 OpList inverted_ops();
 OpList normed_depthwise_ops();
+OpList normed_pointwise_ops();
 OpList optimizer_ops();
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

@@ -5,7 +5,7 @@
 #include "kernels/conv_depthwise3.h"
 #include "kernels/families.h"
 #include "kernels/op_tools.h"
-#include "kernels/tap_run.h"
+#include "kernels/pointwise.h"
 #include "runtime/memory.h"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
@@ -47,52 +47,11 @@ struct Block {
     }
 };
 
-// A pointwise convolution of a run of pixels, with weights packed for it.
-class Pointwise {
-  public:
-    Pointwise(int depth, int columns, const float* packed, const Epilogue& epilogue) {
-        conv_.images = conv_.groups = conv_.merged = conv_.tap_count = 1;
-        conv_.checked = false;
-        conv_.depth = depth;
-        conv_.columns = columns;
-        conv_.in_image = conv_.out_image = conv_.out_origin = 0;
-        for (int i = 0; i < 3; i++) {
-            conv_.positions[i] = conv_.in[i] = conv_.step[i] = 1;
-            conv_.in_stride[i] = depth;
-            conv_.out_stride[i] = columns;
-            conv_.taps[0].offset[i] = 0;
-        }
-        conv_.taps[0].weight = 0;
-        const Tile tile = choose_tile(columns, many, false);
-        job_ = {&conv_, panel_layout(conv_, tile.vectors), tile, false, packed, nullptr, false, nullptr, &epilogue};
-    }
-    Pointwise(const Pointwise&) = delete;
-    Pointwise& operator=(const Pointwise&) = delete;
-
-    void run(const float* from, long pixels, float* to) {
-        if (pixels == 0) return;
-        conv_.positions[2] = conv_.in[2] = static_cast<int>(pixels);
-        run_taps_here(job_, from, to);
-    }
-    void pack(const float* weight, float* packed) const {
-        ConvShape shape{};
-        shape.groups = 1;
-        shape.cin = conv_.depth;
-        shape.cout = conv_.columns;
-        pack_panels(shape, false, conv_, job_.layout, weight, packed);
-    }
-
-  private:
-    static constexpr long many = 1000;  // pixels; the tile must not depend on the band
-    TapConv conv_;
-    TapJob job_;
-};
-
 // packed, weight; ints: C_in, C_out. Room for C_out + 63 columns is enough on every instruction set.
 void pack(const OpCall& call) {
     const Epilogue none;
     const Pointwise convolution(static_cast<int>(call.ints[0]), static_cast<int>(call.ints[1]), nullptr, none);
-    convolution.pack(in(call, 1), out(call, 0));
+    convolution.pack(in(call, 1), false, out(call, 0));
 }
 
 void add_to(float* y, const float* residual, long count) {

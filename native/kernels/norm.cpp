@@ -84,17 +84,6 @@ void batchnorm_inference(const OpCall& call) {
     apply(call, in<S>(call, 2), in<S>(call, 7), saved, call.reals[0], out<S>(call, 0));
 }
 
-// One call of batchnorm_backward.
-template <class S>
-struct Backward {
-    const S *dy, *term, *x, *y;
-    const float* saved;
-    S *dx, *dskip;
-    float* means;
-    long width;
-    float high;
-};
-
 // sum(g) and sum(g (x - mean)) over rows [begin, end). With a residual g = mask(dy + term) is stored as its gradient.
 template <GateKind kind, bool stores, class S>
 void chunk_gradients(const Backward<S>& b, long begin, long end, float* part) {
@@ -115,29 +104,6 @@ void chunk_gradients(const Backward<S>& b, long begin, long end, float* part) {
             s += g;
             q += g * (x - gate[k].mean);
         });
-    });
-}
-
-// dx = factor (g - mean(g) - (x - mean) inv_std^2 mean(g (x - mean)))
-template <GateKind kind, class S>
-void gradient_rows(const Backward<S>& b, const S* dy, long begin, long end) {
-    const long width = b.width;
-    const Vec high = broadcast(b.high);
-    over_blocks(begin, end, width, [&](const auto& group, long first, long last) {
-        constexpr int count = Channels<decltype(group)>::count;
-        Gate<kind> gate[count];
-        Vec mean[count], slope[count];
-        for (int k = 0; k < count; k++) {
-            gate[k].read(group, k, b.saved, width);
-            mean[k] = group.get(b.means, k);
-            slope[k] = group.get(b.means + width, k);
-        }
-        for (long at = first * width; at < last * width; at += width) FOVEA_UNROLL
-        for (int k = 0; k < count; k++) {
-            const Vec x = group.get(b.x + at, k), y = kind == by_output ? group.get(b.y + at, k) : Vec{};
-            const Vec g = gate[k].masked(group.get(dy + at, k), x, y, high);
-            group.put(b.dx + at, k, (g - mean[k] - (x - gate[k].mean) * slope[k]) * gate[k].factor);
-        }
     });
 }
 

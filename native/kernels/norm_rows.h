@@ -215,4 +215,38 @@ struct Gate {
     }
 };
 
+// What the backward passes of a batch norm read and write.
+template <class S>
+struct Backward {
+    const S *dy, *term, *x, *y;
+    const float* saved;
+    S *dx, *dskip;
+    float* means;
+    long width;
+    float high;
+};
+
+// dx = factor (g - mean(g) - (x - mean) inv_std^2 mean(g (x - mean)))
+template <GateKind kind, class S>
+void gradient_rows(const Backward<S>& b, const S* dy, long begin, long end) {
+    const long width = b.width;
+    const Vec high = broadcast(b.high);
+    over_blocks(begin, end, width, [&](const auto& group, long first, long last) {
+        constexpr int count = Channels<decltype(group)>::count;
+        Gate<kind> gate[count];
+        Vec mean[count], slope[count];
+        for (int k = 0; k < count; k++) {
+            gate[k].read(group, k, b.saved, width);
+            mean[k] = group.get(b.means, k);
+            slope[k] = group.get(b.means + width, k);
+        }
+        for (long at = first * width; at < last * width; at += width) FOVEA_UNROLL
+        for (int k = 0; k < count; k++) {
+            const Vec x = group.get(b.x + at, k), y = kind == by_output ? group.get(b.y + at, k) : Vec{};
+            const Vec g = gate[k].masked(group.get(dy + at, k), x, y, high);
+            group.put(b.dx + at, k, (g - mean[k] - (x - gate[k].mean) * slope[k]) * gate[k].factor);
+        }
+    });
+}
+
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

@@ -11,6 +11,7 @@ import pytest
 import fovea.ops as ops
 from fovea import get_threads, set_threads
 from fovea.engines.native import NativeEngine
+from fovea.engines.native.rules import normed
 from fovea.engines.reference import ReferenceEngine
 from fovea.graph.compose import Sequential, build
 from fovea.graph.graph import Graph
@@ -79,9 +80,17 @@ def near(ours: dict[str, Any], exact: dict[str, Any], tolerance: float) -> None:
         np.testing.assert_allclose(ours[name], array, rtol=0, atol=tolerance * scale, err_msg=name)
 
 
+@pytest.fixture(params=[False, True], ids=["apart", "through"])
+def through(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether pointwise convolutions go through the norm behind them, whatever their size."""
+    monkeypatch.setattr(normed, "LEAST_PIXELS", 0 if request.param else 1 << 40)
+    return bool(request.param)
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_against_the_reference_and_the_single_nodes(case: Case) -> None:
+def test_against_the_reference_and_the_single_nodes(case: Case, through: bool) -> None:
     kernels, ours = computed(NativeEngine(), case)
+    assert ("normed_pointwise_backward" in kernels) == (through and case.first)
     assert {"normed_depthwise", "normed_depthwise_backward"} <= set(kernels)
     assert ("batchnorm_apply" in kernels) == case.behind
     near(ours, computed(ReferenceEngine(np.float64), case)[1], 2e-5)
@@ -91,7 +100,7 @@ def test_against_the_reference_and_the_single_nodes(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", CASES[-2:], ids=str)
-def test_bits_do_not_depend_on_threads(case: Case) -> None:
+def test_bits_do_not_depend_on_threads(case: Case, through: bool) -> None:
     results = []
     for threads in (1, 2, 3):
         set_threads(threads)
@@ -101,7 +110,7 @@ def test_bits_do_not_depend_on_threads(case: Case) -> None:
             np.testing.assert_array_equal(other[name], array, err_msg=name)
 
 
-def test_backward_twice_after_one_forward_adds_up() -> None:
+def test_backward_twice_after_one_forward_adds_up(through: bool) -> None:
     graph = CASES[0].graph()
     rng = np.random.default_rng(4)
     plan = NativeEngine().compile(graph, filled(graph), batch_size=2, training=True)

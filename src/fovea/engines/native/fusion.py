@@ -33,7 +33,13 @@ from fovea.engines.native.rules.fused import (
     norm_forward,
 )
 from fovea.engines.native.rules.inverted import Block, Stage, inverted_forward, is_depthwise3, is_pointwise, pays
-from fovea.engines.native.rules.normed import normed_depthwise, normed_depthwise_backward, statistics
+from fovea.engines.native.rules.normed import (
+    normed_depthwise,
+    normed_depthwise_backward,
+    normed_pointwise_backward,
+    pointwise_pays,
+    statistics,
+)
 from fovea.engines.native.rules.pooled import pooled_forward, pooling_pays, winners_backward, winners_pay
 from fovea.engines.native.rules.rule import Emit, no_gradient, same_gradient
 from fovea.graph.graph import Node, Ref
@@ -45,13 +51,15 @@ __all__ = ["Fusions", "find_fusions"]
 @dataclass
 class Fusions:
     """Rules by node name, in place of the op's own. ``gated``: ReLUs whose mask the max-pooling behind them applies.
-    ``measured``: batch norms whose statistics are taken by the convolution before them.
+    ``measured``: batch norms whose statistics are taken by the convolution before them. ``through``: those whose
+    gradient the convolution before them computes, from the one behind the clamp.
     """
 
     forward: dict[str, Emit] = field(default_factory=dict)
     backward: dict[str, Emit] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
     measured: set[str] = field(default_factory=set)
+    through: set[str] = field(default_factory=set)
 
 
 def find_fusions(spec: PlanSpec) -> Fusions:
@@ -173,7 +181,8 @@ class _Finder:
 
     def normed_depthwise(self, norm: Node) -> bool:
         """Whether a depthwise convolution alone reads a batch norm in training: it then normalises what it reads."""
-        clamp = self._clamp(norm)
+        clamp, first = self._clamp(norm), self.spec.graph.node(norm.inputs[0].node)
+        alone = self._reader(first) is norm
         last = clamp or norm
         conv = self._reader(last)
         if conv is None or not is_depthwise3(conv) or not self.spec.trains(norm):
@@ -191,6 +200,10 @@ class _Finder:
             self._replace([], norm, partial(statistics, norm))
         self._replace([], conv, partial(normed_depthwise, norm, clamp, behind))
         self.found.backward[conv.name] = partial(normed_depthwise_backward, norm, clamp)
+        through = alone and is_pointwise(first) and first.name in self.spec.differentiated
+        if through and not first.op.use_bias and pointwise_pays(first, self.spec.batch_size):  # type: ignore[attr-defined]
+            self.found.through.add(norm.name)
+            self.found.backward[first.name] = partial(normed_pointwise_backward, norm)
         return True
 
     def norm(self, node: Node) -> None:

@@ -75,6 +75,8 @@ def _operations_of(one: Instruction, n: int) -> int:
     """Two for each multiplication of convolutions and dense layers, padding counted as work; of other kernels 0."""
     if one.kernel == "inverted_residual":
         return 2 * n * inverted_macs(one.ints)
+    if one.kernel == "normed_pointwise_backward":
+        return 4 * n * math.prod(one.ints)
     if one.kernel.startswith("normed_depthwise"):
         return 2 * n * normed_macs(one.ints) * (2 if one.kernel.endswith("backward") else 1)
     if not _is_product(one):

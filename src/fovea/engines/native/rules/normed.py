@@ -17,12 +17,23 @@ if TYPE_CHECKING:
     from fovea.engines.native.program import Operand
     from fovea.graph.graph import Node
 
-__all__ = ["normed_depthwise", "normed_depthwise_backward", "normed_macs", "statistics"]
+__all__ = [
+    "normed_depthwise",
+    "normed_depthwise_backward",
+    "normed_macs",
+    "normed_pointwise_backward",
+    "pointwise_pays",
+    "statistics",
+]
 
 PIECES = 64
 """As many as there are sums of a batch norm."""
 SPLIT_ROWS = 7
 """Rows of outputs of a piece, at least: its neighbours normalise two rows of its inputs once more."""
+
+LEAST_PIXELS = 8192
+MOST_WEIGHTS = 1 << 14
+"""A pointwise convolution goes through the norm behind it with so many pixels of a batch, and so few weights."""
 
 
 def statistics(norm: Node, low: Lowering, node: Node) -> None:
@@ -79,9 +90,31 @@ def normed_depthwise_backward(norm: Node, clamp: Node | None, low: Lowering, nod
     grads = [low.grad_parameter(node, "weight"), low.grad_parameter(norm, "weight"), low.grad_parameter(norm, "bias")]
     ins = [dz, x, saved, low.parameter(node, "weight")]
     low.emit("normed_depthwise_backward", [gradient, *grads, means], ins, _sizes(node, low), _limits(clamp))
-    if low.needs(norm):
+    if norm.name in low.fusions.through:  # the convolution before the norm takes it from here
+        low.saved[f"{norm.name}.means"] = means
+        low.add_grad(norm, 0, gradient)
+    elif low.needs(norm):
         low.node = norm.name
         dx = low.grad_input(norm)
         ins = [gradient, x, saved, means]
         low.emit("batchnorm_gradient", [dx], ins, rows_and_channels(norm), inplace=((0, 0),))
         low.add_grad(norm, 0, dx)
+
+
+def pointwise_pays(conv: Node, capacity: int) -> bool:
+    """Whether partial sums of the weight's gradient are small beside the pixels that they are summed over."""
+    (height, width, inputs), outputs = conv.input_shapes[0], conv.output_shapes[0][-1]
+    pixels = capacity * (height or 0) * (width or 0)
+    return pixels >= LEAST_PIXELS and (inputs or 0) * (outputs or 0) <= MOST_WEIGHTS
+
+
+def normed_pointwise_backward(norm: Node, low: Lowering, node: Node) -> None:
+    """The gradients of input and weight from the gradient behind the norm's clamp, through the norm."""
+    positions, outputs = rows_and_channels(norm)
+    ins = [low.grad(node), low.value(node), low.saved[norm.name], low.saved[f"{norm.name}.means"], low.input(node)]
+    dx = low.grad_input(node) if low.needs(node) else None
+    outs = [dx, low.grad_parameter(node, "weight")]
+    sizes = [positions, conv_ints(node)[1], outputs]
+    low.emit("normed_pointwise_backward", outs, [*ins, low.parameter(node, "weight")], sizes)
+    if dx is not None:
+        low.add_grad(node, 0, dx)

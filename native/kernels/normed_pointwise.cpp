@@ -1,0 +1,93 @@
+// Backward of a pointwise convolution through the batch norm behind it: dz = the norm's gradient, made from g (the
+// gradient behind its clamp) for a run of pixels that stays in the first caches, is never stored; from it come
+// dx = dz w^T and dw = x^T dz.
+#include "kernels/families.h"
+#include "kernels/norm_rows.h"
+#include "kernels/partial_sums.h"
+#include "kernels/pointwise.h"
+#include "kernels/weight_tile.h"
+#include "runtime/memory.h"
+
+namespace fovea::FOVEA_ISA_NAMESPACE {
+namespace {
+
+constexpr long run_floats = (64 << 10) / 4;
+constexpr long whole_tiles = 24;  // pixels: a multiple of what most register tiles take
+
+// Partial sums of dw: one per 480 pixels repays its writing and reading.
+long piece_count_of(long rows) { return max_of(1L, min_of(rows / 480, 64L)); }
+
+// out += x^T dz over a run of pixels.
+void add_products(const float* x, int cin, const float* dz, int cout, long pixels, float* out) {
+    WeightTileArgs a{};
+    for (int i = 0; i < 4; i++) a.count[i] = 1;
+    a.count[3] = static_cast<int>(pixels);
+    a.x_stride[3] = cin;
+    a.dy_stride[3] = cout;
+    a.out_row = cout;
+    a.accumulate = true;
+    const int width = weight_tile_vectors(cout) * VL, most = weight_tile_rows(weight_tile_vectors(cout));
+    const int tiles = static_cast<int>(ceil_div(cin, most));
+    for (int column = 0; column < cout; column += width) {
+        a.columns = min_of(width, cout - column);
+        a.dy = dz + column;
+        for (int tile = 0; tile < tiles; tile++) {
+            const int row = cin * tile / tiles, rows = cin * (tile + 1) / tiles - row;
+            a.x = x + row;
+            a.out = out + static_cast<long>(row) * cout + column;
+            find_weight_tile(rows, static_cast<int>(ceil_div(a.columns, VL)), a.columns % VL != 0)(a);
+        }
+    }
+}
+
+constexpr Epilogue plain{};
+
+size_t scratch(const OpCall& call) {
+    const int cin = static_cast<int>(call.ints[1]), cout = static_cast<int>(call.ints[2]);
+    const Pointwise back(cout, cin, nullptr, plain);
+    return static_cast<size_t>(back.packed_floats() + piece_count_of(call.n * call.ints[0]) * cin * cout);
+}
+
+// dx, dw (each may be null), g, z, saved, means, x, w; ints: positions of one sample, C_in, C_out. z is the
+// convolution's output, of which batchnorm_statistics left `saved`; `means` as batchnorm_gradient takes them.
+void backward(const OpCall& call) {
+    const int cin = static_cast<int>(call.ints[1]), cout = static_cast<int>(call.ints[2]);
+    const long rows = call.n * call.ints[0], pieces = piece_count_of(rows), weights = static_cast<long>(cin) * cout;
+    float *dx = out(call, 0), *dw = out(call, 1), *packed = call.scratch;
+    const Pointwise packer(cout, cin, nullptr, plain);
+    float* parts = packed + packer.packed_floats();
+    if (dx) packer.pack(in(call, 7), true, packed);
+    const long run = max_of(whole_tiles, run_floats / cout / whole_tiles * whole_tiles);
+    parallel(pieces, [&](long piece) {
+        float *dz = thread_scratch(static_cast<size_t>(run * cout)), *part = parts + piece * weights;
+        for (long i = 0; i < weights; i++) part[i] = 0;
+        Pointwise back(cout, cin, packed, plain);
+        const long end = rows * (piece + 1) / pieces;
+        for (long at = rows * piece / pieces; at < end; at += run) {
+            const long pixels = min_of(run, end - at);
+            const float* x = in(call, 6) + at * cin;
+            const Backward<float> norm{in(call, 2) + at * cout,
+                                       nullptr,
+                                       in(call, 3) + at * cout,
+                                       nullptr,
+                                       in(call, 4),
+                                       dz,
+                                       nullptr,
+                                       static_cast<float*>(call.operand[5]),
+                                       cout,
+                                       0};
+            gradient_rows<open>(norm, norm.dy, 0, pixels);
+            if (dw) add_products(x, cin, dz, cout, pixels, part);
+            if (dx) back.run(dz, pixels, dx + at * cin);
+        }
+    });
+    if (dw) add_partial_sums(parts, weights, pieces, dw);
+}
+
+const OpKernel list[] = {{"normed_pointwise_backward", 8, 3, 0, backward, scratch}};
+
+}  // namespace
+
+OpList normed_pointwise_ops() { return op_list(list); }
+
+}  // namespace fovea::FOVEA_ISA_NAMESPACE
