@@ -191,7 +191,7 @@ PairUnit get_unit(const PairCut& c, long index, Pair* copies) {
     u.in_pixels = u.pairs * u.size(0) * u.size(1) * u.size(2);
     u.out_pixels = u.pairs * c.s.out_pixels() / c.s.out[c.axis] * (u.end - u.begin);
     u.x = copies;
-    u.dy = copies + round_up(u.in_pixels * c.x_pairs(), 16);
+    u.dy = copies ? copies + round_up(u.in_pixels * c.x_pairs(), 16) : nullptr;
     return u;
 }
 
