@@ -65,11 +65,12 @@ void run_conv_planar(const ConvPlan& plan, int n, const float* from, const float
     const long count = planes.bands.count, pieces = count * n, joined = ceil_div(pieces, wanted);
     parallel(ceil_div(pieces, joined), [&](long group) {
         float* copy = thread_scratch(planes.floats);
-        for (long piece = group * joined; piece < min_of(pieces, (group + 1) * joined); piece++) {
+        const long first = group * joined;
+        for (long piece = first; piece < min_of(pieces, first + joined); piece++) {
             const long image = piece / count;
             const int begin = static_cast<int>(piece % count) * planes.bands.positions;
             const int end = min_of(s.out[planes.bands.axis], begin + planes.bands.positions);
-            copy_planes(s, planes, begin, end, from + image * image_floats, copy);
+            copy_planes(s, planes, begin, end, from + image * image_floats, count > 1 || piece == first, copy);
             run_band(tile, begin, end, copy, to + image * out_floats);
         }
     });

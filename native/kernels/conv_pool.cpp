@@ -9,28 +9,6 @@
 namespace fovea::FOVEA_ISA_NAMESPACE {
 namespace {
 
-// Of two candidates the later wins if it is larger, or NaN while the earlier is not: as maxpool in pool.cpp.
-FOVEA_INLINE void keep_larger(Vec& best, VecInt& winner, Vec other, int number) {
-    const VecInt wins = ~(other <= best) & (best == best);
-    best = wins ? other : best;
-    winner = wins ? VecInt{} + number : winner;
-}
-
-// The pooled pixels of a tile of two rows, and their winners, still in planes.
-void pool_tile(const float* sums, int channels, float* pooled, float* winners) {
-    for (int c = 0; c < channels; c++, sums += planar_rows * planar_width) {
-        const Vec a = load(sums), b = load(sums + VL), d = load(sums + planar_width),
-                  e = load(sums + planar_width + VL);
-        Vec best = pick_lanes<EvenLanes>(a, b);
-        VecInt winner = {};
-        keep_larger(best, winner, pick_lanes<OddLanes>(a, b), 1);
-        keep_larger(best, winner, pick_lanes<EvenLanes>(d, e), 2);
-        keep_larger(best, winner, pick_lanes<OddLanes>(d, e), 3);
-        store(pooled + c * VL, best);
-        store(winners + c * VL, reinterpret_cast<Vec>(winner));  // numbers, on their way through the same permutations
-    }
-}
-
 // y, winners (bytes; may be null), x, weight, bias (may be null); reals: low, high of the clamp.
 void convpool(const OpCall& call) {
     const ConvShape s = pooled_shape(call);
@@ -44,18 +22,19 @@ void convpool(const OpCall& call) {
     const long count = planes.bands.count, pieces = count * call.n, joined = ceil_div(pieces, wanted);
     parallel(ceil_div(pieces, joined), [&](long group) {
         float* copy = thread_scratch(planes.floats);
-        float sums[max_planar_channels * planar_rows * planar_width];
         float pooled[max_planar_channels * VL], winners[max_planar_channels * VL], mixed[max_planar_channels * VL];
-        for (long piece = group * joined; piece < min_of(pieces, (group + 1) * joined); piece++) {
+        const long first = group * joined;
+        for (long piece = first; piece < min_of(pieces, first + joined); piece++) {
             const long image = piece / count;
             const int begin = static_cast<int>(piece % count) * planes.bands.positions;
             const int end = min_of(s.out[1], begin + planes.bands.positions);
-            copy_planes(s, planes, begin, end, in(call, 2) + image * s.in_pixels() * s.cin, copy);
+            copy_planes(s, planes, begin, end, in(call, 2) + image * s.in_pixels() * s.cin, count > 1 || piece == first,
+                        copy);
             for (long y = begin; y < end; y += 2)
                 for (long x = 0; x < pw; x += VL) {
                     const long pixels = min_of<long>(VL, pw - x);
-                    run_planar_tile(tile, copy + (y - begin) * tile.row_step + 2 * x, 2, 2 * pixels, sums);
-                    pool_tile(sums, s.cout, pooled, winners);
+                    run_pooled_tile(tile, copy + (y - begin) * tile.row_step + 2 * x, pixels, pooled,
+                                    index ? winners : nullptr);
                     const long at = ((image * ph + y / 2) * pw + x) * s.cout;
                     write(pooled, VL, out(call, 0) + at, pixels);
                     if (!index) continue;

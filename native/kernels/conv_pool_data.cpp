@@ -1,9 +1,9 @@
-#include <cstring>
 #include <utility>
 
 #include "kernels/conv_pool.h"
+#include "kernels/padded.h"
 #include "kernels/tap_conv.h"
-#include "kernels/vec.h"
+#include "kernels/winners.h"
 #include "runtime/memory.h"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
@@ -40,18 +40,34 @@ void pack_runs(const ConvShape& s, const Runs& r, const float* weight, float* ou
 }
 
 // The channels of one pooled pixel, by winner.
+constexpr int winner_count = 4, none = 4, most_sorted = 4095;
 struct Sorted {
-    int count[4];
-    int* channel[4];
+    int count[winner_count];
+    int* channel[winner_count];
 };
 
-void sort_channels(const float* dy, const float* gate, const uint8_t* winner, int channels, Sorted& to) {
-    for (int k = 0; k < 4; k++) to.count[k] = 0;
-    for (int o = 0; o < channels; o++) {
-        const int k = winner[o] & 3;
-        to.channel[k][to.count[k]] = o;
-        to.count[k] += dy[o] != 0.0f && (!gate || gate[o] > 0.0f);
+// The winner of each gradient that is not 0, else `none`.
+void find_winners(const float* dy, const float* gate, const uint8_t* winner, long count, uint8_t* to) {
+    for (long i = 0; i < count; i += VL) {
+        const Mask mask = first_lanes(count - i);
+        const VecInt won = winners(winner + i, count - i);
+        VecInt keeps = load(dy + i, mask) != Vec{};
+        if (gate) keeps &= load(gate + i, mask) > Vec{};
+        store_winners(to + i, keeps ? won : VecInt{} + none, count - i);
     }
+}
+
+// One place after the other, without branches: the counts are 12 bits each of one number.
+void sort_channels(const uint8_t* winner, int channels, Sorted& to) {
+    constexpr uint64_t bits = 12, all = (1 << bits) - 1;
+    static_assert(most_sorted <= all, "a count must fit");
+    uint64_t counts = 0;
+    for (int o = 0; o < channels; o++) {
+        const uint64_t k = winner[o], shift = k * bits;
+        to.channel[0][k * channels + (counts >> shift & all)] = o;
+        counts += uint64_t{1} << shift;
+    }
+    for (int k = 0; k < winner_count; k++) to.count[k] = static_cast<int>(counts >> k * bits & all);
 }
 
 // V vectors from number `first` on: to[offset of each] += sum over the listed channels of dy * weight.
@@ -82,20 +98,21 @@ AddRuns find_runs(int vectors, std::integer_sequence<int, V...>) {
 }
 
 // sum += what the winners of one image hand on.
-void add_image(const ConvShape& s, const Runs& r, const float* dy, const float* gate, const uint8_t* winner,
-               const float* weight, const long* offset, Sorted& sorted, float* sum) {
-    const AddRuns add = find_runs(min_of(r.count, slice_vectors), std::make_integer_sequence<int, slice_vectors>{});
-    const int rest = r.count % slice_vectors;
-    const AddRuns last = rest ? find_runs(rest, std::make_integer_sequence<int, slice_vectors>{}) : add;
+void add_image(const ConvShape& s, const Runs& r, const float* dy, const uint8_t* winner, const float* weight,
+               const long* offset, Sorted& sorted, float* sum) {
+    const auto vectors = std::make_integer_sequence<int, slice_vectors>{};
+    const AddRuns add = find_runs(min_of(r.count, slice_vectors), vectors);
+    const AddRuns last = find_runs((r.count - 1) % slice_vectors + 1, vectors);
+    const long step = static_cast<long>(r.count) * VL;
     for (long y = 0; y < s.out[1]; y += 2)
-        for (long x = 0; x < s.out[2]; x += 2, dy += s.cout, gate += gate ? s.cout : 0, winner += s.cout) {
-            sort_channels(dy, gate, winner, s.cout, sorted);
-            for (int k = 0; k < 4; k++) {
+        for (long x = 0; x < s.out[2]; x += 2, dy += s.cout, winner += s.cout) {
+            sort_channels(winner, s.cout, sorted);
+            for (int k = 0; k < winner_count; k++) {
                 if (sorted.count[k] == 0) continue;
                 float* to = sum + (y + k / 2) * r.pitch + (x + k % 2) * s.cin;
                 for (int i = 0; i < r.count; i += slice_vectors)
-                    (i + slice_vectors > r.count ? last : add)(sorted.channel[k], sorted.count[k], dy, weight + i * VL,
-                                                               static_cast<long>(r.count) * VL, to, offset + i);
+                    (i + slice_vectors < r.count ? add : last)(sorted.channel[k], sorted.count[k], dy, weight + i * VL,
+                                                               step, to, offset + i);
             }
         }
 }
@@ -113,21 +130,24 @@ void convpool_backward_data(const OpCall& call) {
     pack_runs(s, r, in(call, 4), call.scratch);
     long offset[max_run_vectors];
     for (int i = 0; i < r.count; i++) offset[i] = i / r.vectors * r.pitch + i % r.vectors * VL;
-    const uint8_t* winners = static_cast<const uint8_t*>(call.operand[2]);
+    const uint8_t* winner = static_cast<const uint8_t*>(call.operand[2]);
     const long joined = ceil_div(call.n, piece_count(s.macs(static_cast<int>(call.n)) / 4));
     const long pooled = s.out_pixels() / 4 * s.cout, width = static_cast<long>(s.in[2]) * s.cin;
     parallel(ceil_div(call.n, joined), [&](long piece) {
-        float* sum = thread_scratch(r.floats + 4 * s.cout);
+        const long lists = (winner_count + 1) * s.cout, bytes = round_up(pooled, sizeof(float)) / sizeof(float);
+        float* sum = thread_scratch(r.floats + lists + bytes);
+        uint8_t* won = reinterpret_cast<uint8_t*>(sum + r.floats + lists);
         Sorted sorted;
-        for (int k = 0; k < 4; k++) sorted.channel[k] = reinterpret_cast<int*>(sum + r.floats) + k * s.cout;
+        for (int k = 0; k < winner_count; k++) sorted.channel[k] = reinterpret_cast<int*>(sum + r.floats) + k * s.cout;
         for (long image = piece * joined; image < min_of(call.n, (piece + 1) * joined); image++) {
-            std::memset(sum, 0, r.floats * sizeof(float));
+            zero_floats_at(sum, r.floats);
             const float *dy = in(call, 1) + image * pooled,
                         *gate = in(call, 3) ? in(call, 3) + image * pooled : nullptr;
-            add_image(s, r, dy, gate, winners + image * pooled, call.scratch, offset, sorted, sum);
+            find_winners(dy, gate, winner + image * pooled, pooled, won);
+            add_image(s, r, dy, won, call.scratch, offset, sorted, sum);
             const float* from = sum + s.pad_lo[1] * r.pitch + s.pad_lo[2] * s.cin;
             float* dx = out(call, 0) + image * s.in[1] * width;
-            for (long y = 0; y < s.in[1]; y++) std::memcpy(dx + y * width, from + y * r.pitch, width * sizeof(float));
+            for (long y = 0; y < s.in[1]; y++) copy_floats(dx + y * width, from + y * r.pitch, width);
         }
     });
 }

@@ -14,7 +14,8 @@ namespace {
 struct Patches {
     const ConvShape* s;
     Bands bands;
-    long run;      // floats of a kernel row
+    long run;      // floats from one kernel row to the next: whole vectors, which lie aligned, where that adds none
+    long taken;    // floats of a kernel row
     long columns;  // floats of the copy between outputs that are neighbours in a row
     long floats;   // of the copy
     long padded_floats;
@@ -26,27 +27,41 @@ constexpr long most_sums = 64;
 Patches make_patches(const ConvShape& s) {
     Patches p;
     p.s = &s;
-    p.run = static_cast<long>(s.kernel[2]) * s.cin;
+    p.taken = static_cast<long>(s.kernel[2]) * s.cin;
+    const long whole = round_up(p.taken, VL), rows = s.kernel[1];
+    p.run = whole * rows == round_up(p.taken * rows, VL) ? whole : p.taken;
     p.bands = make_bands(s, static_cast<int>(p.run), patch_floats, 1);
     p.bands.positions = static_cast<int>(round_up(p.bands.positions, 2));
     p.bands.count = static_cast<int>(ceil_div(s.out[1], p.bands.positions));
     p.bands.size[1] = window_span(s, 1, p.bands.positions);
     p.columns = p.bands.size[1] * p.run;
-    p.floats = s.out[2] * p.columns + s.taps() * static_cast<long>(s.cin) + VL;
+    p.floats = s.out[2] * p.columns + rows * p.run + VL;
     p.padded_floats = static_cast<long>(p.bands.size[1]) * p.bands.size[2] * s.cin + p.run + VL;
     return p;
 }
 
-// Rows of the padded input (`padded`, whose end may be read a vector too far) to runs. Stores overlap: each vector's
-// end is written again by the next row, and columns are written in order.
+// Copies at least `floats` of these, a fixed number that is cheap.
+template <int floats>
+FOVEA_INLINE void copy_run(const float* from, float* to, long count) {
+    for (long i = 0; i < count; i += floats) __builtin_memcpy(to + i, from + i, floats * sizeof(float));
+}
+
+// Rows of the padded input (`padded`, whose end may be read a vector too far) to runs. Copies overlap: the end of each
+// is written again by the next row, and columns are written in order.
 void spread(const Patches& p, const float* padded, float* out) {
     const ConvShape& s = *p.s;
     const long rows = p.bands.size[1], pitch = static_cast<long>(p.bands.size[2]) * s.cin;
     for (long x = 0; x < s.out[2]; x++) {
         const float* from = padded + x * s.cin;
         float* to = out + x * p.columns;
-        for (long y = 0; y < rows; y++, from += pitch, to += p.run)
-            for (long i = 0; i < p.run; i += VL) store(to + i, load(from + i));
+        for (long y = 0; y < rows; y++, from += pitch, to += p.run) {
+            if (p.taken <= 4)
+                copy_run<4>(from, to, p.taken);
+            else if (p.taken <= 8)
+                copy_run<8>(from, to, p.taken);
+            else
+                copy_run<VL>(from, to, p.taken);
+        }
     }
 }
 
@@ -132,12 +147,18 @@ void add_slice(int vectors, const BandArgs& a, long slice, std::integer_sequence
     list[vectors - 1](a, slice);
 }
 
+// Four sums at a time, as one would wait for each addition.
 void add_bias(const BandArgs& a, float* sum) {
+    const long pixels = a.rows * a.pixels, step = a.channels;
     for (int c = 0; c < a.channels; c += VL) {
         const Mask mask = first_lanes(a.channels - c);
-        Vec total = a.accumulate ? load(sum + c) : Vec{};
-        for (long i = 0; i < a.rows * a.pixels; i++) total += load(a.winners.g + i * a.channels + c, mask);
-        store(sum + c, total);
+        const float* g = a.winners.g + c;
+        Vec total[4] = {a.accumulate ? load(sum + c) : Vec{}};
+        long i = 0;
+        for (; i + 4 <= pixels; i += 4, g += 4 * step) FOVEA_UNROLL
+        for (int k = 0; k < 4; k++) total[k] += load(g + k * step, mask);
+        for (; i < pixels; i++, g += step) total[0] += load(g, mask);
+        store(sum + c, (total[0] + total[1]) + (total[2] + total[3]));
     }
 }
 
@@ -146,37 +167,41 @@ struct Sums {
     long step, floats, count;
 };
 
-Sums make_sums(const ConvShape& s, long units, long n) {
+Sums make_sums(const Patches& p, long n) {
+    const ConvShape& s = *p.s;
+    const long units = n * p.bands.count;
     Sums sums;
-    sums.step = round_up(s.taps() * static_cast<long>(s.cin), VL);
+    sums.step = round_up(p.run * s.kernel[1], VL);
     sums.floats = sums.step * s.cout + round_up(s.cout, VL);
     const double work = s.macs(static_cast<int>(n)) / 4;
     sums.count = max_of(1L, min_of(min_of(units, most_sums), static_cast<long>(work / (64 << 10))));
     return sums;
 }
 
-void add_sums(const ConvShape& s, const Sums& sums, const float* part, float* dw, float* db) {
-    const long length = s.taps() * static_cast<long>(s.cin);
-    for (int o = 0; o < s.cout; o++)
-        for (long i = 0; i < length; i += VL) {
-            const float* from = part + o * sums.step + i;
-            Vec total = load(from);
-            for (long k = 1; k < sums.count; k++) total += load(from + k * sums.floats);
-            for (int l = 0; l < min_of<long>(VL, length - i); l++) dw[(i + l) * s.cout + o] = total[l];
+// The partial sums in their order; a piece is a vector of taps and input channels for all output channels.
+void add_sums(const ConvShape& s, const Patches& p, const Sums& sums, const float* part, float* dw, float* db) {
+    const auto total = [&](long at) {
+        Vec result = load(part + at);
+        for (long k = 1; k < sums.count; k++) result += load(part + at + k * sums.floats);
+        return result;
+    };
+    parallel(sums.step / VL, [&](long piece) {
+        for (long o = 0; o < s.cout; o++) {
+            const Vec value = total(o * sums.step + piece * VL);
+            for (long l = 0; l < VL; l++) {
+                const long row = (piece * VL + l) / p.run, at = (piece * VL + l) % p.run;
+                if (row < s.kernel[1] && at < p.taken) dw[(row * p.taken + at) * s.cout + o] = value[l];
+            }
         }
-    for (int o = 0; db && o < s.cout; o++) {
-        const float* from = part + sums.step * s.cout + o;
-        float total = *from;
-        for (long k = 1; k < sums.count; k++) total += from[k * sums.floats];
-        db[o] = total;
-    }
+    });
+    for (long o = 0; db && o < s.cout; o += VL) store(db + o, total(sums.step * s.cout + o), first_lanes(s.cout - o));
 }
 
 }  // namespace
 
 size_t convpool_backward_scratch(const OpCall& call) {
     const ConvShape s = pooled_shape(call);
-    const Sums sums = make_sums(s, call.n * make_patches(s).bands.count, call.n);
+    const Sums sums = make_sums(make_patches(s), call.n);
     return static_cast<size_t>(sums.count * sums.floats);
 }
 
@@ -185,7 +210,7 @@ void convpool_backward_weight(const OpCall& call) {
     const long ph = s.out[1] / 2, pw = s.out[2] / 2;
     const Patches p = make_patches(s);
     const long units = call.n * p.bands.count;
-    const Sums sums = make_sums(s, units, call.n);
+    const Sums sums = make_sums(p, call.n);
     const long band_outputs = p.bands.positions / 2 * pw * s.cout, row_floats = band_outputs + VL;
     const uint8_t* index = static_cast<const uint8_t*>(call.operand[4]);
     parallel(sums.count, [&](long k) {
@@ -218,7 +243,7 @@ void convpool_backward_weight(const OpCall& call) {
             a.accumulate = true;
         }
     });
-    add_sums(s, sums, call.scratch, out(call, 0), out(call, 1));
+    add_sums(s, p, sums, call.scratch, out(call, 0), out(call, 1));
 }
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

@@ -21,6 +21,15 @@ Bands make_bands(const ConvShape& s, int channels, long max_floats, long min_cou
     return b;
 }
 
+namespace {
+
+void copy_row(float* to, const float* from, long count) { copy_floats(to, from, count); }
+void copy_row(bf16* to, const bf16* from, long count) { std::memcpy(to, from, count * sizeof(bf16)); }
+void zero_row(float* to, long count) { zero_floats_at(to, count); }
+void zero_row(bf16* to, long count) { std::memset(to, 0, count * sizeof(bf16)); }
+
+}  // namespace
+
 template <class S>
 void copy_padded(const ConvShape& s, const Bands& bands, int begin, int end, int channels, const S* image, S* out) {
     int size[3], from[3];
@@ -36,13 +45,13 @@ void copy_padded(const ConvShape& s, const Bands& bands, int begin, int end, int
     for (int z = from[0]; z < from[0] + size[0]; z++)
         for (int y = from[1]; y < from[1] + size[1]; y++, out += row) {
             if (z < 0 || z >= s.in[0] || y < 0 || y >= s.in[1]) {
-                std::memset(out, 0, row * sizeof(S));
+                zero_row(out, row);
                 continue;
             }
             const S* in = image + ((static_cast<long>(z) * s.in[1] + y) * s.in[2] + from[2] + left) * channels;
-            std::memset(out, 0, left * channels * sizeof(S));
-            std::memcpy(out + left * channels, in, (right - left) * channels * sizeof(S));
-            std::memset(out + right * channels, 0, (size[2] - right) * channels * sizeof(S));
+            zero_row(out, static_cast<long>(left) * channels);
+            copy_row(out + left * channels, in, static_cast<long>(right - left) * channels);
+            zero_row(out + right * channels, static_cast<long>(size[2] - right) * channels);
         }
 }
 

@@ -25,6 +25,16 @@ Bands make_bands(const ConvShape& shape, int channels, long max_floats, long min
 template <class S>
 void copy_padded(const ConvShape& shape, const Bands& bands, int begin, int end, int channels, const S* image, S* out);
 
+// Rows of small images are too short for calls of memcpy and memset to pay.
+static FOVEA_INLINE void copy_floats(float* to, const float* from, long count) {
+    for (; count >= VL; count -= VL, to += VL, from += VL) store(to, load(from));
+    if (count > 0) store(to, load(from, first_lanes(count)), first_lanes(count));
+}
+static FOVEA_INLINE void zero_floats_at(float* to, long count) {
+    for (; count >= VL; count -= VL, to += VL) store(to, Vec{});
+    if (count > 0) store(to, Vec{}, first_lanes(count));
+}
+
 static FOVEA_INLINE int window_span(const ConvShape& s, int axis, int positions) {
     return (positions - 1) * s.stride[axis] + (s.kernel[axis] - 1) * s.dilation[axis] + 1;
 }

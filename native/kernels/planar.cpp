@@ -1,7 +1,5 @@
 #include "kernels/planar.h"
 
-#include <cstring>
-
 #include "runtime/memory.h"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
@@ -9,10 +7,58 @@ namespace {
 
 constexpr long band_floats = (64 << 10) / 4;
 
+// What becomes of the sums of one channel: they are clamped and stored,
+struct StoreSums {
+    float* sums;
+
+    template <int R, int V>
+    FOVEA_INLINE void finish(const Epilogue& e, int channel, Vec (&acc)[R][V]) const {
+        const Vec low = broadcast(e.low), high = broadcast(e.high);
+        FOVEA_UNROLL
+        for (int r = 0; r < R; r++) FOVEA_UNROLL
+        for (int v = 0; v < V; v++) {
+            if (e.clamp) acc[r][v] = at_most(at_least(acc[r][v], low), high);
+            store(sums + (channel * planar_rows + r) * planar_width + v * VL, acc[r][v]);
+        }
+    }
+};
+
+// or the largest of each 2x2 is, with the number of the first that is it. Clamped after that: only where the clamp
+// decides can another one have won, and there no gradient passes.
+template <bool Winners>
+struct StorePooled {
+    float *pooled, *winners;
+
+    template <int R, int V>
+    FOVEA_INLINE void finish(const Epilogue& e, int channel, Vec (&acc)[R][V]) const {
+        const Vec above = V > 1 ? acc[0][V - 1] : Vec{}, below = V > 1 ? acc[R - 1][V - 1] : Vec{};
+        const Vec in[4] = {pick_lanes<EvenLanes>(acc[0][0], above), pick_lanes<OddLanes>(acc[0][0], above),
+                           pick_lanes<EvenLanes>(acc[R - 1][0], below), pick_lanes<OddLanes>(acc[R - 1][0], below)};
+        const Vec best = larger(larger(larger(in[0], in[1]), in[2]), in[3]);
+        store(pooled + channel * VL, e.clamp ? at_most(at_least(best, broadcast(e.low)), broadcast(e.high)) : best);
+        if constexpr (Winners) store_winner(in, best, channel);
+    }
+
+    // Who has the bits of the largest is the first that has its value: a NaN is no number's equal, but its own.
+    FOVEA_INLINE void store_winner(const Vec (&in)[4], Vec best, int channel) const {
+        const VecInt bits = reinterpret_cast<VecInt>(best);
+        VecInt winner = VecInt{} + 3;
+        FOVEA_UNROLL
+        for (int i = 2; i >= 0; i--) winner = reinterpret_cast<VecInt>(in[i]) == bits ? VecInt{} + i : winner;
+        store(winners + channel * VL, reinterpret_cast<Vec>(winner));  // numbers that are interleaved like values
+    }
+
+    // The first of equals; a NaN wins and stays, as in pool.cpp.
+    static FOVEA_INLINE Vec larger(Vec best, Vec other) {
+        const Vec most = best >= other ? best : other;
+        return best == best ? most : best;
+    }
+};
+
 // C channels x R rows x V vectors, from bias to the last tap; what is not a full tile of channels runs as a smaller
 // one. As in tap_tile.cpp, every loop over `acc` must be unrolled fully.
-template <int C, int R, int V>
-__attribute__((noinline)) void planar_tile(const PlanarTile& t, const float* x, int channel, float* sums) {
+template <int C, int R, int V, class To>
+__attribute__((noinline)) void planar_tile(const PlanarTile& t, const float* x, int channel, const To& to) {
     const int cout = t.shape->cout;
     Vec acc[C][R][V];
     FOVEA_UNROLL
@@ -39,59 +85,37 @@ __attribute__((noinline)) void planar_tile(const PlanarTile& t, const float* x, 
             for (int v = 0; v < V; v++) acc[c][r][v] += in[r][v] * w;
         }
     }
-    const Vec low = broadcast(t.epilogue->low), high = broadcast(t.epilogue->high);
     FOVEA_UNROLL
-    for (int c = 0; c < C; c++) FOVEA_UNROLL
-    for (int r = 0; r < R; r++) FOVEA_UNROLL
-    for (int v = 0; v < V; v++) {
-        if (t.epilogue->clamp) acc[c][r][v] = at_most(at_least(acc[c][r][v], low), high);
-        store(sums + ((channel + c) * planar_rows + r) * planar_width + v * VL, acc[c][r][v]);
-    }
+    for (int c = 0; c < C; c++) to.finish(*t.epilogue, channel + c, acc[c]);
 }
 
 // Channels of a tile: its sums, one row of input and a broadcast fit the registers.
 constexpr int tile_channels = VECTOR_REGISTERS == 32 ? 6 : 3;
 
-template <int R, int V>
-void run_channels(const PlanarTile& t, const float* x, float* sums) {
+template <int R, int V, class To, int... C>
+void run_channels(const PlanarTile& t, const float* x, const To& to, std::integer_sequence<int, C...>) {
+    static void (*const list[])(const PlanarTile&, const float*, int, const To&) = {planar_tile<C + 1, R, V, To>...};
     const int cout = t.shape->cout, tiles = static_cast<int>(ceil_div(cout, tile_channels));
     for (int i = 0; i < tiles; i++) {
         const int channel = cout * i / tiles;
-        switch (cout * (i + 1) / tiles - channel) {
-            case 1:
-                planar_tile<1, R, V>(t, x, channel, sums);
-                break;
-            case 2:
-                planar_tile<2, R, V>(t, x, channel, sums);
-                break;
-            case 3:
-                planar_tile<3, R, V>(t, x, channel, sums);
-                break;
-#if defined(__AVX512F__) || defined(__aarch64__)
-            case 4:
-                planar_tile<4, R, V>(t, x, channel, sums);
-                break;
-            case 5:
-                planar_tile<5, R, V>(t, x, channel, sums);
-                break;
-            default:
-                planar_tile<6, R, V>(t, x, channel, sums);
-#endif
-        }
+        list[cout * (i + 1) / tiles - channel - 1](t, x, channel, to);
     }
+}
+template <int R, class To>
+void run_channels(const PlanarTile& t, const float* x, long pixels, const To& to) {
+    const auto channels = std::make_integer_sequence<int, tile_channels>{};
+    pixels > VL ? run_channels<R, 2>(t, x, to, channels) : run_channels<R, 1>(t, x, to, channels);
 }
 
 // One row of channels-last pixels to planes.
 void split_row(const float* in, long pixels, int channels, long plane, float* out) {
     if (channels == 1) {
-        std::memcpy(out, in, pixels * sizeof(float));
+        copy_floats(out, in, pixels);
         return;
     }
     for (int c = 0; c < channels; c++)
         for (long i = 0; i < pixels; i++) out[c * plane + i] = in[i * channels + c];
 }
-
-void zero(float* out, long count) { std::memset(out, 0, count * sizeof(float)); }
 
 }  // namespace
 
@@ -122,7 +146,8 @@ Planes make_planes(const ConvShape& s, long min_bands, int unit) {
     return p;
 }
 
-void copy_planes(const ConvShape& s, const Planes& planes, int begin, int end, const float* image, float* out) {
+void copy_planes(const ConvShape& s, const Planes& planes, int begin, int end, const float* image, bool border,
+                 float* out) {
     const Bands& bands = planes.bands;
     int size[3], from[3];
     for (int i = 0; i < 3; i++) {
@@ -136,9 +161,9 @@ void copy_planes(const ConvShape& s, const Planes& planes, int begin, int end, c
             float* row = out + (static_cast<long>(i) * bands.size[1] + j) * planes.pitch;
             const long z = from[0] + i, y = from[1] + j;
             const bool inside = z >= 0 && z < s.in[0] && y >= 0 && y < s.in[1];
-            for (int c = 0; c < s.cin; c++) {
-                zero(row + c * planes.plane, inside ? left : size[2]);
-                if (inside) zero(row + c * planes.plane + right, size[2] - right);
+            for (int c = 0; border && c < s.cin; c++) {
+                zero_floats_at(row + c * planes.plane, inside ? left : size[2]);
+                if (inside) zero_floats_at(row + c * planes.plane + right, size[2] - right);
             }
             if (inside)
                 split_row(image + ((z * s.in[1] + y) * s.in[2] + from[2] + left) * s.cin, right - left, s.cin,
@@ -147,10 +172,15 @@ void copy_planes(const ConvShape& s, const Planes& planes, int begin, int end, c
 }
 
 void run_planar_tile(const PlanarTile& t, const float* x, int rows, long pixels, float* sums) {
-    if (rows == 2)
-        pixels > VL ? run_channels<2, 2>(t, x, sums) : run_channels<2, 1>(t, x, sums);
+    const StoreSums to{sums};
+    rows == 2 ? run_channels<2>(t, x, pixels, to) : run_channels<1>(t, x, pixels, to);
+}
+
+void run_pooled_tile(const PlanarTile& t, const float* x, long pixels, float* pooled, float* winners) {
+    if (winners)
+        run_channels<2>(t, x, 2 * pixels, StorePooled<true>{pooled, winners});
     else
-        pixels > VL ? run_channels<1, 2>(t, x, sums) : run_channels<1, 1>(t, x, sums);
+        run_channels<2>(t, x, 2 * pixels, StorePooled<false>{pooled, nullptr});
 }
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

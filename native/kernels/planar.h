@@ -25,8 +25,10 @@ struct Planes {
 bool planar_fits(const ConvShape& shape);
 // min_bands: how many bands an image should have at least. unit: output positions of a band are a multiple of it.
 Planes make_planes(const ConvShape& shape, long min_bands, int unit);
-// Copies what output positions begin .. end along bands.axis meet.
-void copy_planes(const ConvShape& shape, const Planes& planes, int begin, int end, const float* image, float* out);
+// Copies what output positions begin .. end along bands.axis meet. border: write the zeros of the padding as well,
+// which stay where they are when the next copy is of the same positions.
+void copy_planes(const ConvShape& shape, const Planes& planes, int begin, int end, const float* image, bool border,
+                 float* out);
 
 // sums[channel][row][planar_width] = clamp(bias + convolution) for all output channels of `rows` (1 or 2) rows of the
 // output that are `row_step` floats apart in the planes, and `pixels` <= planar_width pixels from `x` on.
@@ -38,6 +40,10 @@ struct PlanarTile {
     long row_step;
 };
 void run_planar_tile(const PlanarTile& tile, const float* x, int rows, long pixels, float* sums);
+// pooled[channel][VL]: the largest of each 2x2 of two rows of outputs, clamped, for `pixels` <= VL of them; winners
+// [channel][VL]: the number (0 to 3, an int) of the one that is it;
+// null: not wanted.
+void run_pooled_tile(const PlanarTile& tile, const float* x, long pixels, float* pooled, float* winners);
 
 // The whole convolution (algorithm `planar`).
 bool planar_pays(ConvPass pass, const ConvShape& shape);
