@@ -201,6 +201,7 @@ class _Finder:
         self._replace([], conv, partial(normed_depthwise, norm, clamp, behind))
         self.found.backward[conv.name] = partial(normed_depthwise_backward, norm, clamp)
         through = alone and is_pointwise(first) and first.name in self.spec.differentiated
+        through = through and self.spec.precision == "fp32"
         if through and not first.op.use_bias and pointwise_pays(first, self.spec.batch_size):  # type: ignore[attr-defined]
             self.found.through.add(norm.name)
             self.found.backward[first.name] = partial(normed_pointwise_backward, norm)
