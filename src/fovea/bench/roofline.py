@@ -26,6 +26,7 @@ SERIES = {
     "forward": ("o", "accent"),
     "backward data": ("s", "second"),
     "backward weight": ("^", "good"),
+    "both backward passes": ("P", "bad"),
     "others": ("D", "muted"),
 }
 """Mark and colour of each pass."""
@@ -84,7 +85,10 @@ def _place(entry: Entry) -> tuple[float, float]:
 
 
 def _series(entry: Entry) -> str:
-    return str(entry["pass"]) if entry["operations"] and entry["pass"] in SERIES else "others"
+    if not entry["operations"]:
+        return "others"
+    name = "both backward passes" if entry["pass"] == "backward" else str(entry["pass"])
+    return name if name in SERIES else "others"
 
 
 def _roof_labels(axes: Axes, low: float, ridge: float, gflops: float, gbytes: float) -> None:
