@@ -182,7 +182,7 @@ class Model:
         inside
         it as the node ``preprocess``.
         """
-        graph = self._with_pixels() if pixels else self.graph
+        graph = self.with_pixels() if pixels else self.graph
         if self.quantization is not None:
             self._choose_precision(graph, options)
         if options.get("training") and options.get("trainable") is None and self._frozen:
@@ -200,7 +200,8 @@ class Model:
             record = self.quantization
             options["quantization"] = record.renamed(graph.inputs[0], added[0]) if added else record
 
-    def _with_pixels(self) -> Graph:
+    def with_pixels(self) -> Graph:
+        """The graph behind the pixel half of preprocessing: it takes what ``preprocessing.apply_spatial`` gives."""
         if self.preprocessing is None:
             return self.graph
         source, added = self.graph.inputs[0], free_name("preprocess", self.graph.nodes)

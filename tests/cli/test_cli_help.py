@@ -21,6 +21,7 @@ COMMANDS = [
     "evaluate",
     "predict",
     "import",
+    "export",
     "quantize",
     "summary",
     "models",

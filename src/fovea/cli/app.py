@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import fovea
-from fovea.cli import bench, data, demo, doctor, evaluate, import_, models, predict, quantize, summary, train
+from fovea.cli import bench, data, demo, doctor, evaluate, export, import_, models, predict, quantize, summary, train
 
 __all__ = ["app"]
 
@@ -43,6 +43,7 @@ _COMMANDS = (
     (evaluate.evaluate, "Measure a model on the test split.", "fovea evaluate runs/digits digits --json"),
     (predict.predict, "Classes with probabilities for files.", "fovea predict runs/digits picture.png --top-k 3"),
     (import_.import_, "A network of another system becomes a model file.", "fovea import net.onnx -o net.safetensors"),
+    (export.export, "A model for other runtimes.", "fovea export runs/digits -o digits.onnx --images"),
     (quantize.quantize, "A smaller, faster int8 model.", "fovea quantize runs/digits digits -o digits.safetensors"),
     (summary.summary, "A network layer by layer.", "fovea summary lenet5 --input-shape 28,28,1"),
     (models.models, "List the networks known by name.", "fovea models --json"),

@@ -14,7 +14,7 @@ from fovea.model import load as load_model_file
 if TYPE_CHECKING:
     from fovea.interop.onnx.load import Imported
 
-__all__ = ["import_file", "load"]
+__all__ = ["export_file", "import_file", "load"]
 
 
 def load(path: str | os.PathLike[str]) -> Model:
@@ -43,3 +43,17 @@ def import_file(path: str | os.PathLike[str], input_shape: Sequence[int | None] 
             raise
         raise MissingExtra("import", "onnx", "reading an ONNX file") from None
     return load_onnx(path, input_shape)
+
+
+def export_file(model: Model, path: str | os.PathLike[str], images: bool = False) -> Path:
+    """Write a model as ONNX; ``images``: with preprocessing and probabilities inside.
+
+    Raises ModelFileError, in one line; MissingExtra without the extra "onnx".
+    """
+    try:
+        from fovea.interop.onnx.export import export_onnx
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "onnx":
+            raise
+        raise MissingExtra("export", "onnx", "writing an ONNX file") from None
+    return export_onnx(model, path, images)

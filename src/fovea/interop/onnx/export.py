@@ -1,0 +1,119 @@
+"""``export_onnx``: a model of ours becomes an ONNX file that other runtimes run."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import helper
+
+import fovea
+from fovea.errors import ModelFileError
+from fovea.graph.graph import Graph, Ref
+from fovea.graph.serialize import write_atomically
+from fovea.interop.onnx import write_moves
+from fovea.interop.onnx.write_images import resized_images
+from fovea.interop.onnx.write_rules import WRITE_RULES
+from fovea.interop.onnx.writer import OPSET, Writer
+from fovea.model import Model
+
+__all__ = ["export_onnx", "onnx_model"]
+
+TYPES = {"float32": onnx.TensorProto.FLOAT, "uint8": onnx.TensorProto.UINT8, "int64": onnx.TensorProto.INT64}
+_ = write_moves  # its rules join the table when it is imported
+
+
+def export_onnx(model: Model, path: str | os.PathLike[str], images: bool = False) -> Path:
+    """Write a model as ONNX (opset 18, float32), checked by onnx's own checker, atomically. Returns the path.
+
+    The file takes N,C,*spatial float32 as usual there, and any number of samples; class names stand in its metadata.
+    ``images``: it takes N,H,W,C uint8 images of any one size instead, resizes and normalises them as the model's
+    preprocessing says, and a classifier gives probabilities. Raises ModelFileError, in one line, for open input sizes,
+    an op that ONNX has no operator for, or a disk that is full.
+    """
+    made = onnx_model(model, str(path), images)
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(made.SerializeToString())
+
+    try:
+        write_atomically(path, write)
+    except OSError as error:
+        raise ModelFileError(
+            str(path), f"expected to write the file, got: {error.strerror or error}; free space or change the path"
+        ) from None
+    return Path(path)
+
+
+def onnx_model(model: Model, where: str = "export", images: bool = False) -> Any:
+    """The same as an ``onnx.ModelProto``."""
+    if any(size is None for shape in model.graph.input_shapes for size in shape):
+        shapes = model.graph.input_shapes
+        raise ModelFileError(where, f"expected closed input sizes, got {shapes}; build it with an input_shape")
+    if images and (model.preprocessing is None or len(model.graph.inputs) != 1):
+        raise ModelFileError(
+            where, "expected a model with one input that knows its preprocessing, got none; export without images"
+        )
+    graph = model.with_pixels() if images else model.graph
+    write = Writer(where, graph, model.store)
+    inputs = [_image(write, model) if images else _input(write, graph, name) for name in graph.inputs]
+    for node in graph.nodes.values():
+        if node.op.kind == "input":
+            continue
+        if node.op.kind not in WRITE_RULES:
+            raise write.refuse(node, "there is no operator for it; leave the node out")
+        WRITE_RULES[node.op.kind](write, node)
+    soft = images and model.task.kind == "classification"
+    outputs = [_output(write, graph, ref, index, soft) for index, ref in enumerate(graph.outputs)]
+    proto = helper.make_model(
+        helper.make_graph(write.nodes, model.name or "fovea", inputs, outputs, write.weights),
+        opset_imports=[helper.make_opsetid("", OPSET)], producer_name="fovea", producer_version=fovea.__version__,
+    )  # fmt: skip
+    proto.ir_version = 8
+    helper.set_model_props(proto, _metadata(model))
+    onnx.checker.check_model(proto, full_check=True)
+    return proto
+
+
+def _metadata(model: Model) -> dict[str, str]:
+    metadata = {"task": model.task.kind}
+    if model.classes is not None:
+        metadata["classes"] = json.dumps(list(model.classes), ensure_ascii=False)
+    if model.preprocessing is not None:
+        metadata["preprocessing"] = json.dumps(model.preprocessing.to_dict())
+    return metadata
+
+
+def _input(write: Writer, graph: Graph, name: str) -> Any:
+    shape, dtype = graph.shape(name), graph.node(name).op.dtype  # type: ignore[attr-defined]  # inputs have one
+    first = len(shape) > 1
+    write.give(graph.node(name), name, first)
+    return helper.make_tensor_value_info(name, TYPES[dtype], ["N", *_ordered(shape, first)])
+
+
+def _image(write: Writer, model: Model) -> Any:
+    """The input "image", N,H,W,C uint8, and behind it the network's own input."""
+    assert model.preprocessing is not None
+    node = model.graph.node(model.graph.inputs[0])
+    write.give(node, resized_images(write, "image", model.preprocessing), False)
+    return helper.make_tensor_value_info("image", TYPES["uint8"], ["N", "H", "W", model.preprocessing.channels])
+
+
+def _ordered(shape: tuple[int | None, ...], first: bool) -> list[int]:
+    sizes = [size or 0 for size in shape]
+    return [sizes[-1], *sizes[:-1]] if first else sizes
+
+
+def _output(write: Writer, graph: Graph, ref: Ref, index: int, soft: bool) -> Any:
+    """Feature maps as N,C,*spatial, everything else as it is; ``soft``: probabilities along the classes."""
+    value, shape = write.values[ref], graph.shape(ref)
+    name = ("probabilities" if soft else "output") + (str(index + 1) if len(graph.outputs) > 1 else "")
+    if soft:
+        write.emit("Softmax", [value.name], name, axis=1 if value.first else len(shape))
+    else:
+        write.emit("Identity", [value.name], name)
+    sizes = _ordered(shape, value.first and len(shape) > 1)
+    return helper.make_tensor_value_info(name, TYPES["float32"], ["N", *sizes])

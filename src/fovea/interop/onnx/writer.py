@@ -1,0 +1,113 @@
+"""The state of an export: ONNX nodes so far, and for every value of ours the ONNX value and its axis order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from fovea.errors import ModelFileError
+from fovea.graph.graph import Graph, Node, Ref
+from fovea.graph.store import ParameterStore
+from fovea.interop.onnx.values import Array
+
+__all__ = ["OPSET", "Writer", "Written"]
+
+OPSET = 18
+"""New enough for resizing as Pillow does it (antialias), old enough for runtimes of the last years."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """An ONNX value. ``first``: N,C,*spatial; else the axes lie as ours, N,*spatial,C. One spatial axis or more."""
+
+    name: str
+    first: bool
+
+
+class Writer:
+    """Rules ask for inputs in the order that they need, and give outputs with theirs."""
+
+    def __init__(self, where: str, graph: Graph, store: ParameterStore) -> None:
+        self.where = where
+        self.graph = graph
+        self.store = store
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
+        self.values: dict[Ref, Written] = {}
+        self._count = 0
+        self._converted: dict[tuple[str, bool], str] = {}
+
+    def refuse(self, node: Node, why: str) -> ModelFileError:
+        """The error for a node that ONNX has no operator for; raise it."""
+        return ModelFileError(self.where, f"node {node.name!r} ({node.op.kind}) cannot be written as ONNX: {why}")
+
+    def emit(self, operator: str, inputs: Sequence[str], name: str = "", outputs: int = 1, **attributes: Any) -> str:
+        """Append a node; the name of its first output (others are numbered from there)."""
+        self._count += 1
+        name = name or f"{operator.lower()}_{self._count}"
+        results = [name if index == 0 else f"{name}.{index}" for index in range(outputs)]
+        given = {key: value for key, value in attributes.items() if value is not None}
+        self.nodes.append(helper.make_node(operator, list(inputs), results, name=f"{name}/{operator}", **given))
+        return name
+
+    def constant(self, name: str, array: Array) -> str:
+        """An initializer."""
+        self._count += 1
+        unique = f"{name}_{self._count}" if any(one.name == name for one in self.weights[-200:]) else name
+        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(array), unique))
+        return unique
+
+    def integers(self, *values: int) -> str:
+        """An initializer of whole numbers."""
+        self._count += 1
+        return self.constant(f"sizes_{self._count}", np.array(values, np.int64))
+
+    def array(self, node: Node, name: str) -> Array:
+        """A parameter or buffer of a node."""
+        path = f"{node.name}.{name}"
+        return self.store.parameters[path] if path in self.store.parameters else self.store.buffers[path]
+
+    def has(self, node: Node, name: str) -> bool:
+        """Whether the node has that parameter."""
+        return f"{node.name}.{name}" in self.store.parameters
+
+    # --- axis order
+
+    def input(self, node: Node, index: int = 0) -> Written:
+        """An input in whatever order it has."""
+        return self.values[node.inputs[index]]
+
+    def first(self, node: Node, index: int = 0) -> str:
+        """An input as N,C,*spatial."""
+        return self.ordered(self.input(node, index), len(node.input_shapes[index]) + 1, True)
+
+    def plain(self, node: Node, index: int = 0) -> str:
+        """An input as N,*spatial,C."""
+        return self.ordered(self.input(node, index), len(node.input_shapes[index]) + 1, False)
+
+    def ordered(self, value: Written, ndim: int, first: bool) -> str:
+        """A value in one of the two orders; transposed once, however often it is asked for."""
+        if value.first == first or ndim <= 2:
+            return value.name
+        key = (value.name, first)
+        if key not in self._converted:
+            perm = [0, ndim - 1, *range(1, ndim - 1)] if first else [0, *range(2, ndim), 1]
+            self._converted[key] = self.emit("Transpose", [value.name], perm=perm)
+        return self._converted[key]
+
+    def give(self, node: Node, name: str, first: bool, index: int = 0) -> None:
+        """Say where an output of a node is."""
+        self.values[Ref(node.name, index)] = Written(name, first)
+
+    @staticmethod
+    def axis(axis: int, ndim: int, first: bool) -> int:
+        """ONNX's number of one of our axes (of N,*spatial,C)."""
+        axis %= ndim
+        if not first or axis == 0 or ndim <= 2:
+            return axis
+        return 1 if axis == ndim - 1 else axis + 1
