@@ -1,5 +1,6 @@
 #include "kernels/planar.h"
 
+#include "kernels/winners.h"
 #include "runtime/memory.h"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
@@ -34,24 +35,10 @@ struct StorePooled {
         const Vec above = V > 1 ? acc[0][V - 1] : Vec{}, below = V > 1 ? acc[R - 1][V - 1] : Vec{};
         const Vec in[4] = {pick_lanes<EvenLanes>(acc[0][0], above), pick_lanes<OddLanes>(acc[0][0], above),
                            pick_lanes<EvenLanes>(acc[R - 1][0], below), pick_lanes<OddLanes>(acc[R - 1][0], below)};
-        const Vec best = larger(larger(larger(in[0], in[1]), in[2]), in[3]);
+        const Vec best = largest(in);
         store(pooled + channel * VL, e.clamp ? at_most(at_least(best, broadcast(e.low)), broadcast(e.high)) : best);
-        if constexpr (Winners) store_winner(in, best, channel);
-    }
-
-    // Who has the bits of the largest is the first that has its value: a NaN is no number's equal, but its own.
-    FOVEA_INLINE void store_winner(const Vec (&in)[4], Vec best, int channel) const {
-        const VecInt bits = reinterpret_cast<VecInt>(best);
-        VecInt winner = VecInt{} + 3;
-        FOVEA_UNROLL
-        for (int i = 2; i >= 0; i--) winner = reinterpret_cast<VecInt>(in[i]) == bits ? VecInt{} + i : winner;
-        store(winners + channel * VL, reinterpret_cast<Vec>(winner));  // numbers that are interleaved like values
-    }
-
-    // The first of equals; a NaN wins and stays, as in pool.cpp.
-    static FOVEA_INLINE Vec larger(Vec best, Vec other) {
-        const Vec most = best >= other ? best : other;
-        return best == best ? most : best;
+        if constexpr (Winners)  // numbers that are interleaved like values
+            store(winners + channel * VL, reinterpret_cast<Vec>(first_winner(in, best)));
     }
 };
 

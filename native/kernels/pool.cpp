@@ -99,16 +99,51 @@ FOVEA_INLINE void over_output(const Window& w, long n, const Body& body) {
     });
 }
 
+// Windows of 2x2 without padding that touch each other: no taps to count, and this is what most networks have.
+FOVEA_INLINE bool two_by_two(const Window& w) {
+    bool plain = w.kernel[0] == 1 && w.stride[0] == 1 && w.pad_lo[0] == 0 && w.in[0] == w.out[0];
+    for (int i = 1; i < 3; i++)
+        plain = plain && w.kernel[i] == 2 && w.stride[i] == 2 && w.dilation[i] == 1 && w.pad_lo[i] == 0 &&
+                2 * w.out[i] <= w.in[i];
+    return plain;
+}
+
+// One row of outputs of such windows; `from` is the sample.
+template <class Index, class S>
+void pool_row(const Window& w, const S* from, long row, S* y, Index* index) {
+    const long pitch = w.in[2] * w.channels;
+    const S* top = from + (row / w.out[1] * w.in[1] + row % w.out[1] * 2) * pitch;
+    y += row * w.out[2] * w.channels;
+    if (index) index += row * w.out[2] * w.channels;
+    for (long x = 0; x < w.out[2]; x++, top += 2 * w.channels)
+        for (long c = 0; c < w.channels; c += VL) {
+            const long lanes = min_of<long>(VL, w.channels - c);
+            const Mask mask = first_lanes(lanes);
+            const S *left = top + c, *right = left + w.channels;
+            const Vec in[4] = {load(left, mask), load(right, mask), load(left + pitch, mask),
+                               load(right + pitch, mask)};
+            const Vec best = largest(in);
+            store(y, best, mask);
+            y += lanes;
+            if (index) {
+                store_winners(index, first_winner(in, best), lanes);
+                index += lanes;
+            }
+        }
+}
+
 // y, index (which tap won, for backward; may be null), x; ints: Window. The first maximum wins; NaN wins and stays.
 template <class Index, class S>
 void maxpool(const OpCall& call) {
     const Window& w = window(call);
     const Offsets offsets(w);
+    const bool simple = two_by_two(w);
     over_output(w, call.n, [&](long sample, long row) {
         const S* from = in<S>(call, 2) + sample * in_floats(w);
         const long base = sample * out_pixels(w) * w.channels;
         S* y = out<S>(call, 0) + base;
         Index* index = static_cast<Index*>(call.operand[1]);
+        if (simple) return pool_row<Index, S>(w, from, row, y, index ? index + base : nullptr);
         over_row(w, offsets, row, [&](const Taps& t, long pixel, long, long, long) {
             for (long c = 0; c < w.channels; c += VL) {
                 const Mask mask = first_lanes(w.channels - c);

@@ -46,4 +46,23 @@ static FOVEA_INLINE VecInt winners(const uint8_t* index, long lanes) {
 #endif
 }
 
+// The largest of a window of four, the first of equals; a NaN wins and stays.
+static FOVEA_INLINE Vec largest(const Vec (&in)[4]) {
+    Vec best = in[0];
+    FOVEA_UNROLL
+    for (int i = 1; i < 4; i++) {
+        const Vec most = best >= in[i] ? best : in[i];
+        best = best == best ? most : best;
+    }
+    return best;
+}
+// Its number. Who has its bits first is the first that has its value: a NaN is no number's equal, but its own.
+static FOVEA_INLINE VecInt first_winner(const Vec (&in)[4], Vec best) {
+    const VecInt bits = reinterpret_cast<VecInt>(best);
+    VecInt winner = VecInt{} + 3;
+    FOVEA_UNROLL
+    for (int i = 2; i >= 0; i--) winner = reinterpret_cast<VecInt>(in[i]) == bits ? VecInt{} + i : winner;
+    return winner;
+}
+
 }  // namespace fovea::FOVEA_ISA_NAMESPACE
