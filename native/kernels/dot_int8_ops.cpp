@@ -96,35 +96,56 @@ void add(const OpCall& call) {
     });
 }
 
+// A window's geometry.
+struct Pool {
+    const long *in, *out, *kernel, *stride, *dilation, *pad;
+    long pixel;
+};
+
+// Which taps of a window that begins at `at` lie inside, along one axis: tap * dilation + at.
+FOVEA_INLINE void inside(const Pool& p, int axis, long at, long& begin, long& end) {
+    const long d = p.dilation[axis];
+    begin = at < 0 ? ceil_div(-at, d) : 0;
+    end = min_of(p.kernel[axis], ceil_div(p.in[axis] - at, d));
+}
+
+void pool_row(const Pool& p, const uint8_t* image, long z, long y, uint8_t* to) {
+    const uint8_t* taps[most_pool_taps];
+    long z0, z1, y0, y1, x0, x1;
+    const long at_z = z * p.stride[0] - p.pad[0], at_y = y * p.stride[1] - p.pad[1];
+    inside(p, 0, at_z, z0, z1);
+    inside(p, 1, at_y, y0, y1);
+    for (long x = 0; x < p.out[2]; x++, to += p.pixel) {
+        const long at_x = x * p.stride[2] - p.pad[2];
+        inside(p, 2, at_x, x0, x1);
+        int count = 0;
+        for (long mz = z0; mz < z1; mz++)
+            for (long my = y0; my < y1; my++) {
+                const long row = (at_z + mz * p.dilation[0]) * p.in[1] + at_y + my * p.dilation[1];
+                for (long mx = x0; mx < x1; mx++)
+                    taps[count++] = image + (row * p.in[2] + at_x + mx * p.dilation[2]) * p.pixel;
+            }
+        for (long c = 0; c < p.pixel; c += block) {
+            VecBytes most = reinterpret_cast<VecBytes>(load_block(taps[0] + c, p.pixel - c));
+            for (int t = 1; t < count; t++) {
+                const VecBytes v = reinterpret_cast<VecBytes>(load_block(taps[t] + c, p.pixel - c));
+                most = v > most ? v : most;
+            }
+            store_block(to + c, reinterpret_cast<VecInt>(most), p.pixel - c);
+        }
+    }
+}
+
 // The maximum of each window; ints: channels, then in, out, kernel, stride, dilation, pad_lo of three axes.
 void maxpool(const OpCall& call) {
-    const long *in_size = call.ints + 1, *out_size = call.ints + 4, *kernel = call.ints + 7, *stride = call.ints + 10,
-               *dilation = call.ints + 13, *pad = call.ints + 16;
-    const long pixel = round_up(call.ints[0], 4), rows = call.n * out_size[0] * out_size[1];
-    over_rows(rows, out_size[2] * pixel * kernel[0] * kernel[1] * kernel[2] / 4, [&](long begin, long end) {
-        const uint8_t* taps[most_pool_taps];
-        for (long item = begin * out_size[2]; item < end * out_size[2]; item++) {
-            const long x = item % out_size[2], y = item / out_size[2] % out_size[1];
-            const long z = item / out_size[2] / out_size[1] % out_size[0],
-                       image = item / out_size[2] / out_size[1] / out_size[0];
-            const long at[3] = {z * stride[0] - pad[0], y * stride[1] - pad[1], x * stride[2] - pad[2]};
-            int count = 0;
-            for (long m = 0; m < kernel[0] * kernel[1] * kernel[2]; m++) {
-                const long iz = at[0] + m / kernel[2] / kernel[1] * dilation[0],
-                           iy = at[1] + m / kernel[2] % kernel[1] * dilation[1],
-                           ix = at[2] + m % kernel[2] * dilation[2];
-                if (iz < 0 || iz >= in_size[0] || iy < 0 || iy >= in_size[1] || ix < 0 || ix >= in_size[2]) continue;
-                taps[count++] =
-                    bytes(call, 1) + (((image * in_size[0] + iz) * in_size[1] + iy) * in_size[2] + ix) * pixel;
-            }
-            for (long c = 0; c < pixel; c += block) {
-                VecBytes most = reinterpret_cast<VecBytes>(load_block(taps[0] + c, pixel - c));
-                for (int t = 1; t < count; t++) {
-                    const VecBytes v = reinterpret_cast<VecBytes>(load_block(taps[t] + c, pixel - c));
-                    most = v > most ? v : most;
-                }
-                store_block(out_bytes(call) + item * pixel + c, reinterpret_cast<VecInt>(most), pixel - c);
-            }
+    const long* s = call.ints;
+    const Pool p{s + 1, s + 4, s + 7, s + 10, s + 13, s + 16, round_up(s[0], 4)};
+    const long rows = call.n * p.out[0] * p.out[1];
+    over_rows(rows, p.out[2] * p.pixel, [&](long begin, long end) {
+        for (long row = begin; row < end; row++) {
+            const long y = row % p.out[1], z = row / p.out[1] % p.out[0], image = row / p.out[1] / p.out[0];
+            pool_row(p, bytes(call, 1) + image * p.in[0] * p.in[1] * p.in[2] * p.pixel, z, y,
+                     out_bytes(call) + row * p.out[2] * p.pixel);
         }
     });
 }

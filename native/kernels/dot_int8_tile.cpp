@@ -5,9 +5,50 @@ namespace {
 
 // As in tap_tile.cpp every loop over the sums is unrolled: they must stay in registers.
 template <int P, int V>
+FOVEA_INLINE void store_floats(const Int8TileArgs& t, const Vec (&y)[P][V]) {
+    const Vec low = broadcast(t.epilogue->low), high = broadcast(t.epilogue->high);
+    FOVEA_UNROLL
+    for (int i = 0; i < P; i++) {
+        if (i < t.pixels) FOVEA_UNROLL
+        for (int j = 0; j < V; j++)
+            store(t.out[i] + t.column + j * VL, at_most(at_least(y[i][j], low), high), first_lanes(t.columns - j * VL));
+    }
+}
+
+// whole: all columns are there, so no vector is partial.
+template <bool whole, int P, int V>
+FOVEA_INLINE void store_rounded(const Int8TileArgs& t, Vec (&y)[P][V]) {
+    const Int8Epilogue& e = *t.epilogue;
+    long lanes[V];
+    FOVEA_UNROLL
+    for (int j = 0; j < V; j++) lanes[j] = whole ? VL : t.columns - j * VL;
+    if (e.residual) {
+        const VecInt zero = same_int(e.residual_zero);
+        const Vec factor = broadcast(e.residual_factor);
+        FOVEA_UNROLL
+        for (int i = 0; i < P; i++) {
+            const uint8_t* from = reinterpret_cast<const uint8_t*>(t.out[i]) + e.residual_distance + t.column;
+            if (i < t.pixels) FOVEA_UNROLL
+            for (int j = 0; j < V; j++)
+                y[i][j] +=
+                    to_float((whole ? load_bytes(from + j * VL) : load_bytes(from + j * VL, lanes[j])) - zero) * factor;
+        }
+    }
+    const Rounding r = rounding(e.low, e.high, e.zero);
+    FOVEA_UNROLL
+    for (int i = 0; i < P; i++) {
+        uint8_t* out = reinterpret_cast<uint8_t*>(t.out[i]) + t.column;
+        if (i < t.pixels) FOVEA_UNROLL
+        for (int j = 0; j < V; j++) {
+            const VecInt bytes = to_byte_lanes(y[i][j], r);
+            whole ? store_bytes(out + j * VL, bytes) : store_bytes(out + j * VL, bytes, lanes[j]);
+        }
+    }
+}
+
+template <int P, int V>
 __attribute__((noinline)) void tile(const Int8TileArgs& t) {
     const Int8Epilogue& e = *t.epilogue;
-    const bool whole = t.columns == V * VL;
     VecInt sum[P][V];
     FOVEA_UNROLL
     for (int j = 0; j < V; j++) {
@@ -40,36 +81,12 @@ __attribute__((noinline)) void tile(const Int8TileArgs& t) {
         FOVEA_UNROLL
         for (int i = 0; i < P; i++) y[i][j] = to_float(sum[i][j]) * factor;
     }
-    if (e.float_output) {
-        const Vec low = broadcast(e.low), high = broadcast(e.high);
-        FOVEA_UNROLL
-        for (int i = 0; i < P; i++) {
-            if (i < t.pixels) FOVEA_UNROLL
-            for (int j = 0; j < V; j++)
-                store(t.out[i] + t.column + j * VL, at_most(at_least(y[i][j], low), high),
-                      first_lanes(t.columns - j * VL));
-        }
-        return;
-    }
-    if (e.residual) {
-        const VecInt zero = same_int(e.residual_zero);
-        const Vec factor = broadcast(e.residual_factor);
-        FOVEA_UNROLL
-        for (int i = 0; i < P; i++) {
-            const uint8_t* from = reinterpret_cast<const uint8_t*>(t.out[i]) + e.residual_distance + t.column;
-            if (i < t.pixels) FOVEA_UNROLL
-            for (int j = 0; j < V; j++)
-                y[i][j] += to_float(load_bytes(from + j * VL, whole ? VL : t.columns - j * VL) - zero) * factor;
-        }
-    }
-    const Rounding r = rounding(e.low, e.high, e.zero);
-    FOVEA_UNROLL
-    for (int i = 0; i < P; i++) {
-        uint8_t* out = reinterpret_cast<uint8_t*>(t.out[i]) + t.column;
-        if (i < t.pixels) FOVEA_UNROLL
-        for (int j = 0; j < V; j++)
-            store_bytes(out + j * VL, to_byte_lanes(y[i][j], r), whole ? VL : t.columns - j * VL);
-    }
+    if (e.float_output)
+        store_floats(t, y);
+    else if (t.columns == V * VL)
+        store_rounded<true>(t, y);
+    else
+        store_rounded<false>(t, y);
 }
 
 template <int P>

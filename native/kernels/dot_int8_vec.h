@@ -63,8 +63,20 @@ static FOVEA_INLINE VecInt dot(VecInt sum, Pixels x, Weights w) {
 
 // --- bytes to lanes and back
 
+// Widening by name: compilers take __builtin_convertvector of bytes apart, lane by lane.
+static FOVEA_INLINE VecInt widened(LaneBytes v) {
+#if defined(__AVX512BW__)
+    return reinterpret_cast<VecInt>(_mm512_maskz_cvtepu8_epi32(0xffff, reinterpret_cast<__m128i>(v)));
+#elif defined(__AVX2__)
+    __m128i low = _mm_setzero_si128();
+    std::memcpy(&low, &v, sizeof v);
+    return reinterpret_cast<VecInt>(_mm256_cvtepu8_epi32(low));
+#else
+    return __builtin_convertvector(v, VecInt);
+#endif
+}
 static FOVEA_INLINE VecInt load_bytes(const uint8_t* p) {
-    return __builtin_convertvector(*reinterpret_cast<const LaneBytesUnaligned*>(p), VecInt);
+    return widened(*reinterpret_cast<const LaneBytesUnaligned*>(p));
 }
 static FOVEA_INLINE void store_bytes(uint8_t* p, VecInt v) {
     *reinterpret_cast<LaneBytesUnaligned*>(p) = __builtin_convertvector(v, LaneBytes);
@@ -73,7 +85,7 @@ static FOVEA_INLINE void store_bytes(uint8_t* p, VecInt v) {
 static FOVEA_INLINE VecInt load_bytes(const uint8_t* p, long lanes) {
     if (lanes >= VL) return load_bytes(p);
 #if defined(__AVX512BW__) && defined(__AVX512VL__) && !defined(__SANITIZE_ADDRESS__)
-    return __builtin_convertvector(reinterpret_cast<LaneBytes>(_mm_maskz_loadu_epi8(first_lanes(lanes), p)), VecInt);
+    return widened(reinterpret_cast<LaneBytes>(_mm_maskz_loadu_epi8(first_lanes(lanes), p)));
 #else
     VecInt v = {};
     for (long i = 0; i < lanes; i++) v[i] = p[i];

@@ -28,10 +28,17 @@ void copy_row(bf16* to, const bf16* from, long count) { std::memcpy(to, from, co
 void zero_row(float* to, long count) { zero_floats_at(to, count); }
 void zero_row(bf16* to, long count) { std::memset(to, 0, count * sizeof(bf16)); }
 
+template <class S>
+void fill_row(S* to, long count, int fill) {
+    if (fill == 0) return zero_row(to, count);
+    std::memset(to, fill, count * sizeof(S));
+}
+
 }  // namespace
 
 template <class S>
-void copy_padded(const ConvShape& s, const Bands& bands, int begin, int end, int channels, const S* image, S* out) {
+void copy_padded(const ConvShape& s, const Bands& bands, int begin, int end, int channels, const S* image, S* out,
+                 int fill) {
     int size[3], from[3];
     for (int i = 0; i < 3; i++) {
         size[i] = bands.size[i];
@@ -45,17 +52,17 @@ void copy_padded(const ConvShape& s, const Bands& bands, int begin, int end, int
     for (int z = from[0]; z < from[0] + size[0]; z++)
         for (int y = from[1]; y < from[1] + size[1]; y++, out += row) {
             if (z < 0 || z >= s.in[0] || y < 0 || y >= s.in[1]) {
-                zero_row(out, row);
+                fill_row(out, row, fill);
                 continue;
             }
             const S* in = image + ((static_cast<long>(z) * s.in[1] + y) * s.in[2] + from[2] + left) * channels;
-            zero_row(out, static_cast<long>(left) * channels);
+            fill_row(out, static_cast<long>(left) * channels, fill);
             copy_row(out + left * channels, in, static_cast<long>(right - left) * channels);
-            zero_row(out + right * channels, static_cast<long>(size[2] - right) * channels);
+            fill_row(out + right * channels, static_cast<long>(size[2] - right) * channels, fill);
         }
 }
 
-template void copy_padded<float>(const ConvShape&, const Bands&, int, int, int, const float*, float*);
-template void copy_padded<bf16>(const ConvShape&, const Bands&, int, int, int, const bf16*, bf16*);
+template void copy_padded<float>(const ConvShape&, const Bands&, int, int, int, const float*, float*, int);
+template void copy_padded<bf16>(const ConvShape&, const Bands&, int, int, int, const bf16*, bf16*, int);
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

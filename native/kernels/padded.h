@@ -21,9 +21,10 @@ struct Bands {
 Bands make_bands(const ConvShape& shape, int channels, long max_floats, long min_count);
 
 // Copies the input that output positions begin .. end along bands.axis meet; out is [size of the copy][channels], where
-// the axis has only the pixels that are needed.
+// the axis has only the pixels that are needed. fill: the byte of which padding is made.
 template <class S>
-void copy_padded(const ConvShape& shape, const Bands& bands, int begin, int end, int channels, const S* image, S* out);
+void copy_padded(const ConvShape& shape, const Bands& bands, int begin, int end, int channels, const S* image, S* out,
+                 int fill = 0);
 
 // Rows of small images are too short for calls of memcpy and memset to pay.
 static FOVEA_INLINE void copy_floats(float* to, const float* from, long count) {
