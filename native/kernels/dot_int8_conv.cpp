@@ -2,6 +2,7 @@
 // The zero point's part of the sum, zero * sum of w, is in the bias that the caller gives; so padding reads the zero
 // point, and where that is 0, tiles of images skip it.
 #include "kernels/dot_int8.h"
+#include "kernels/dot_int8_quads.h"
 #include "kernels/dot_int8_tile.h"
 #include "kernels/op_tools.h"
 #include "kernels/padded.h"
@@ -151,8 +152,10 @@ void run_joined(const ConvShape& shape, int n, Int8Job job, int fill, const floa
         c.in_stride[0] = c.in_stride[1] * size[1];
         c.positions[bands.axis] = end - begin;
         c.out_origin = begin * c.out_stride[bands.axis];
-        float* copy = thread_scratch(bands.floats());
+        float* copy = thread_scratch(bands.floats() + quad_slack_words);
         copy_padded(shape, bands, begin, end, words, from + piece / bands.count * whole.in_image, copy, fill);
+        if (quads_apply(c, job.epilogue->float_output))
+            return run_quads(c, job.packed, *job.epilogue, copy, to + piece / bands.count * c.out_image);
         Int8Job own = job;
         own.conv = &c;
         PixelWalk walk(c, own.pixels, copy, to + piece / bands.count * c.out_image);

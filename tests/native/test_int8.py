@@ -45,6 +45,10 @@ def problem(ints: list[int], n: int, seed: int = 0) -> tuple[Array, Array, Array
 
 SHAPES = {
     "3x3": (sizes(1, 8, 16, (9, 7), 3, pad=1), 3),
+    "sixteen": (sizes(1, 16, 16, (9, 22), 3, pad=1), 3),
+    "sixteen_narrow": (sizes(1, 16, 16, (5, 6), 3, pad=1), 2),
+    "sixteen_5x5": (sizes(1, 14, 16, (8, 35), 5, pad=2), 2),
+    "sixteen_volume": (sizes(1, 16, 16, (3, 4, 17), 3, pad=1), 2),
     "ragged": (sizes(1, 5, 19, (6, 5), 3, pad=1), 2),
     "one_channel": (sizes(1, 1, 6, (8, 9), 5, pad=2), 2),
     "stem": (sizes(1, 3, 33, (17, 15), 7, stride=2, pad=3), 2),
@@ -92,8 +96,9 @@ def test_convolution(name: str, zero: int) -> None:
     np.testing.assert_array_equal(logits, y)
 
 
-def test_residual_is_added_before_the_clamp() -> None:
-    ints, n = SHAPES["ragged"]
+@pytest.mark.parametrize("name", ["ragged", "sixteen", "batch_tiles"])
+def test_residual_is_added_before_the_clamp(name: str) -> None:
+    ints, n = SHAPES[name]
     x, weight, bias, factor = problem(ints, n)
     residual = np.random.default_rng(5).integers(0, 256, (n, *ints[6:9], ints[2]), np.uint8)
     y = (conv_sums(x, weight, ints, 0) + bias).astype(np.float32) * factor
