@@ -165,7 +165,7 @@ class _Finder:
         last = clamp or node
         pool = self._reader(last)
         plain = clamp is None or clamp.op.kind == "relu"
-        if pool is None or pool.op.kind != "maxpool" or not plain or self.spec.precision != "fp32":
+        if pool is None or pool.op.kind != "maxpool" or not plain:
             return False
         if not pooling_pays(node, pool, core().vector_floats()):
             return False
@@ -248,7 +248,7 @@ class _Finder:
         clamp = above if above.name in self.found.gated else None
         conv = self.spec.graph.node(clamp.inputs[0].node) if clamp else above
         ours = conv.name not in self.found.backward and f"{conv.name}.weight" in self.spec.trainable
-        if not ours or not self._one_gradient(conv) or self.spec.precision != "fp32":
+        if not ours or not self._one_gradient(conv):
             return
         needs_data = conv.inputs[0].node in self.spec.differentiated
         if winners_pay(conv, pool, core().vector_floats(), needs_data):
