@@ -97,20 +97,21 @@ int Program::add_conv(int section, ConvPass pass, const ConvShape& shape, const 
     if (precision == Precision::fp32 && keep_packed) kernels().conv.pack_ahead(plan);
     auto conv = std::make_unique<Conv>(Conv{plan, -1, 0, clamp, low, high});
     if (pass != ConvPass::backward_weight && keep_packed) conv->packed = packed_for(conv->plan, operands[2]);
-    if (conv->packed < 0) conv->place = place_for(plan.packed_floats);
-    reserve(plan.scratch_floats);
+    const bool into_scratch = conv->packed < 0 && plan.packed_floats > 0;
+    if (into_scratch) conv->place = place_for(plan);
+    reserve(into_scratch ? conv->place + plan.packed_floats : plan.scratch_floats);
     const int algorithm = static_cast<int>(conv->plan.algorithm);
     sections_[static_cast<size_t>(section)].push_back({nullptr, std::move(conv), operands, {}, {}, 0, 0, {}});
     return algorithm;
 }
 
-// Places follow each other and begin again at the front: lines that the other cores read a moment ago are slow to
-// write.
-size_t Program::place_for(size_t floats) {
+// Places follow each other and begin again at the front: a line that another core read a moment ago is slow to write.
+size_t Program::place_for(const ConvPlan& plan) {
     constexpr size_t round_trip = (16 << 20) / sizeof(float), line = 16;
-    const size_t place = next_place_ + floats > round_trip ? 0 : next_place_;
-    next_place_ = (place + floats + line - 1) / line * line;
-    if (place + floats > passing_.size()) passing_ = Buffer(place + floats);
+    const size_t least = (plan.scratch_floats + line - 1) / line * line;
+    const bool fits = next_place_ >= least && next_place_ + plan.packed_floats <= round_trip;
+    const size_t place = fits ? next_place_ : least;
+    next_place_ = (place + plan.packed_floats + line - 1) / line * line;
     return place;
 }
 
@@ -128,7 +129,7 @@ const float* Program::packed_weight(const Conv& conv, const float* weight) {
     if (conv.plan.packed_floats == 0) return weight;
     const auto pack = conv.plan.precision == Precision::bf16 ? dot_kernels().bf16.pack : kernels().conv.pack;
     if (conv.packed < 0) {
-        float* const packed = passing_.data() + conv.place;
+        float* const packed = scratch_.data() + conv.place;
         pack(conv.plan, weight, packed);
         return packed;
     }

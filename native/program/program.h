@@ -33,8 +33,8 @@ class Program {
 
     // One pass of a convolution. Operands: forward and backward data: to, from, weight, bias (may be none);
     // backward weight: grad_weight, grad_bias (may be none), input, grad_output. keep_packed: the packed
-    // weights get memory of their own and are renewed after weights_changed(); else each use packs
-    // them into a buffer that others pass through, too. Returns the algorithm's number. precision bf16: from, to, input
+    // weights get memory of their own and are renewed after weights_changed(); else they are packed into
+    // scratch at each use. Returns the algorithm's number. precision bf16: from, to, input
     // and grad_output are bf16 (dot.h); weight and bias stay the store's float32, which is rounded and packed again
     // after weights_changed(), and grad_weight and grad_bias are float32, too. float_output (bf16 only): `to` is
     // float32, as for logits that a loss reads.
@@ -79,7 +79,7 @@ class Program {
     };
     struct Conv {
         ConvPlan plan;
-        int packed;    // index, or -1: packed into `passing_` at each use, or read as they are
+        int packed;    // index, or -1: packed into scratch at each use, or read as they are
         size_t place;  // there
         bool clamp;
         float low, high;
@@ -97,7 +97,7 @@ class Program {
 
     void check(const std::vector<Operand>& operands, int section);
     int packed_for(const ConvPlan& plan, Operand weight);
-    size_t place_for(size_t floats);  // in `passing_`
+    size_t place_for(const ConvPlan& plan);  // of packed weights, in scratch behind what the run itself needs
     void* resolve(Operand operand) const;
     void execute(const Instruction& instruction, long n);
     void execute_timed(Instruction& instruction, long n);
@@ -107,7 +107,6 @@ class Program {
 
     size_t arena_bytes_;
     Buffer arena_, scratch_;
-    Buffer passing_;  // packed weights that are not kept
     size_t next_place_ = 0;
     int capacity_;
     std::vector<void*> bases_, resolved_;  // the latter: operands of the instruction that runs

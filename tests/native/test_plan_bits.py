@@ -15,6 +15,8 @@ import pytest
 import fovea.ops as ops
 from fovea.engines.native import NativeEngine
 from fovea.engines.native.executable import core
+from fovea.engines.native.plan import NativePlan
+from fovea.engines.native.program import Section
 from fovea.errors import EngineError
 from fovea.graph.compose import Sequential, build
 from fovea.graph.graph import Graph
@@ -52,6 +54,24 @@ def trained(graph: Graph, n: int = 24, steps: int = 2) -> dict[str, Array]:
         **{f"ema {path}": array for path, array in store.ema.items()},
         "loss": np.asarray(losses),
     }
+
+
+def regions(threads: int) -> dict[Section, list[int]]:
+    """How many parallel regions each instruction of a training step opens."""
+    core().set_threads(threads)
+    graph = wide()
+    options = {"loss": ops.SoftmaxCrossEntropy(), "optimizer": ops.SGD()}
+    plan = NativeEngine().compile(graph, filled(graph), batch_size=24, training=True, **options)
+    assert isinstance(plan, NativePlan)
+    plan._program.timed(True)
+    plan.train_step(*batch(graph, 24), lr=0.01)
+    return {section: [count for count, _ in plan._program._program.regions(section)] for section in Section}
+
+
+def test_work_is_cut_by_shapes_alone(threads: None) -> None:
+    one = regions(1)
+    assert sum(map(sum, one.values())) > 30
+    assert one == regions(2) == regions(5)
 
 
 def equal(one: dict[str, Array], other: dict[str, Array]) -> None:
@@ -120,6 +140,8 @@ from tests.native.networks import NETWORKS, batch, filled
 import fovea.ops as ops
 from fovea.engines.native import NativeEngine
 from fovea.engines.native.executable import core
+from fovea.engines.native.plan import NativePlan
+from fovea.engines.native.program import Section
 assert core().isa() == sys.argv[1], core().isa()
 for name in ("resnet", "mobilenet", "branches", "lenet"):
     graph = NETWORKS[name]()
