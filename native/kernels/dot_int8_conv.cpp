@@ -217,6 +217,7 @@ void int8_conv(const OpCall& call) {
         const bool padded = c.checked;
         join_rows(s, c);
         job.pixels = int8_tile_pixels(job.blocks, c.position_count(), false);
+        job.padding = zeros;  // read for pixels that a last tile lacks: a row of taps, more than `padding` has
         if (padded)
             return run_joined(s, c.images, job, *static_cast<const uint8_t*>(static_cast<const void*>(padding)),
                               in(call, 1), out(call, 0));
