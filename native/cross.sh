@@ -32,11 +32,11 @@ fetch_python() {
     packages=$("${apt[@]}" -s install --no-install-recommends python3 libpython3-dev libstdc++6 | awk '/^Inst/ { print $2 }')
     (cd "$folder/debs" && "${apt[@]}" download $packages) || return 1
     for package in "$folder"/debs/*.deb; do dpkg -x "$package" "$folder/new"; done
-    mv "$folder/new" "$folder/root"
+    mv "$folder/new" "$folder/sysroot"
 }
 
 mkdir -p "$folder"
-if [ ! -d "$folder/root" ]; then
+if [ ! -d "$folder/sysroot" ]; then
     echo "fetching a Python for aarch64"
     quietly fetch_python || left_out "its packages cannot be fetched"
 fi
@@ -45,7 +45,7 @@ fi
 # names this script as itself.
 python=$folder/python
 printf '#!/bin/sh\nexec qemu-aarch64 -0 %s -L %s -E PYTHONHOME=%s -E PYTHONPATH=%s:%s %s "$@"\n' \
-    "$python" "$folder/root" "$folder/root/usr" "$folder/package" "$folder/site" "$folder/root/usr/bin/python3" >"$python"
+    "$python" "$folder/sysroot" "$folder/sysroot/usr" "$folder/package" "$folder/site" "$folder/sysroot/usr/bin/python3" >"$python"
 chmod +x "$python"
 if [ ! -d "$folder/site" ]; then
     version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -57,7 +57,7 @@ fi
 
 echo "building the C++ core for aarch64 (the first time: a few minutes)"
 printf '%s\n' 'set(CMAKE_SYSTEM_NAME Linux)' 'set(CMAKE_SYSTEM_PROCESSOR aarch64)' \
-    'set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)' "set(CMAKE_CXX_FLAGS_INIT \"-idirafter $folder/root/usr/include\")" \
+    'set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)' "set(CMAKE_CXX_FLAGS_INIT \"-idirafter $folder/sysroot/usr/include\")" \
     >"$folder/toolchain.cmake"
 quietly "$venv/bin/cmake" -S . -B "$folder/objects" -G Ninja -DCMAKE_MAKE_PROGRAM="$venv/bin/ninja" --log-level=ERROR \
     -DCMAKE_TOOLCHAIN_FILE="$folder/toolchain.cmake" -DPython_EXECUTABLE="$python"

@@ -1,4 +1,5 @@
 #include "kernels/conv_taps.h"
+#include "kernels/tap_fill.h"
 
 #include "runtime/pool.h"
 
@@ -13,23 +14,6 @@ constexpr long few_rows = 16, many_rows = 512;
 bool packs_itself(const TapConv& c) {
     const long rows = c.images * c.position_count();
     return c.tap_count == 1 && !c.checked && c.images == 1 && rows > few_rows && rows <= many_rows;
-}
-
-// What outputs become that no tap reaches: the epilogue of 0.
-void fill_untouched(const TapConv& c, float* to, const Epilogue& e) {
-    parallel(static_cast<long>(c.images) * c.positions[0] * c.positions[1], [&](long row) {
-        const long y = row % c.positions[1], z = row / c.positions[1] % c.positions[0],
-                   image = row / c.positions[1] / c.positions[0];
-        float* out = to + c.out_origin + image * c.out_image + z * c.out_stride[0] + y * c.out_stride[1];
-        const int columns = c.groups * c.columns;
-        for (int x = 0; x < c.positions[2]; x++, out += c.out_stride[2])
-            for (int column = 0; column < columns; column += VL) {
-                const Mask mask = first_lanes(columns - column);
-                Vec v = e.bias ? load(e.bias + column, mask) : Vec{};
-                if (e.clamp) v = at_most(at_least(v, broadcast(e.low)), broadcast(e.high));
-                store(out + column, v, mask);
-            }
-    });
 }
 
 }  // namespace

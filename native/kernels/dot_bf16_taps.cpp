@@ -1,6 +1,7 @@
 #include "kernels/dot_bf16_taps.h"
 
 #include "kernels/dot_bf16_run.h"
+#include "kernels/tap_fill.h"
 #include "runtime/memory.h"
 #include "runtime/pool.h"
 
@@ -11,24 +12,6 @@ namespace {
 bool image_tiles_pay(const TapConv& c) {
     if (!c.checked || c.positions[2] > 64) return false;
     return valid_share(c) * static_cast<double>(round_up(c.images, max_pair_tile_pixels)) < c.images;
-}
-
-// What outputs become that no tap reaches: the epilogue of 0.
-template <class Out>
-void fill_untouched(const TapConv& c, Out* to, const Epilogue& e) {
-    parallel(static_cast<long>(c.images) * c.positions[0] * c.positions[1], [&](long row) {
-        const long y = row % c.positions[1], z = row / c.positions[1] % c.positions[0],
-                   image = row / c.positions[1] / c.positions[0];
-        Out* out = to + c.out_origin + image * c.out_image + z * c.out_stride[0] + y * c.out_stride[1];
-        const int columns = c.groups * c.columns;
-        for (int x = 0; x < c.positions[2]; x++, out += c.out_stride[2])
-            for (int column = 0; column < columns; column += VL) {
-                const Mask mask = first_lanes(columns - column);
-                Vec v = e.bias ? load(e.bias + column, mask) : Vec{};
-                if (e.clamp) v = at_most(at_least(v, broadcast(e.low)), broadcast(e.high));
-                store(out + column, v, mask);
-            }
-    });
 }
 
 }  // namespace

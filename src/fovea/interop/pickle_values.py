@@ -8,6 +8,7 @@ memo index 4,000,000,000), and lengths beyond the end of the file are errors.
 
 from __future__ import annotations
 
+import abc
 import pickletools
 from collections.abc import Callable, Mapping
 from typing import IO, Any
@@ -17,12 +18,12 @@ from fovea.errors import ModelFileError
 __all__ = ["Built", "Global", "Record", "read_pickle"]
 
 
-class Built:
+class Built(abc.ABC):
     """A value that a file completes with a state after making it."""
 
+    @abc.abstractmethod
     def build(self, state: Any) -> None:
         """Take the state over, or raise."""
-        raise NotImplementedError
 
 
 class Record(dict[Any, Any], Built):

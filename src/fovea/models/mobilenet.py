@@ -30,20 +30,14 @@ def _inverted_residual(
     def block(x: Value) -> Value:
         y, hidden = x, in_channels * expansion
         if expansion > 1:
-            y = _through(y, *_normalised(norm, hidden, 1), ReLU6())
+            y = Sequential(*_normalised(norm, hidden, 1), ReLU6()).inline(y)
         depthwise = _normalised(norm, hidden, 3, stride=stride, padding=padding, groups=hidden)
-        y = _through(y, *depthwise, ReLU6())
-        y = _through(y, *_normalised(norm, out_channels, 1))
+        y = Sequential(*depthwise, ReLU6()).inline(y)
+        y = Sequential(*_normalised(norm, out_channels, 1)).inline(y)
         joined: Value = Add()(y, x) if stride == 1 and in_channels == out_channels else y
         return joined
 
     return block
-
-
-def _through(value: Value, *ops: Op) -> Value:
-    for op in ops:
-        value = op(value)
-    return value
 
 
 @register(

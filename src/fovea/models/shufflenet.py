@@ -21,12 +21,6 @@ from fovea.ops import (
 __all__ = ["shufflenetv2"]
 
 
-def _through(value: Value, *ops: Op) -> Value:
-    for op in ops:
-        value = op(value)
-    return value
-
-
 def _pointwise(channels: int) -> tuple[Op, ...]:
     return Conv(channels, 1, use_bias=False), BatchNorm(), ReLU()
 
@@ -42,8 +36,8 @@ def _unit(channels: int, half: int, stride: int) -> Layer:
         if stride == 1:
             kept, worked = Split((half, half))(x)
         else:
-            kept, worked = _through(x, *_depthwise(channels, 2), *_pointwise(half)), x
-        worked = _through(worked, *_pointwise(half), *_depthwise(half, stride), *_pointwise(half))
+            kept, worked = Sequential(*_depthwise(channels, 2), *_pointwise(half)).inline(x), x
+        worked = Sequential(*_pointwise(half), *_depthwise(half, stride), *_pointwise(half)).inline(worked)
         shuffled: Value = ChannelShuffle(2)(Concat()(kept, worked))
         return shuffled
 
