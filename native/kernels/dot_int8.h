@@ -10,6 +10,9 @@ namespace fovea::FOVEA_ISA_NAMESPACE {
 
 void int8_pack(const OpCall& call);
 void int8_conv(const OpCall& call);
+void int8_convpool(const OpCall& call);
+void int8_winograd(const OpCall& call);
+void int8_inverted(const OpCall& call);
 void int8_depthwise_pack(const OpCall& call);
 void int8_depthwise(const OpCall& call);
 

@@ -1,8 +1,10 @@
 // Depthwise convolution on bytes. The kernel's rows are taken four at a time: their bytes at one column, interleaved
 // channel by channel, are what one product instruction sums. Neighbouring outputs share columns, so with three columns
 // and a stride of 1 or 2 each is interleaved once for a row of outputs.
+#include "kernels/dot_int8_depthwise.h"
+
 #include "kernels/dot_int8.h"
-#include "kernels/dot_int8_vec.h"
+#include "kernels/dot_int8_lanes.h"
 #include "kernels/op_tools.h"
 #include "kernels/tap_conv.h"
 
@@ -10,58 +12,6 @@ namespace fovea::FOVEA_ISA_NAMESPACE {
 namespace {
 
 constexpr int most_rows = 64;
-
-#if defined(__AVX512BW__)
-#define FOVEA_LANEWISE(name) _mm512_##name
-typedef __m512i Register;
-#elif defined(__AVX2__)
-#define FOVEA_LANEWISE(name) _mm256_##name
-typedef __m256i Register;
-#endif
-#if defined(FOVEA_LANEWISE)
-FOVEA_INLINE Register reg(VecInt v) { return reinterpret_cast<Register>(v); }
-FOVEA_INLINE VecInt low_bytes(VecInt a, VecInt b) {
-    return reinterpret_cast<VecInt>(FOVEA_LANEWISE(unpacklo_epi8)(reg(a), reg(b)));
-}
-FOVEA_INLINE VecInt high_bytes(VecInt a, VecInt b) {
-    return reinterpret_cast<VecInt>(FOVEA_LANEWISE(unpackhi_epi8)(reg(a), reg(b)));
-}
-FOVEA_INLINE VecInt low_pairs(VecInt a, VecInt b) {
-    return reinterpret_cast<VecInt>(FOVEA_LANEWISE(unpacklo_epi16)(reg(a), reg(b)));
-}
-FOVEA_INLINE VecInt high_pairs(VecInt a, VecInt b) {
-    return reinterpret_cast<VecInt>(FOVEA_LANEWISE(unpackhi_epi16)(reg(a), reg(b)));
-}
-FOVEA_INLINE VecInt joined(const VecInt q[4]) {
-    return reinterpret_cast<VecInt>(FOVEA_LANEWISE(packus_epi16)(FOVEA_LANEWISE(packs_epi32)(reg(q[0]), reg(q[1])),
-                                                                 FOVEA_LANEWISE(packs_epi32)(reg(q[2]), reg(q[3]))));
-}
-#else
-FOVEA_INLINE VecInt low_bytes(VecInt a, VecInt b) {
-    return reinterpret_cast<VecInt>(__builtin_shufflevector(reinterpret_cast<VecBytes>(a),
-                                                            reinterpret_cast<VecBytes>(b), 0, 16, 1, 17, 2, 18, 3, 19,
-                                                            4, 20, 5, 21, 6, 22, 7, 23));
-}
-FOVEA_INLINE VecInt high_bytes(VecInt a, VecInt b) {
-    return reinterpret_cast<VecInt>(__builtin_shufflevector(reinterpret_cast<VecBytes>(a),
-                                                            reinterpret_cast<VecBytes>(b), 8, 24, 9, 25, 10, 26, 11, 27,
-                                                            12, 28, 13, 29, 14, 30, 15, 31));
-}
-FOVEA_INLINE VecInt low_pairs(VecInt a, VecInt b) {
-    return reinterpret_cast<VecInt>(__builtin_shufflevector(reinterpret_cast<VecShorts>(a),
-                                                            reinterpret_cast<VecShorts>(b), 0, 8, 1, 9, 2, 10, 3, 11));
-}
-FOVEA_INLINE VecInt high_pairs(VecInt a, VecInt b) {
-    return reinterpret_cast<VecInt>(__builtin_shufflevector(
-        reinterpret_cast<VecShorts>(a), reinterpret_cast<VecShorts>(b), 4, 12, 5, 13, 6, 14, 7, 15));
-}
-FOVEA_INLINE VecInt joined(const VecInt q[4]) {
-    VecInt v;
-    uint8_t* bytes = reinterpret_cast<uint8_t*>(&v);
-    for (int j = 0; j < 4; j++) store_bytes(bytes + j * VL, q[j]);
-    return v;
-}
-#endif
 
 // The channel whose bytes lie in lane `lane` of interleaved vector j: interleaving works on runs of 16 bytes.
 int channel_of(int j, int lane) { return lane / 4 * 16 + 4 * j + lane % 4; }
@@ -172,6 +122,22 @@ void row_any(const Row& r, int stride, int dilation, int pad, long outputs) {
 }
 
 }  // namespace
+
+void int8_depthwise3_row(const Int8DepthwiseRow& row) {
+    Row r;
+    r.pixel = row.pixel;
+    r.width = row.width;
+    r.layout = {3, 1};
+    r.rounding = row.rounding;
+    r.weight = row.packed;
+    for (long first = 0; first < row.pixel; first += block, r.weight += r.layout.bytes()) {
+        for (int i = 0; i < 3; i++) r.in[i] = row.rows[i] + first;
+        r.in[3] = r.padding = row.padding + first;
+        r.channels = static_cast<int>(min_of<long>(block, row.pixel - first));
+        r.out = row.out + first;
+        row.stride == 1 ? row3<1>(r, row.pad, row.out_width) : row3<2>(r, row.pad, row.out_width);
+    }
+}
 
 // packed <- weight (kernel, 1, C) as int8, bias (int32), factor; ints: sizes as conv.h's ConvShape.
 void int8_depthwise_pack(const OpCall& call) {

@@ -15,6 +15,24 @@ FOVEA_INLINE void store_floats(const Int8TileArgs& t, const Vec (&y)[P][V]) {
     }
 }
 
+#if defined(__AVX512BW__)
+// Four vectors are rounded and joined: clamped numbers fit their conversion, which rounds half to even as well.
+FOVEA_INLINE void store_joined(uint8_t* to, const Vec (&y)[4], const Rounding& r, int zero) {
+    __m512i q[4];
+    FOVEA_UNROLL
+    for (int j = 0; j < 4; j++)
+        q[j] = _mm512_maskz_cvtps_epi32(0xffff, reinterpret_cast<__m512>(at_most(at_least(y[j], r.low), r.high)));
+    const __m512i offset = _mm512_set1_epi16(static_cast<int16_t>(zero));
+    const __m512i front = _mm512_add_epi16(_mm512_packs_epi32(q[0], q[1]), offset);
+    const __m512i back = _mm512_add_epi16(_mm512_packs_epi32(q[2], q[3]), offset);
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    store_int(
+        to, reinterpret_cast<VecInt>(_mm512_maskz_permutexvar_epi32(0xffff, order, _mm512_packus_epi16(front, back))));
+}
+#else
+FOVEA_INLINE void store_joined(uint8_t*, const Vec (&)[4], const Rounding&, int) {}
+#endif
+
 // whole: all columns are there, so no vector is partial.
 template <bool whole, int P, int V>
 FOVEA_INLINE void store_rounded(const Int8TileArgs& t, Vec (&y)[P][V]) {
@@ -38,6 +56,10 @@ FOVEA_INLINE void store_rounded(const Int8TileArgs& t, Vec (&y)[P][V]) {
     FOVEA_UNROLL
     for (int i = 0; i < P; i++) {
         uint8_t* out = reinterpret_cast<uint8_t*>(t.out[i]) + t.column;
+        if constexpr (whole && V == 4 && VL == 16) {
+            if (i < t.pixels) store_joined(out, y[i], r, e.zero);
+            continue;
+        }
         if (i < t.pixels) FOVEA_UNROLL
         for (int j = 0; j < V; j++) {
             const VecInt bytes = to_byte_lanes(y[i][j], r);

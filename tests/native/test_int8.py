@@ -194,6 +194,32 @@ def test_max_pooling(channels: int) -> None:
     np.testing.assert_array_equal(unpadded(out, channels), windows.max((-2, -1)))
 
 
+POOLED = {
+    "lenet": (sizes(1, 1, 6, (28, 28), 5, pad=2), 2),
+    "wide": (sizes(1, 1, 17, (9, 75), 7, pad=3), 2),
+    "unpadded_odd": (sizes(1, 1, 5, (12, 9), 4), 3),
+    "one_row": (sizes(1, 1, 64, (3, 70), 2), 1),
+}
+
+
+@pytest.mark.parametrize("zero", [0, 131])
+@pytest.mark.parametrize("name", POOLED)
+def test_convolution_of_one_channel_with_pooling(name: str, zero: int) -> None:
+    ints, n = POOLED[name]
+    x, weight, bias, factor = problem(ints, n)
+    (_, height, width), outputs, rows, columns = ints[6:9], ints[2], *ints[10:12]
+    y = (conv_sums(x, weight, ints, zero) + bias).astype(np.float32) * factor
+    bytes_ = rounded(y, -3.0, 252.0, 3)[:, 0, : height // 2 * 2, : width // 2 * 2]
+    expected = bytes_.reshape(n, height // 2, 2, width // 2, 2, outputs).max((2, 4))
+    words = np.zeros((rows, outputs, 2, 8), np.int8)
+    words[:, :, 0, :columns] = words[:, :, 1, 1 : columns + 1] = weight[0, :, :, 0].swapaxes(1, 2)
+    own_bias = (bias - zero * weight.astype(np.int64).sum((0, 1, 2, 3))).astype(np.int32)
+    out = np.full((n, height // 2, width // 2, -(-outputs // 4) * 4), 99, np.uint8)
+    ins = [padded(x), words.view(np.int32), own_bias, factor]
+    run("int8_convpool", [out], ins, [*ints, height // 2, width // 2, zero, 3], [-3, 252], n)
+    np.testing.assert_array_equal(unpadded(out, outputs), expected)
+
+
 @pytest.mark.parametrize("channels", [10, 64])
 def test_mean_over_positions(channels: int) -> None:
     x = np.random.default_rng(1).integers(0, 256, (3, 49, channels), np.uint8)
@@ -229,6 +255,7 @@ def test_lower_instruction_sets(isa: str) -> None:
     asked = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, env=environment)
     if asked.returncode or asked.stdout.strip() != isa:
         pytest.skip(f"this machine or build has no {isa}")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "not lower"]
+    files = [str(Path(__file__).with_name(f"test_int8{name}.py")) for name in ("", "_winograd", "_inverted")]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-k", "not lower"]
     result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[2])
     assert result.returncode == 0, result.stdout[-2000:]

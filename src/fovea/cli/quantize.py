@@ -34,6 +34,9 @@ def quantize(
     ] = None,
     images: Annotated[int, typer.Option(help="Samples that the ranges of activations are measured on.")] = 512,
     method: Annotated[str, typer.Option(help="How ranges are chosen: mse, percentile or minmax.")] = "mse",
+    winograd: Annotated[
+        bool, typer.Option(help="Wide 3x3 layers by Winograd's algorithm: faster, with more rounding error.")
+    ] = True,
     length: source.Length = None,
     label_pattern: source.LabelPattern = None,
     test_where: source.TestWhere = None,
@@ -60,7 +63,7 @@ def quantize(
     opened, held_out = _data(run, data, before, {
         "length": length, "label_pattern": label_pattern, "test_where": test_where, "kind": kind, "max_bad": max_bad,
     })  # fmt: skip
-    after = fovea.quantize(before, opened, images=images, method=method)
+    after = fovea.quantize(before, opened, images=images, method=method, winograd=winograd)
     assert after.quantization is not None
     after.save(target)
     result = _compare(before, after, opened, held_out)

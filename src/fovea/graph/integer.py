@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from fovea.graph.graph import Graph, Node, Ref
 from fovea.graph.quantization import Grid, Quantization, int8_weights
+from fovea.graph.winograd import takes_winograd
 from fovea.ops import Conv, Dense, MaxPool, Normalize, ReLU
 
 __all__ = ["IntegerStep", "WeightedNumbers", "chains", "clamp_range", "find_steps", "is_depthwise", "weighted_numbers"]
@@ -49,7 +50,7 @@ class Chain:
 
 @dataclass(frozen=True)
 class IntegerStep:
-    """``kind``: conv (dense layers too), depthwise, add, maxpool, mean, pixels (Normalize of bytes), alias.
+    """``kind``: conv (dense layers too), winograd, depthwise, add, maxpool, mean, pixels (Normalize of bytes), alias.
 
     ``inputs``: on grids; of a conv its input and, with an addition, the other term. ``grid``: of the result; None: the
     result is float32.
@@ -142,6 +143,8 @@ def _chain_step(chain: Chain, quantization: Quantization) -> IntegerStep | None:
         fits = fits and len(terms) == (add is not None)
     if not fits or any(ref.index or ref.node not in quantization.grids for ref in inputs):
         return None
+    if kind == "conv" and grid is not None and quantization.winograd:
+        kind = "winograd" if takes_winograd(node, quantization.grids[inputs[0].node]) else kind
     return IntegerStep(kind, node, chain.last, inputs, chain.clamp, grid)
 
 

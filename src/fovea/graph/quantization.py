@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -51,17 +51,20 @@ class Grid:
 class Quantization:
     """``grids``: of the first output of each named node. ``scales``: weight path -> one float32 per output channel.
 
-    ``about``: how it was calibrated, for people.
+    ``about``: how it was calibrated, for people. ``winograd``: whether wide 3x3 layers are computed as
+    ``fovea.graph.winograd`` says.
     """
 
     grids: Mapping[str, Grid]
     scales: Mapping[str, Array]
     about: Mapping[str, Any] = field(default_factory=dict)
+    winograd: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, without the scales of the weights: they are tensors."""
         grids = {name: [grid.scale, grid.zero] for name, grid in self.grids.items()}
-        return {"grids": grids, "weights": list(self.scales), "about": dict(self.about)}
+        own = {"grids": grids, "weights": list(self.scales), "about": dict(self.about)}
+        return own | ({"winograd": True} if self.winograd else {})
 
     def describe(self, graph: Graph) -> str:
         """One line for people."""
@@ -75,7 +78,7 @@ class Quantization:
     def renamed(self, old: str, new: str) -> Quantization:
         """The same with another name for one node's grid."""
         grids = {new if name == old else name: grid for name, grid in self.grids.items()}
-        return Quantization(grids, self.scales, self.about)
+        return replace(self, grids=grids)
 
 
 def expected_shapes(where: str, record: Any, graph: Graph) -> dict[str, tuple[int, ...]]:
@@ -107,7 +110,8 @@ def float_tensors(
     beside = {path + SCALE_SUFFIX for path in scaled}
     tensors = {name: array for name, array in stored.items() if name not in beside}
     tensors |= {path: float_weights(stored[path], scale) for path, scale in scales.items()}
-    return tensors, Quantization(_grids(where, record, graph), _positive(where, scales), _about(record))
+    grids, winograd = _grids(where, record, graph), record.get("winograd") is True
+    return tensors, Quantization(grids, _positive(where, scales), _about(record), winograd)
 
 
 def _grids(where: str, record: Mapping[str, Any], graph: Graph) -> dict[str, Grid]:

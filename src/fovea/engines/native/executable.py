@@ -41,13 +41,16 @@ def operations(instructions: Iterable[Instruction]) -> tuple[float, float]:
     """About how many operations instructions take: for each sample, and those that do not depend on the batch."""
     per_sample, once = 0.0, 0.0
     for one in instructions:
-        if one.kernel.startswith(("conv", "int8_conv", "int8_depthwise")) and one.section != Section.PREPARE:
+        if (
+            one.kernel.startswith(("conv", "int8_conv", "int8_winograd", "int8_depthwise"))
+            and one.section != Section.PREPARE
+        ):
             groups, inputs, outputs = one.ints[:3]
             positions, taps = math.prod(one.ints[6:9]), math.prod(one.ints[9:12])
             per_sample += positions * taps * (inputs // groups) * outputs
             continue
-        if one.kernel == "inverted_residual":
-            per_sample += inverted_macs(one.ints)
+        if one.kernel in ("inverted_residual", "int8_inverted"):
+            per_sample += inverted_macs(one.ints[:11])
             continue
         for out in one.outs:
             if isinstance(out, Buffer):

@@ -58,7 +58,7 @@ def describe(
 
 def _is_product(one: Instruction) -> bool:
     """Whether an instruction is a convolution or a dense layer: ``ints`` then begin with their 21 sizes."""
-    named = one.kernel.startswith(("conv", "int8_conv", "int8_depthwise"))
+    named = one.kernel.startswith(("conv", "int8_conv", "int8_winograd", "int8_depthwise"))
     return named and one.section != Section.PREPARE and len(one.ints) >= 21
 
 
@@ -73,8 +73,8 @@ def _pass_of(one: Instruction) -> str:
 
 def _operations_of(one: Instruction, n: int) -> int:
     """Two for each multiplication of convolutions and dense layers, padding counted as work; of other kernels 0."""
-    if one.kernel == "inverted_residual":
-        return 2 * n * inverted_macs(one.ints)
+    if one.kernel in ("inverted_residual", "int8_inverted"):
+        return 2 * n * inverted_macs(one.ints[:11])
     if one.kernel == "normed_pointwise_backward":
         return 4 * n * math.prod(one.ints)
     if one.kernel.startswith("normed_depthwise"):

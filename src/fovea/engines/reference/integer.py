@@ -20,6 +20,7 @@ from fovea.graph.integer import (
     weighted_numbers,
 )
 from fovea.graph.quantization import Grid, Quantization
+from fovea.graph.winograd import INPUT, MIDDLE, SCALES, WinogradNumbers, winograd_numbers
 from fovea.ops import Normalize
 
 if TYPE_CHECKING:
@@ -76,12 +77,21 @@ class IntegerForward:
         bias = numbers.bias + zero * weight.reshape(-1, weight.shape[-1]).sum(0)
         given, params = (self._centred(step.inputs[0]),), {"weight": weight, "bias": bias}
         sums, _, _ = PAIRS[step.node.op.kind].forward(step.node.op, given, params, {}, training=False, key=None)
-        y = sums[0].astype(np.float32) * numbers.factor
-        if len(step.inputs) > 1:
-            y = y + self._centred(step.inputs[1]).astype(np.float32) * np.float32(numbers.residual_factor)
-        return _finished(y, step)
+        return self._with_residual(sums[0].astype(np.float32) * numbers.factor, step, numbers.residual_factor)
 
     _depthwise = _conv
+
+    def _with_residual(self, y: Array, step: IntegerStep, factor: float) -> Array:
+        if len(step.inputs) > 1:
+            y = y + self._centred(step.inputs[1]).astype(np.float32) * np.float32(factor)
+        return _finished(y, step)
+
+    def _winograd(self, step: IntegerStep) -> Array:
+        numbers = winograd_numbers(step, self.quantization, self.store.parameters)
+        axes = step.node.op.windows(step.node.input_shapes[0])  # type: ignore[attr-defined]
+        pads, size = [axis.pad_lo for axis in axes], [axis.output for axis in axes]
+        y = _winograd_sums(self._bytes_of(step.inputs[0]), numbers, pads, size)
+        return self._with_residual(y, step, numbers.residual_factor)
 
     def _add(self, step: IntegerStep) -> Array:
         assert step.grid is not None
@@ -113,6 +123,27 @@ class IntegerForward:
         pixels = self.values[step.inputs[0]].astype(np.float32)
         factor, offset = pixel_numbers(step.node.op, pixels.shape[-1], step.grid)
         return _rounded(pixels * factor + offset, *clamp_range(None, step.grid), step.grid)
+
+
+def _winograd_sums(x: Array, numbers: WinogradNumbers, pads: list[int], size: list[int]) -> Array:
+    """What ``fovea.graph.winograd`` says, before a residual."""
+    n, *given, channels = x.shape
+    tiles = [-(-side // 2) for side in size]
+    whole = np.zeros((n, *(2 * count + 2 for count in tiles), channels), np.int64)
+    inner = [slice(pad, pad + side) for pad, side in zip(pads, given, strict=True)]
+    room = whole[:, inner[0], inner[1]]
+    room[...] = x[:, : room.shape[1], : room.shape[2]]
+    d = np.lib.stride_tricks.sliding_window_view(whole, (4, 4), (1, 2))[:, ::2, ::2]
+    wide = np.einsum("ai,bj,nyxcij->abnyxc", INPUT, INPUT, d, optimize=True)
+    v = (wide * SCALES[:, :, None, None, None, None] + (1 << 14)) >> 15
+    signed = np.clip(v, -MIDDLE, MIDDLE - 1) + MIDDLE
+    signed[1, 1] = np.clip(v[1, 1], 0, 255)
+    sums = signed.reshape(4, 4, -1, channels).astype(np.float64) @ numbers.weight.astype(np.float64)
+    m = (sums + numbers.bias[:, :, None]).astype(np.float32) * numbers.factor[:, :, None]
+    t = [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
+    y = np.stack([[row[0] + row[1] + row[2] + numbers.offset, row[1] - row[2] - row[3] + numbers.offset] for row in t])
+    y = y.reshape(2, 2, n, *tiles, -1).transpose(2, 3, 0, 4, 1, 5)
+    return y.reshape(n, 2 * tiles[0], 2 * tiles[1], -1)[:, : size[0], : size[1]]
 
 
 def _finished(y: Array, step: IntegerStep) -> Array:

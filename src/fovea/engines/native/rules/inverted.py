@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     from fovea.engines.native.program import Operand
     from fovea.graph.graph import Node
 
-__all__ = ["Block", "Stage", "inverted_forward", "inverted_macs", "is_depthwise3", "is_pointwise", "pays"]
+__all__ = [
+    "Block",
+    "Stage",
+    "inverted_forward",
+    "inverted_macs",
+    "is_depthwise3",
+    "is_pointwise",
+    "pays",
+    "splits_of_rows",
+]
 
 LEAST_WIDE_FLOATS = 1 << 16
 """Of one image between the convolutions: smaller ones stay in the second-level cache by themselves."""

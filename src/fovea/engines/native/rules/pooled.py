@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fovea.engines.native.lower import Lowering
     from fovea.graph.graph import Node
 
-__all__ = ["pooled_forward", "pooling_pays", "winners_backward", "winners_pay"]
+__all__ = ["byte_pooling_pays", "pooled_forward", "pooled_sizes", "pooling_pays", "winners_backward", "winners_pay"]
 
 _MOST_DEPTH, _MOST_CHANNELS = 256, 16
 """What a tile of the forward kernel takes: input channels times taps, output channels (native/kernels/planar.h)."""
@@ -24,11 +24,13 @@ _MOST_RUNS = 128
 """What backward data takes: vectors that hold the rows of the kernel (native/kernels/conv_pool.h)."""
 _HOT_WEIGHTS, _HOT_MAP = 6144, 65536
 """Floats that should stay in the first and in the second-level cache."""
+_MOST_BYTE_COLUMNS, _MOST_BYTE_CHANNELS = 7, 64
+"""What the kernel of bytes takes (native/kernels/dot_int8_pooled.cpp)."""
 _UNFUSED = 1.25
 """What a map costs that is written and read again, relative to its convolution."""
 
 
-def _sizes(conv: Node, pool: Node) -> tuple[int, int, int, int] | None:
+def pooled_sizes(conv: Node, pool: Node) -> tuple[int, int, int, int] | None:
     """Input and output channels, height and width of the kernel, when convolution and windows are of the right kind.
 
     Two spatial axes, no stride, no dilation; windows of 2x2 that touch each other.
@@ -43,7 +45,7 @@ def _sizes(conv: Node, pool: Node) -> tuple[int, int, int, int] | None:
 
 def pooling_pays(conv: Node, pool: Node, vector: int) -> bool:
     """Whether vectors of ``vector`` pixels of pooled rows leave fewer lanes empty than vectors of channels do."""
-    sizes = _sizes(conv, pool)
+    sizes = pooled_sizes(conv, pool)
     if sizes is None or sizes[0] * sizes[2] * sizes[3] > _MOST_DEPTH or sizes[1] > _MOST_CHANNELS:
         return False
     width, outputs = pool_ints(pool)[6], sizes[1]
@@ -52,12 +54,24 @@ def pooling_pays(conv: Node, pool: Node, vector: int) -> bool:
     return by_pixels < _UNFUSED * by_channels
 
 
+def byte_pooling_pays(conv: Node, pool: Node, vector: int) -> bool:
+    """The same on bytes, for images of one channel: vectors of pixels hold four columns of the kernel, those of
+    channels one."""
+    sizes = pooled_sizes(conv, pool)
+    if sizes is None or sizes[0] != 1 or sizes[1] > _MOST_BYTE_CHANNELS or sizes[3] > _MOST_BYTE_COLUMNS:
+        return False
+    width, (_, outputs, rows, columns) = pool_ints(pool)[6], sizes
+    by_pixels = -(-width // vector) * rows * outputs * 8
+    by_channels = width * rows * columns * -(-outputs // vector) * 4
+    return by_pixels < _UNFUSED * by_channels
+
+
 def winners_pay(conv: Node, pool: Node, vector: int, data: bool) -> bool:
     """Whether backward (``data``: to the input as well) takes fewer instructions from winners than over the whole map.
 
     Counted for a window, in vectors that are multiplied, with what finding a winner costs.
     """
-    sizes = _sizes(conv, pool)
+    sizes = pooled_sizes(conv, pool)
     if sizes is None:
         return False
     inputs, outputs, height, width = sizes
