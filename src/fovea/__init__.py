@@ -94,10 +94,12 @@ _PUBLIC: dict[str, str] = {
     "Residual": "fovea.graph.compose",
     "Run": "fovea.run",
     "Sequential": "fovea.graph.compose",
+    "class_map": "fovea.explain.class_maps",
     "dataset": "fovea.data.load",
     "evaluate": "fovea.training",
     "find_lr": "fovea.training",
     "from_arrays": "fovea.data.load",
+    "fully_convolutional": "fovea.explain.class_maps",
     "get_threads": "fovea.engines.native.threads",
     "load": "fovea.interop.load",
     "quantize": "fovea.training",
@@ -107,7 +109,18 @@ _PUBLIC: dict[str, str] = {
 }
 
 # Sub-packages that users reach as attributes: fovea.models.lenet5(...).
-_SUBPACKAGES: tuple[str, ...] = ("data", "engines", "errors", "graph", "models", "ops", "random", "tasks", "training")
+_SUBPACKAGES: tuple[str, ...] = (
+    "data",
+    "engines",
+    "errors",
+    "explain",
+    "graph",
+    "models",
+    "ops",
+    "random",
+    "tasks",
+    "training",
+)
 
 __all__ = [*_PUBLIC, *_SUBPACKAGES, "__version__"]
 

@@ -20,6 +20,7 @@ COMMANDS = [
     "train",
     "evaluate",
     "predict",
+    "classmap",
     "import",
     "export",
     "quantize",

@@ -7,7 +7,21 @@ from typing import Annotated
 import typer
 
 import fovea
-from fovea.cli import bench, data, demo, doctor, evaluate, export, import_, models, predict, quantize, summary, train
+from fovea.cli import (
+    bench,
+    classmap,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    import_,
+    models,
+    predict,
+    quantize,
+    summary,
+    train,
+)
 
 __all__ = ["app"]
 
@@ -42,6 +56,7 @@ _COMMANDS = (
     (train.train, "Train a network on your data.", "fovea train digits --epochs 2 --out runs/digits"),
     (evaluate.evaluate, "Measure a model on the test split.", "fovea evaluate runs/digits digits --json"),
     (predict.predict, "Classes with probabilities for files.", "fovea predict runs/digits picture.png --top-k 3"),
+    (classmap.classmap, "Where in a picture a class is.", "fovea classmap runs/digits picture.png -o map.png"),
     (import_.import_, "A network of another system becomes a model file.", "fovea import net.onnx -o net.safetensors"),
     (export.export, "A model for other runtimes.", "fovea export runs/digits -o digits.onnx --images"),
     (quantize.quantize, "A smaller, faster int8 model.", "fovea quantize runs/digits digits -o digits.safetensors"),

@@ -63,10 +63,17 @@ class Classification(Task):
         return replace(self, temperature=metrics.fit_temperature(logits, targets))
 
     def decode(self, outputs: Array, *, classes: Sequence[str] | None = None, top_k: int = 5) -> list[Prediction]:
-        """Logits N,C -> a ClassPrediction for each row; classes without names are called by their number."""
-        logits = check_outputs(self.kind, outputs)
+        """Logits N,C -> a ClassPrediction for each row; classes without names are called by their number.
+
+        Maps N,*positions,C of a fully convolutional network give the mean of the probabilities over all positions
+        (dense evaluation: Sermanet et al. 2014, "OverFeat", section 3.3).
+        """
+        maps = np.asarray(outputs)
+        logits = check_outputs(self.kind, maps.reshape(-1, maps.shape[-1]) if maps.ndim > 2 and maps.size else maps)
         names = metrics.class_names(classes, logits.shape[1])
         probabilities = metrics.softmax(logits / self.temperature)
+        if maps.ndim > 2:
+            probabilities = probabilities.reshape(len(maps), -1, logits.shape[1]).mean(1)
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, : max(1, top_k)]
         found: list[Prediction] = []
         for row, best in zip(probabilities, order, strict=True):
