@@ -211,7 +211,7 @@ def bright() -> Model:
         array[...] = 0
     model.parameters()["conv1.weight"][...] = 1
     model.parameters()["dense1.weight"].reshape(4, 4, 4, 2)[1:3, 1:3, :, 1] = 1
-    model.parameters()["dense1.bias"][...] = [8, 0]
+    model.parameters()["dense1.bias"][...] = [6, 0]
     return model
 
 
@@ -225,7 +225,7 @@ def test_a_map_shows_where() -> None:
     found = fovea.class_map(bright(), spot(), size=64)
     assert found.probabilities.shape == (13, 21, 2)
     assert found.window == (16, 16)
-    assert found.ranked(1)[0] == (1, pytest.approx(1 / (1 + np.exp(8 - 16)), abs=1e-4), (44.0, 68.0))
+    assert found.ranked(1)[0] == (1, pytest.approx(1 / (1 + np.exp(6 - 16)), abs=1e-4), (44.0, 68.0))
     heat = found.heat(found.index("light"))
     assert heat.shape == (64, 96)
     assert np.unravel_index(heat.argmax(), heat.shape) in {(43, 67), (43, 68), (44, 67), (44, 68)}
@@ -248,7 +248,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main([*words, "--class", "dark", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["shown"]["label"] == "dark"
-    assert answer["top"][0]["label"] == "dark"
+    assert answer["top"][0]["label"] == "bright light"
     for extra, message in (
         (["--class", "medium"], "expected the name of one class, got 'medium'; names are dark, bright light"),
         (["--size", "8"], "expected size as pixels from 16 on, got 8"),

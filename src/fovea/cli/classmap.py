@@ -74,7 +74,10 @@ def classmap(
 def _write(path: Path, content: bytes) -> None:
     from fovea.graph.serialize import write_atomically
 
-    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(content)
+
+    write_atomically(path, write)
 
 
 def _npy(values: Any) -> bytes:

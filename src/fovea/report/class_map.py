@@ -20,6 +20,8 @@ def overlay(found: ClassMap, index: int) -> bytes:
     The dashed frame is the window that the network was trained on, at the peak.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
@@ -33,16 +35,15 @@ def overlay(found: ClassMap, index: int) -> bytes:
     low, high = (0.0, 1.0) if heat.min() >= 0 and heat.max() <= 1 else (float(heat.min()), float(heat.max()))
     share = np.clip((heat - low) / max(high - low, 1e-12), 0, 1)
     axes.imshow(found.image, extent=extent)
-    drawn = axes.imshow(heat, extent=extent, cmap=_COLOURS, vmin=low, vmax=high, alpha=0.25 + 0.5 * share)
+    axes.imshow(heat, extent=extent, cmap=_COLOURS, vmin=low, vmax=high, alpha=0.25 + 0.5 * share)
     frame = (column - found.window[1] / 2, row - found.window[0] / 2)
     axes.add_patch(Rectangle(frame, found.window[1], found.window[0], fill=False, color="white", ls="--", lw=1.2))
     axes.plot([column], [row], "o", mfc="none", mec="white", ms=9, mew=1.5)
     axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
     name = found.classes[index] if len(found.classes[index]) <= 60 else f"{found.classes[index][:57]}..."
     axes.set_title(f"{name}: {peak:.1%} at the ring" if high == 1.0 else f"{name}: {peak:.3g} at the ring", loc="left")
-    bar = figure.colorbar(drawn, ax=axes, fraction=0.05, pad=0.02)
-    bar.solids.set_alpha(1.0)
-    bar.set_label("probability" if high == 1.0 else "value")
+    colours = ScalarMappable(Normalize(low, high), _COLOURS)
+    figure.colorbar(colours, ax=axes, fraction=0.05, pad=0.02, label="probability" if high == 1.0 else "value")
     data = io.BytesIO()
     figure.savefig(data, format="png", metadata={"Software": None})
     return data.getvalue()
