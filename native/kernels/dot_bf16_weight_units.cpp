@@ -62,9 +62,7 @@ void cut_units(PairCut& c) {
     c.units = ceil_div(all, c.pairs) * c.bands;
 }
 
-FOVEA_INLINE void put_pairs(Pair* out, Vec a, Vec b) {
-    store_pairs(out, reinterpret_cast<VecPairs>(a) >> 16 | reinterpret_cast<VecPairs>(b));
-}
+FOVEA_INLINE void put_pairs(Pair* out, VecPairs a, Vec b) { store_pairs(out, a | reinterpret_cast<VecPairs>(b)); }
 
 // out[i * width + channel] = (a, b) of pixel i < count, whose `channels` are filled up with 0 to the width, whole
 // vectors. b has pixels i < second and is 0 from there on.
@@ -74,8 +72,9 @@ void interleave(const bf16* a, const bf16* b, long pixel, long count, long secon
     for (long i = 0; i < count; i++, a += pixel, b += pixel, out += width) {
         const bool both = i < second;
         int j = 0;
-        for (; j < whole; j += VL) put_pairs(out + j, load(a + j), both ? load(b + j) : Vec{});
-        if (j < channels) put_pairs(out + j, load(a + j, rest), both ? load(b + j, rest) : Vec{});
+        for (; j < whole; j += VL) put_pairs(out + j, load_bits(a + j), both ? load(b + j) : Vec{});
+        if (j < channels)
+            put_pairs(out + j, reinterpret_cast<VecPairs>(load(a + j, rest)) >> 16, both ? load(b + j, rest) : Vec{});
         for (j = static_cast<int>(round_up(channels, VL)); j < width; j += VL) store_pairs(out + j, VecPairs{});
     }
 }
