@@ -59,9 +59,12 @@ void bind_program(nb::module_& m) {
         "bf16_kernels",
         [] {
             nb::dict result;
-            for (const OpList& list : kernels().ops.lists)
+            const auto collect = [&](const OpList& list) {
                 for (int i = 0; i < list.count; i++)
                     if (list.first[i].run_bf16) result[list.first[i].name] = list.first[i].stored;
+            };
+            for (const OpList& list : kernels().ops.lists) collect(list);
+            for (const OpList& list : dot_kernels().stored) collect(list);
             return result;
         },
         "Kernels with a form for activations that are stored as bf16: name -> bit mask of the operands that are.");

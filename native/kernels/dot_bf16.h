@@ -19,6 +19,19 @@ static FOVEA_INLINE Pair pair_at(const bf16* p) {
     return pair;
 }
 
+// Two vectors, rounded, as pairs.
+static FOVEA_INLINE VecPairs interleave(Vec low, Vec high) {
+#if defined(__AVX512BF16__)
+    const __m512bh both = _mm512_cvtne2ps_pbh(reinterpret_cast<__m512>(high), reinterpret_cast<__m512>(low));
+    alignas(64) static constexpr uint16_t order[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                       8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    return reinterpret_cast<VecPairs>(
+        _mm512_permutexvar_epi16(_mm512_load_si512(order), reinterpret_cast<__m512i>(both)));
+#else
+    return __builtin_convertvector(narrow(low), VecBits) | __builtin_convertvector(narrow(high), VecBits) << 16;
+#endif
+}
+
 // sum + a.high * b.high + a.low * b.low
 static FOVEA_INLINE Vec dot(Vec sum, VecPairs a, VecPairs b) {
 #if defined(__AVX512BF16__)

@@ -18,9 +18,8 @@ void pack_rows(const Columns& in, long depth, Pair* out) {
         for (int j = 0; j < in.width; j += VL) {
             const Mask mask = first_lanes(in.count - j);
             const float* low = in.weight + k * in.row + j;
-            const VecHalf even = narrow(load(low, mask));
-            const VecHalf odd = k + 1 < depth ? narrow(load(low + in.row, mask)) : VecHalf{};
-            store_pairs(out + j, __builtin_convertvector(even, VecBits) | __builtin_convertvector(odd, VecBits) << 16);
+            const Vec odd = k + 1 < depth ? load(low + in.row, mask) : Vec{};
+            store_pairs(out + j, interleave(load(low, mask), odd));
         }
 }
 

@@ -36,6 +36,7 @@ void walk_tiles(const PairJob& job, const Range& r, const bf16* from, typename T
     args.depth = c.depth;
     args.panel_tap = table.panel_tap;
     args.out = out;
+    args.residual = nullptr;
     args.bias = job.epilogue->bias;
     args.clamp = job.epilogue->clamp;
     args.low = job.epilogue->low;

@@ -3,6 +3,8 @@
 namespace fovea::FOVEA_ISA_NAMESPACE {
 namespace {
 
+enum class Form { bf16, float32, interleaved };
+
 // As in tap_tile.cpp, every loop over `acc` is unrolled fully.
 template <int P, int V>
 FOVEA_INLINE void multiply(Vec (&acc)[P][V], const Pair* weight, const Pair (&value)[P]) {
@@ -18,13 +20,7 @@ FOVEA_INLINE void multiply(Vec (&acc)[P][V], const Pair* weight, const Pair (&va
 }
 
 template <class Out, int P, int V>
-FOVEA_INLINE void finish(const PairTileArgs& t, Vec (&acc)[P][V]) {
-    if (t.clamp) {
-        const Vec low = broadcast(t.low), high = broadcast(t.high);
-        FOVEA_UNROLL
-        for (int i = 0; i < P; i++) FOVEA_UNROLL
-        for (int j = 0; j < V; j++) acc[i][j] = at_most(at_least(acc[i][j], low), high);
-    }
+FOVEA_INLINE void write(const PairTileArgs& t, const Vec (&acc)[P][V]) {
     if (t.columns == V * VL && t.pixels == P) {
         FOVEA_UNROLL
         for (int i = 0; i < P; i++) FOVEA_UNROLL
@@ -39,7 +35,44 @@ FOVEA_INLINE void finish(const PairTileArgs& t, Vec (&acc)[P][V]) {
     }
 }
 
-template <class Out, int P, int V>
+// The odd pixel at the end is paired with 0.
+template <int P, int V>
+FOVEA_INLINE void write_interleaved(const PairTileArgs& t, const Vec (&acc)[P][V]) {
+    if (t.pixels == P) {
+        FOVEA_UNROLL
+        for (int i = 0; i + 1 < P; i += 2) FOVEA_UNROLL
+        for (int j = 0; j < V; j++)
+            store_pairs(static_cast<Pair*>(t.out[i / 2]) + t.column + j * VL, interleave(acc[i][j], acc[i + 1][j]));
+        return;
+    }
+    FOVEA_UNROLL
+    for (int i = 0; i < P; i += 2) {
+        if (i < t.pixels) FOVEA_UNROLL
+        for (int j = 0; j < V; j++)
+            store_pairs(static_cast<Pair*>(t.out[i / 2]) + t.column + j * VL,
+                        interleave(acc[i][j], i + 1 < t.pixels ? acc[(i + 1) % P][j] : Vec{}));
+    }
+}
+
+template <int P, int V>
+FOVEA_INLINE void add_residual(const PairTileArgs& t, Vec (&acc)[P][V]) {
+    FOVEA_UNROLL
+    for (int i = 0; i < P; i++) {
+        if (i < t.pixels) FOVEA_UNROLL
+        for (int j = 0; j < V; j++)
+            acc[i][j] += load(t.residual[i] + t.column + j * VL, first_lanes(t.columns - j * VL));
+    }
+}
+
+template <int P, int V>
+FOVEA_INLINE void clamp_all(const PairTileArgs& t, Vec (&acc)[P][V]) {
+    const Vec low = broadcast(t.low), high = broadcast(t.high);
+    FOVEA_UNROLL
+    for (int i = 0; i < P; i++) FOVEA_UNROLL
+    for (int j = 0; j < V; j++) acc[i][j] = at_most(at_least(acc[i][j], low), high);
+}
+
+template <Form form, int P, int V>
 __attribute__((noinline)) void tile(const PairTileArgs& t) {
     Vec acc[P][V];
     FOVEA_UNROLL
@@ -66,12 +99,18 @@ __attribute__((noinline)) void tile(const PairTileArgs& t) {
             multiply(acc, weight, value);
         }
     }
-    finish<Out>(t, acc);
+    if (t.clamp) clamp_all(t, acc);
+    if (form == Form::interleaved) return write_interleaved(t, acc);
+    if (t.residual) add_residual(t, acc);
+    if (form == Form::float32)
+        write<float>(t, acc);
+    else
+        write<bf16>(t, acc);
 }
 
 // Measured: with the sums and one row of weights in registers every tile of 8 or more sums runs at the peak. Eight
 // pixels divide usual batches; a tile of one vector takes its broadcasts from memory.
-#define FOVEA_TILE(P, V) {P, V, tile<bf16, P, V>, tile<float, P, V>}
+#define FOVEA_TILE(P, V) {P, V, tile<Form::bf16, P, V>, tile<Form::float32, P, V>, tile<Form::interleaved, P, V>}
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int choices = 3;
 const PairTile tiles[] = {FOVEA_TILE(8, 3), FOVEA_TILE(8, 2), FOVEA_TILE(8, 1), FOVEA_TILE(1, 4)};

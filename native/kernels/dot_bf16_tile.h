@@ -9,14 +9,15 @@ struct PairTileArgs {
     const bf16* const* in;  // [tap][pixel of the tile]
     long in_offset;         // elements added to every pointer
     int taps;
-    long depth;            // channels
-    const Pair* panel;     // weights: [panel tap][pair of channels][vectors * VL]
-    const int* panel_tap;  // of each tap
-    void* const* out;      // [pixel], bf16 or float
-    long column;           // first column
-    int pixels, columns;   // valid ones
-    const float* bias;     // null, or what the sums begin with; indexed by column
-    bool clamp;            // finish with clamp(y, low, high)
+    long depth;                   // channels
+    const Pair* panel;            // weights: [panel tap][pair of channels][vectors * VL]
+    const int* panel_tap;         // of each tap
+    void* const* out;             // [pixel], bf16 or float; interleaved: [pair of pixels], each of pairs
+    const bf16* const* residual;  // null, or [pixel]: what is added behind the clamp
+    long column;                  // first column
+    int pixels, columns;          // valid ones
+    const float* bias;            // null, or what the sums begin with; indexed by column
+    bool clamp;                   // finish with clamp(y, low, high)
     float low, high;
 };
 
@@ -26,6 +27,8 @@ struct PairTile {
     int pixels, vectors;
     void (*run)(const PairTileArgs&);        // writes bf16
     void (*run_float)(const PairTileArgs&);  // writes float
+    // Writes pairs: one channel of two neighbouring pixels. All columns are written, and 0 for a missing last pixel.
+    void (*run_interleaved)(const PairTileArgs&);
 };
 
 // The tile for this many columns at `positions` pixels that read `depth` elements each.

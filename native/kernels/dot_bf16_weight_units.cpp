@@ -1,5 +1,6 @@
 #include "kernels/dot_bf16_weight_units.h"
 
+#include "kernels/dot_bf16_interleave.h"
 #include "kernels/padded.h"
 #include "kernels/tap_conv.h"
 #include "runtime/pool.h"
@@ -62,33 +63,6 @@ void cut_units(PairCut& c) {
     c.units = ceil_div(all, c.pairs) * c.bands;
 }
 
-FOVEA_INLINE void put_pairs(Pair* out, VecPairs a, Vec b) { store_pairs(out, a | reinterpret_cast<VecPairs>(b)); }
-
-// out[i * width + channel] = (a, b) of pixel i < count, whose `channels` are filled up with 0 to the width, whole
-// vectors. b has pixels i < second and is 0 from there on.
-void interleave(const bf16* a, const bf16* b, long pixel, long count, long second, int channels, int width, Pair* out) {
-    const int whole = channels / VL * VL;
-    const Mask rest = first_lanes(channels - whole);
-    for (long i = 0; i < count; i++, a += pixel, b += pixel, out += width) {
-        const bool both = i < second;
-        int j = 0;
-        for (; j < whole; j += VL) put_pairs(out + j, load_bits(a + j), both ? load(b + j) : Vec{});
-        if (j < channels)
-            put_pairs(out + j, reinterpret_cast<VecPairs>(load(a + j, rest)) >> 16, both ? load(b + j, rest) : Vec{});
-        for (j = static_cast<int>(round_up(channels, VL)); j < width; j += VL) store_pairs(out + j, VecPairs{});
-    }
-}
-
-// The same for one run of elements; without `both`, b is 0.
-void interleave_run(const bf16* a, const bf16* b, bool both, long count, Pair* out) {
-    for (long i = 0; i < count; i += VL) {
-        const Mask mask = first_lanes(count - i);
-        const VecPairs low = reinterpret_cast<VecPairs>(load(a + i, mask)) >> 16;
-        const VecPairs high = both ? reinterpret_cast<VecPairs>(load(b + i, mask)) : VecPairs{};
-        store(reinterpret_cast<float*>(out + i), reinterpret_cast<Vec>(low | high), mask);
-    }
-}
-
 // The first of `count` pixels of one row in both images of a pair.
 struct Run {
     const bf16 *a, *b;
@@ -123,9 +97,9 @@ void copy_x_row(const PairCut& c, const PairUnit& u, const PairPart& part, const
             for (int panel = part.panel_begin; panel < part.panel_end; panel++) {
                 const int row = panel * panel_rows;
                 const long from = first * pixel + group * c.rows + row;
-                interleave(r.a + from, r.b + from, pixel, min_of(run_pixels, count - first), r.second - first,
-                           min_of(panel_rows, c.rows - row), panel_rows,
-                           u.x + (u.in_pixels * (group * c.panels() + panel) + to + first) * panel_rows);
+                interleave_pixels(r.a + from, r.b + from, pixel, min_of(run_pixels, count - first), r.second - first,
+                                  min_of(panel_rows, c.rows - row), panel_rows,
+                                  u.x + (u.in_pixels * (group * c.panels() + panel) + to + first) * panel_rows);
             }
 }
 
@@ -137,9 +111,9 @@ void copy_dy_row(const PairCut& c, const PairUnit& u, const PairPart& part, cons
         for (int group = part.group_begin; group < part.group_end; group++)
             for (int block = part.block_begin; block < part.block_end; block++) {
                 const long from = first * s.cout + group * s.group_cout() + block * c.width;
-                interleave(r.a + from, r.b + from, s.cout, min_of(run_pixels, count - first), r.second - first,
-                           min_of(c.width, s.group_cout() - block * c.width), c.width,
-                           u.dy + (u.out_pixels * (group * c.blocks + block) + to + first) * c.width);
+                interleave_pixels(r.a + from, r.b + from, s.cout, min_of(run_pixels, count - first), r.second - first,
+                                  min_of(c.width, s.group_cout() - block * c.width), c.width,
+                                  u.dy + (u.out_pixels * (group * c.blocks + block) + to + first) * c.width);
             }
 }
 

@@ -7,5 +7,6 @@ namespace fovea::FOVEA_ISA_NAMESPACE {
 
 Bf16ConvKernels bf16_conv_kernels();
 OpList int8_ops();
+OpList dot_inverted_ops();
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

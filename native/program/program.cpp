@@ -24,6 +24,8 @@ const OpKernel* find_kernel(const std::string& name, Precision precision) {
     for (const OpList& list : kernels().ops.lists)
         if (const OpKernel* found = find(list)) return found;
     if (const OpKernel* found = find(dot_kernels().int8)) return found;
+    for (const OpList& list : dot_kernels().stored)  // those that prepare weights for a form for bf16
+        if (const OpKernel* found = find(list)) return found;
     throw std::invalid_argument("expected the name of a kernel, got '" + name + "'; lowering and core do not match");
 }
 

@@ -15,6 +15,7 @@ from fovea.engines.native.rules import inverted
 from fovea.engines.reference import ReferenceEngine
 from fovea.graph.compose import Residual, Sequential, build
 from fovea.graph.graph import Graph
+from tests.native.bf16_arrays import HALF_STEP
 from tests.native.networks import Array, filled
 
 pytest.importorskip("fovea.engines.native._core", reason="the compiled core is not built; run `make native`")
@@ -62,12 +63,25 @@ CASES = [
     Case((61, 60), (8, 48, 8), stride=2),
 ]
 
+BF16_CASES = [
+    *CASES,
+    Case((1, 1), (2, 16, 2)),
+    Case((2, 2), (3, 5, 3), stride=2),
+    Case((7, 15), (5, 34, 5)),  # odd widths: the last pair of pixels is half empty
+    Case((7, 15), (5, 34, 5), stride=2),
+    Case((4, 17), (21, 21, 50), up=False),
+    Case((21, 50), (16, 96, 96), stride=2),
+]
+
+TOLERANCE = {"fp32": 5e-6, "bf16": 4 * HALF_STEP}
+"""Of the largest value."""
+
 
 @pytest.fixture(autouse=True)
 def _always(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Blocks of any size, pieces of any height; threads as before."""
     monkeypatch.setattr(inverted, "LEAST_WIDE_FLOATS", 0)
-    monkeypatch.setattr(inverted, "SPLIT_ROWS", 3)
+    monkeypatch.setattr(inverted, "SPLIT_ROWS", dict.fromkeys(inverted.SPLIT_ROWS, 3))
     threads = get_threads()
     yield
     set_threads(threads)
@@ -84,31 +98,35 @@ def example(graph: Graph, n: int) -> Array:
     return np.random.default_rng(1).standard_normal((n, *shape)).astype(np.float32)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(
+    ("case", "precision"), [*((case, "fp32") for case in CASES), *((case, "bf16") for case in BF16_CASES)], ids=str
+)
 @pytest.mark.parametrize("n", [2, 1])
-def test_against_the_reference_and_for_any_threads(case: Case, n: int) -> None:
+def test_against_the_reference_and_for_any_threads(case: Case, precision: str, n: int) -> None:
     graph = case.graph()
-    plan, kernels = compiled(graph, n)
+    plan, kernels = compiled(graph, n, precision=precision)
     whole = n == 1 and -(-case.size[0] // case.stride) < 6  # one image that is not cut gives no work to two threads
-    assert (kernels == ["inverted_residual"]) != whole
+    assert ("inverted_residual" in kernels) != whole
     x = example(graph, n)
     exact = ReferenceEngine(np.float64).compile(graph, filled(graph), batch_size=n).forward(x)
     results = []
     for threads in (1, 2, 3):
         set_threads(threads)
         results.append(plan.forward(x))
-    np.testing.assert_allclose(results[0], exact, rtol=0, atol=5e-6 * max(1.0, float(np.abs(exact).max())))
+    tolerance = TOLERANCE[precision] * max(1.0, float(np.abs(exact).max()))
+    np.testing.assert_allclose(results[0], exact, rtol=0, atol=tolerance)
     for other in results[1:]:
         np.testing.assert_array_equal(other, results[0])
-    single, names = compiled(graph, n, keep=list(graph.nodes))
+    single, names = compiled(graph, n, keep=list(graph.nodes), precision=precision)
     assert "inverted_residual" not in names
-    np.testing.assert_allclose(results[0], single.forward(x), rtol=0, atol=5e-6 * max(1.0, float(np.abs(exact).max())))
+    np.testing.assert_allclose(results[0], single.forward(x), rtol=0, atol=tolerance)
 
 
-def test_new_weights_are_packed_again() -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_new_weights_are_packed_again(precision: str) -> None:
     graph = CASES[0].graph()
     store, x = filled(graph), example(graph, 2)
-    plan = NativeEngine().compile(graph, store, batch_size=2)
+    plan = NativeEngine().compile(graph, store, batch_size=2, precision=precision)
     before = plan.forward(x)
     for path, array in store.parameters.items():
         if path.endswith("weight"):
@@ -117,7 +135,20 @@ def test_new_weights_are_packed_again() -> None:
     after = plan.forward(x)
     assert not np.allclose(before, after)
     exact = ReferenceEngine(np.float64).compile(graph, store, batch_size=2).forward(x)
-    np.testing.assert_allclose(after, exact, rtol=0, atol=5e-6 * max(1.0, float(np.abs(exact).max())))
+    tolerance = TOLERANCE[precision] * max(1.0, float(np.abs(exact).max()))
+    np.testing.assert_allclose(after, exact, rtol=0, atol=tolerance)
+
+
+def test_nan_and_infinity_reach_the_output() -> None:
+    graph = Case((6, 6), (3, 16, 3), clamp=None).graph()
+    plan, _ = compiled(graph, 2, precision="bf16")
+    x = example(graph, 2)
+    x[0, 0, 0, 0], x[1, 5, 5, 2] = np.nan, np.inf
+    got = plan.forward(x)
+    assert np.isnan(got[0, :2, :2]).all()
+    assert np.isfinite(got[0, 3:]).all()
+    assert not np.isfinite(got[1, 4:, 4:]).any()
+    assert np.isfinite(got[1, :3]).all()
 
 
 def test_nothing_that_somebody_reads_is_swallowed() -> None:

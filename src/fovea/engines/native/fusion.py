@@ -134,7 +134,7 @@ class _Finder:
             return
         block = Block(up, deep, down, add)
         carries = any(one.name in self.spec.differentiated for one in block.nodes)
-        if carries or self.spec.precision != "fp32" or not pays(block, self.spec.batch_size):
+        if carries or not pays(block, self.spec.batch_size, self.spec.precision):
             return
         *inner, last = block.nodes
         self._replace(inner, last, partial(inverted_forward, block))

@@ -193,7 +193,7 @@ class IntegerLowering:
         ]
         inputs, outputs = conv_ints(first.node)[1], conv_ints(down.node)[2]
         sizes = [*ints[4:6], inputs, ints[1], *ints[7:9], outputs, ints[13], ints[19]]
-        parts = [int(up is not None), splits_of_rows(ints[7], low.spec.batch_size)]
+        parts = [int(up is not None), splits_of_rows(ints[7], low.spec.batch_size, "int8")]
         grids = [self._grid(Ref(step.last.name)) for step in (first, deep, down)]
         zeros = [*(grid.zero for grid in grids), self._grid(down.inputs[-1]).zero]
         limits = [clamp_range(step.clamp, grid) for step, grid in zip((first, deep, down), grids, strict=True)]

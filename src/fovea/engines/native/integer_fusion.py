@@ -82,5 +82,5 @@ def _pays(block: ByteBlock, capacity: int) -> bool:
     hidden = block.deep.node.input_shapes[0][-1] or 0
     widths = (block.down.node.output_shapes[0][-1] or 0, (block.up or block.deep).node.input_shapes[0][-1] or 0)
     wide = capacity * math.prod(size or 0 for size in block.deep.node.input_shapes[0])
-    pieces = capacity * splits_of_rows(block.deep.node.output_shapes[0][0] or 0, capacity)
+    pieces = capacity * splits_of_rows(block.deep.node.output_shapes[0][0] or 0, capacity, "int8")
     return wide >= LEAST_BATCH_BYTES and hidden * sum(widths) <= MOST_WEIGHTS and pieces > 1

@@ -23,6 +23,8 @@ _CONVOLUTIONS = {
     "conv_backward_weight": ((), (0, 1)),
 }
 """Activations among what an instruction writes, and among what it reads."""
+_ALWAYS = frozenset({*_CONVOLUTIONS, "inverted_residual"})
+"""Products of bfloat16 numbers whatever is around them: their weights are packed for it."""
 
 
 @lru_cache
@@ -56,19 +58,19 @@ def stored_as_bf16(instructions: Sequence[Instruction]) -> list[Instruction]:
 
 
 def _chosen(order: Sequence[Instruction]) -> list[Buffer]:
-    """Activations that a convolution reads, and those that a kernel needs in the same type as one of them."""
+    """What products read, and activations that a kernel needs in the same type as one of them."""
     groups = _Groups(_candidates(order))
-    read_by_convolution: list[Buffer] = []
+    read_by_products: list[Buffer] = []
     for one in order:
         positions = _activations(one)
         if positions is None:
             continue
         outs, ins = ([side[i] for i in found] for side, found in zip((one.outs, one.ins), positions, strict=True))
-        if one.kernel in _CONVOLUTIONS:
-            read_by_convolution += [value for value in ins if isinstance(value, Buffer)]
-        else:
+        if one.kernel in _ALWAYS:
+            read_by_products += [value for value in ins if isinstance(value, Buffer)]
+        if one.kernel not in _CONVOLUTIONS:
             groups.join([value for value in (*outs, *ins) if isinstance(value, Buffer)])
-    return groups.members(read_by_convolution)
+    return groups.members(read_by_products)
 
 
 def _candidates(order: Sequence[Instruction]) -> set[Buffer]:
@@ -157,7 +159,7 @@ class _Casts:
         return outs, ins, "bf16"
 
     def _runs_as_bf16(self, one: Instruction, outs: tuple[int, ...], ins: tuple[int, ...]) -> bool:
-        if one.kernel in _CONVOLUTIONS:
+        if one.kernel in _ALWAYS:
             return True
         written = [one.outs[i] for i in outs if one.outs[i] is not None]
         read = [one.ins[i] for i in ins if one.ins[i] is not None]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fovea.engines.native.program import Buffer, Section
+from fovea.engines.native.program import Buffer, Section, item_bytes
 from fovea.engines.native.rules.fused import folded, highest
 from fovea.engines.native.rules.window import conv_ints
 from fovea.ops import Conv
@@ -30,14 +30,19 @@ __all__ = [
 
 LEAST_WIDE_FLOATS = 1 << 16
 """Of one image between the convolutions: smaller ones stay in the second-level cache by themselves."""
-MOST_WEIGHTS = 1 << 17
+MOST_WEIGHT_BYTES = 1 << 19
 """Both pointwise ones: they stay in a second-level cache beside a band."""
-SPLIT_ROWS = 14
-"""Rows of a piece, at least: its neighbours compute two rows of the widened input once more."""
+SPLIT_ROWS = {"fp32": 14, "bf16": 7, "int8": 14}
+"""Rows of a piece, at least, by precision: its neighbours compute two rows of the widened input once more. In bf16 the
+instruction gains more over the single ones, whose depthwise convolution converts what it reads."""
 PIECES = 8
 """As many as make it worth to split images."""
+_STORED = {"fp32": "float32", "bf16": "bfloat16"}
+"""Precisions that have such an instruction."""
 _ROOM = 64
 """Columns that packing may add: the widest register tile."""
+_DEEP_PACKED = 13
+"""Words of a channel of the depthwise convolution, packed for bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -90,24 +95,27 @@ def is_depthwise3(node: Node) -> bool:
     return groups == inputs == outputs and stride in (1, 2) and fits and plain
 
 
-def splits_of_rows(rows: int, capacity: int) -> int:
+def splits_of_rows(rows: int, capacity: int, precision: str) -> int:
     """Pieces of one image with that many rows of outputs."""
-    return max(1, min(rows // SPLIT_ROWS, -(-PIECES // capacity)))
+    return max(1, min(rows // SPLIT_ROWS[precision], -(-PIECES // capacity)))
 
 
-def splits(block: Block, capacity: int) -> int:
+def splits(block: Block, capacity: int, precision: str) -> int:
     """Pieces of one image."""
-    return splits_of_rows(block.deep.conv.output_shapes[0][0] or 0, capacity)
+    return splits_of_rows(block.deep.conv.output_shapes[0][0] or 0, capacity, precision)
 
 
-def pays(block: Block, capacity: int) -> bool:
+def pays(block: Block, capacity: int, precision: str) -> bool:
     """Whether what lies between the convolutions is worth keeping in cache, and there is work for two threads."""
+    if precision not in _STORED:
+        return False
     hidden = block.deep.conv.input_shapes[0][-1] or 0
     weights = hidden * (
         (block.down.conv.output_shapes[0][-1] or 0) + (block.up.conv.input_shapes[0][-1] or 0 if block.up else 0)
     )
     wide = math.prod(size or 0 for size in block.deep.conv.input_shapes[0])
-    return wide >= LEAST_WIDE_FLOATS and weights <= MOST_WEIGHTS and capacity * splits(block, capacity) > 1
+    fits = weights * item_bytes(_STORED[precision]) <= MOST_WEIGHT_BYTES
+    return wide >= LEAST_WIDE_FLOATS and fits and capacity * splits(block, capacity, precision) > 1
 
 
 def inverted_macs(ints: Sequence[int]) -> int:
@@ -127,10 +135,26 @@ def _packed(stage: Stage, low: Lowering) -> tuple[Operand, Operand]:
     weight, bias = _weights(stage, low)
     _, inputs, outputs = conv_ints(stage.conv)[:3]
     packed = Buffer(inputs * (outputs + _ROOM), per_sample=False)
-    section, low.section = low.section, Section.PREPARE
-    low.emit("pointwise_pack", [packed], [weight], [inputs, outputs])
-    low.section = section
+    _prepare(low, "pointwise_pack", packed, [weight], [inputs, outputs])
     return packed, bias
+
+
+def _deep_weights(stage: Stage, low: Lowering) -> tuple[Operand, Operand]:
+    """Those of the depthwise convolution: as they are, or for bfloat16 packed with the bias."""
+    weight, bias = _weights(stage, low)
+    if low.spec.precision != "bf16":
+        return weight, bias
+    channels = conv_ints(stage.conv)[1]
+    packed = Buffer(_DEEP_PACKED * (channels + _ROOM), per_sample=False)
+    _prepare(low, "depthwise_pack", packed, [weight, bias], [channels])
+    return packed, None
+
+
+def _prepare(low: Lowering, kernel: str, packed: Buffer, ins: Sequence[Operand], ints: Sequence[int]) -> None:
+    """Pack weights when they have changed, for the precision of the plan."""
+    section, low.section = low.section, Section.PREPARE
+    low.emit(kernel if low.spec.precision == "fp32" else f"{kernel}_bf16", [packed], ins, ints)
+    low.section = section
 
 
 def _limits(stage: Stage | None) -> tuple[float, float]:
@@ -147,8 +171,8 @@ def inverted_forward(block: Block, low: Lowering, node: Node) -> None:
     if block.add is not None:
         residual = low.input(block.add, int(block.add.inputs[0].node == block.down.nodes[-1].name))
     ins = [low.input(first.conv), *(_packed(block.up, low) if block.up else (None, None))]
-    ins += [*_weights(block.deep, low), *_packed(block.down, low), residual]
+    ins += [*_deep_weights(block.deep, low), *_packed(block.down, low), residual]
     sizes = [height, width, inputs, ints[1], out_height, out_width, outputs, ints[13], ints[19]]
-    numbers = [*sizes, int(block.up is not None), splits(block, low.spec.batch_size)]
+    numbers = [*sizes, int(block.up is not None), splits(block, low.spec.batch_size, low.spec.precision)]
     reals = [limit for stage in (block.up, block.deep, block.down) for limit in _limits(stage)]
     low.emit("inverted_residual", [low.output(node)], ins, numbers, reals)
