@@ -25,7 +25,7 @@ from fovea.graph.quantization import Quantization, expected_shapes, float_tensor
 from fovea.graph.serialize import graph_from_dict, graph_to_dict, read_tensors, write_tensors
 from fovea.graph.store import ParameterStore
 from fovea.graph.summary import Summary, summarize
-from fovea.ops import Normalize
+from fovea.ops import Normalize, Softmax
 from fovea.tasks.base import Prediction, Task, task_from_dict
 from fovea.tasks.classify import Classification
 
@@ -224,8 +224,16 @@ class Model:
 
     def logits(self, samples: Array) -> Any:
         """Samples after the spatial half of preprocessing (uint8 N,H,W,C) -> outputs; the pixel half runs in the
-        plan."""
-        return self._infer((samples,), (), pixels=True)["outputs"]
+        plan. Of a classifier that ends in Softmax the logarithms: logits with the same softmax."""
+        outputs = self._infer((samples,), (), pixels=True)["outputs"]
+        return np.log(np.maximum(outputs, np.finfo(np.float32).tiny)) if self.gives_probabilities else outputs
+
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether the network is a classifier that ends in Softmax over its classes, as some of other systems do."""
+        last, shape = self.graph.node(self.graph.outputs[0].node), self.graph.output_shapes[0]
+        softmax = isinstance(last.op, Softmax) and last.op.axis in (-1, len(shape))
+        return softmax and self.task.kind == "classification" and len(self.graph.outputs) == 1
 
     def forward(self, *inputs: Array, keep: Sequence[str] = ()) -> dict[str, Any]:
         """Like calling the model, with the activations of the nodes named in ``keep``: name -> array, and "outputs"."""

@@ -173,6 +173,24 @@ def test_a_file_and_a_prediction(tmp_path: Path) -> None:
     assert label == f"d{shares.mean((1, 2)).argmax()}"
 
 
+def test_a_model_of_open_size_is_exported_for_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnx")
+    ort = pytest.importorskip("onnxruntime")
+    how = fovea.Preprocessing(size=(28, 28), channels=1)
+    dense = fovea.fully_convolutional(models.lenet5(preprocessing=how, seed=2))
+    words = ["export", str(dense.save(tmp_path / "maps.safetensors")), "-o", str(tmp_path / "maps.onnx"), "--images"]
+    assert main(words) == 2
+    assert "--input-shape" in capsys.readouterr().err
+    assert main([*words, "--input-shape", "36,60,1"]) == 0
+    session = ort.InferenceSession(tmp_path / "maps.onnx", providers=["CPUExecutionProvider"])
+    image = np.random.default_rng(0).integers(0, 256, (1, 36, 60, 1), np.uint8)
+    (shares,) = session.run(None, {"image": image})
+    expected = np.exp(dense.logits(image))
+    np.testing.assert_allclose(np.moveaxis(shares, 1, -1), expected / expected.sum(-1, keepdims=True), atol=1e-5)
+    assert main([*words, "--input-shape", "36,60,3"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_what_cannot_slide_is_named() -> None:
     def named(*layers: Any, shape: Any = (8, 8, 3)) -> Model:
         return Model(fovea.Sequential(*layers), shape)
@@ -234,6 +252,17 @@ def test_a_map_shows_where() -> None:
     assert larger.window == (32, 32)
 
 
+def test_classes_by_name() -> None:
+    names = ["tench, Tinca tinca", "tabby, tabby cat", "tiger cat", "cougar, puma", "bus", "minibus"]
+    shares = np.zeros((1, 1, 6), np.float32)
+    found = fovea.explain.ClassMap(spot(), shares, tuple(names), np.zeros(1), np.zeros(1), (1, 1))
+    assert [found.index(one) for one in ("tench", "Tabby Cat", "tiger", "puma", "bus", "5")] == [0, 1, 2, 3, 4, 5]
+    with pytest.raises(FoveaError, match="it fits tabby, tabby cat; tiger cat"):
+        found.index("cat")
+    with pytest.raises(FoveaError, match="names are tench"):
+        found.index("6")
+
+
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = str(bright().save(tmp_path / "bright.safetensors"))
     Image.fromarray(spot()[..., 0]).save(tmp_path / "spot.png")
@@ -250,7 +279,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert answer["shown"]["label"] == "dark"
     assert answer["top"][0]["label"] == "bright light"
     for extra, message in (
-        (["--class", "medium"], "expected the name of one class, got 'medium'; names are dark, bright light"),
+        (["--class", "medium"], "expected the name of one class, got 'medium'; names are dark; bright light"),
         (["--size", "8"], "expected size as pixels from 16 on, got 8"),
         (["--pooling", "sum"], "expected pooling as window or none"),
         (["--top-k", "0"], "expected at least 1, got 0"),

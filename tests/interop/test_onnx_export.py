@@ -79,11 +79,12 @@ def test_zoo(name: str, side: int, channels: int) -> None:
     agree(model, [rng.standard_normal((2, side, side, channels)).astype(np.float32)])
 
 
-def test_there_and_back(tmp_path: Path) -> None:
-    model = models.resnet20(5, (16, 16, 3), seed=1)
+@pytest.mark.parametrize("name", ["resnet20", "mobilenetv2"])
+def test_there_and_back(tmp_path: Path, name: str) -> None:
+    model = models.create(name, 5, (32, 32, 3), seed=1)
     exporting.export_onnx(model, tmp_path / "net.onnx")
     again = fovea.load(tmp_path / "net.onnx")
-    x = np.random.default_rng(0).standard_normal((3, 16, 16, 3)).astype(np.float32)
+    x = np.random.default_rng(0).standard_normal((3, 32, 32, 3)).astype(np.float32)
     np.testing.assert_allclose(again(x), model(x), atol=1e-5)
     assert not any(node.op.kind == "transpose" for node in again.graph.nodes.values())
 

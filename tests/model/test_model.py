@@ -8,6 +8,9 @@ from PIL import Image
 
 import fovea
 from fovea.errors import ConfigError, DataError, GraphError, ShapeError
+from fovea.graph.graph import Graph, Ref
+from fovea.model import Model
+from fovea.ops import Softmax
 from tests.model.test_model_file import small_model
 
 
@@ -39,6 +42,30 @@ def test_kept_activations_by_name():
     np.testing.assert_allclose(result["outputs"], model(x), rtol=1e-5, atol=1e-6)
     with pytest.raises(GraphError, match="near names: stem"):
         model.forward(x, keep=["sten"])
+
+
+def test_a_network_that_ends_in_softmax_is_read_as_probabilities():
+    """As files of other systems may: softmax of softmax would make all classes alike."""
+    plain = small_model()
+    soft = Model.from_store(
+        Graph.from_nodes(
+            [
+                *((n.name, n.op, n.inputs) for n in plain.graph.nodes.values()),
+                ("last", Softmax(1), plain.graph.outputs),
+            ],
+            plain.graph.inputs,
+            [Ref("last")],
+        ),
+        plain.store,
+        plain.classes,
+        plain.preprocessing,
+    )
+    batch = images(3)
+    assert soft.gives_probabilities
+    assert not plain.gives_probabilities
+    np.testing.assert_allclose(soft(np.zeros((1, 16, 16, 3), np.float32)).sum(), 1, atol=1e-6)
+    for ours, expected in zip(soft.predict(batch), plain.predict(batch), strict=True):
+        assert dict(ours.top) == pytest.approx(dict(expected.top), abs=1e-6)
 
 
 def test_predictions_from_arrays_and_files(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 import safetensors.numpy
 
 import fovea
+from bench import pretrained
 from fovea import models
 from fovea.errors import ModelFileError
 from fovea.models.foreign import assign
@@ -130,53 +131,23 @@ def test_what_does_not_fit_is_named() -> None:
 
 
 @needs_files
-def test_resnet20_on_cifar(tmp_path: Path) -> None:
-    """The published weights on the JPEG copy (81.03 % measured with plain NumPy) and on lossless training images."""
-    assert WEIGHTS
-    assert DATA
-    imagenet = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-    preprocessing = fovea.Preprocessing(size=(32, 32), **imagenet)
-    path = Path(WEIGHTS) / "cifar10_resnet20-12fca82f.th"
-    model = models.resnet20(weights=path, preprocessing=preprocessing)
-    with np.load(Path(DATA) / "cifar10" / "cifar10_lossless_train2000.npz") as lossless:
-        x, y = lossless["images"], lossless["labels"]
-    right = sum((model.logits(x[i : i + 500]).argmax(-1) == y[i : i + 500]).sum() for i in range(0, len(x), 500))
-    assert abs(int(right) - 1997) <= 2  # 99.85 %
+@pytest.mark.parametrize("name", pretrained.NETWORKS)
+def test_published_weights_on_real_pictures(tmp_path: Path, name: str) -> None:
+    """As many right, within two, as plain NumPy found; resnet20 on all test images of CIFAR-10."""
+    found = list(pretrained.counts(name, tmp_path))
+    assert {(name, what) for what, *_ in found} == {key for key in pretrained.EXPECTED if key[0] == name}
+    for what, _, first, five in found:
+        wanted, wanted_five = pretrained.EXPECTED[name, what]
+        assert abs(first - wanted) <= pretrained.WITHIN, what
+        assert not wanted_five or abs(five - wanted_five) <= pretrained.WITHIN, what
 
 
 @needs_files
-@pytest.mark.parametrize(
-    ("name", "file", "options", "size", "order", "mean", "scale", "first", "top1", "top5"),
-    [
-        (
-            "mobilenetv2", "mobilenet_v2_imagenet_bnfolded_fp16", {"norm": "folded", "padding": "same"}, 224, "rgb",
-            (1.0, 1.0, 1.0), 1 / 127.5, 1, 109, 120,
-        ),
-        (
-            "squeezenet", "squeezenet1_0_imagenet_deepcompressed", {"head_padding": 1}, 227, "bgr",
-            (104.0, 117.0, 123.0), 1.0, 0, 81, 102,
-        ),
-    ],
-)  # fmt: skip
-def test_imagenet_sample(
-    tmp_path: Path, name: str, file: str, options: dict[str, Any], size: int, order: str, mean: Any, scale: float,
-    first: int, top1: int, top5: int,
-) -> None:  # fmt: skip
-    """125 photographs, one for every 8th class: as many right as a plain implementation found, within two."""
-    import tarfile
-
-    assert WEIGHTS
-    assert DATA
-    preprocessing = fovea.Preprocessing(size=(size, size), resize_to=256, order=order, mean=mean, scale=scale)
-    model = models.create(
-        name, input_shape=(size, size, 3), weights=Path(WEIGHTS) / f"{file}.safetensors",
-        preprocessing=preprocessing, **options,
-    )  # fmt: skip
-    with tarfile.open(Path(DATA) / "imagenet_sample" / "imagenet_sample_125.tar") as archive:
-        archive.extractall(tmp_path, filter="data")
-    files = sorted(tmp_path.rglob("*.jpg"))
-    truth = np.array([int(path.name.split("_")[0]) + first for path in files])
-    found = model.predict(files, top_k=5)
-    ranked = np.array([[int(label) for label, _ in one.top] for one in found])
-    assert abs(int((ranked[:, 0] == truth).sum()) - top1) <= 2
-    assert abs(int((ranked == truth[:, None]).any(1).sum()) - top5) <= 2
+@pytest.mark.parametrize("name", pretrained.NETWORKS)
+def test_exports_see_photographs_as_we_do(tmp_path: Path, name: str) -> None:
+    """onnxruntime on `export --images`: every byte within one step, the same first class on every photograph."""
+    pytest.importorskip("onnxruntime")
+    found = pretrained.compared(name, pretrained.photographs())
+    assert found["apart"] <= 1
+    assert found["other"] == []
+    assert found["pictures"] > 20

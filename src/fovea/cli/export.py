@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fovea.cli.arguments import load_model
+from fovea.cli.arguments import load_model, shape
 from fovea.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fovea.model import Model
+    from fovea.ops.base import Shape
 
 __all__ = ["export"]
 
@@ -23,6 +28,9 @@ def export(
             help="The file takes uint8 images N,H,W,C of any size, and gives probabilities: preprocessing is inside.",
         ),
     ] = False,
+    input_shape: Annotated[
+        str | None, typer.Option(metavar="H,W,C", help="Input size, where the model leaves it open; channels last.")
+    ] = None,
 ) -> None:
     """Write a model as ONNX, which onnxruntime and others run.
 
@@ -32,6 +40,21 @@ def export(
 
     if out.suffix.lower() != ".onnx":
         raise ConfigError("--out", f"expected a file that ends in .onnx, got {out}; name one")
-    loaded = load_model(model)
+    loaded, given = load_model(model), shape(input_shape)
+    if given is not None:
+        loaded = _closed(loaded, given)
     export_file(loaded, out, images)
     typer.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+
+
+def _closed(model: Model, shape: Shape) -> Model:
+    """The model for inputs of one size. Raises ShapeError when it has another."""
+    from fovea.model import Model
+
+    record, sizes = model.preprocessing, tuple(size for size in shape[:-1] if size is not None)
+    if record is not None and record.size is None and len(sizes) == len(shape) - 1:
+        record = replace(record, size=sizes, resize_to=None)
+    graph = model.graph.at(shape)
+    return Model.from_store(
+        graph, model.store, model.classes, record, model.task, model.name, model.provenance, model.quantization
+    )

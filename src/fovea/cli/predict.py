@@ -43,7 +43,8 @@ def predict(
     if loaded.preprocessing is None:
         raise DataError(
             model,
-            "expected a model that knows its preprocessing, got one without; call it from Python",
+            "expected a model that knows its preprocessing, got one without; import it with --preprocess, or --size, "
+            "--mean and --std, or call it from Python",
         )
     files = sample_files(samples, loaded.preprocessing.kind)
     answers: list[dict[str, Any]] = []

@@ -122,18 +122,28 @@ class ClassMap:
     window: tuple[float, float]
 
     def index(self, name: str) -> int:
-        """The number of a class by its name, by the beginning of a word in it, or by its number. Raises ConfigError."""
-        if name in self.classes:
-            return self.classes.index(name)
-        wanted = name.lower()
-        found = [i for i, one in enumerate(self.classes) if f" {one.lower()}".find(f" {wanted}") >= 0]
-        if len(found) != 1 and name.isdecimal() and int(name) < len(self.classes):
-            found = [int(name)]
-        if len(found) == 1:
-            return found[0]
-        names = ", ".join(self.classes[i] for i in found[:4]) if found else ", ".join(self.classes[:4])
-        what = f"the name of one class, got {name!r}; " + ("it fits " if found else "names are ") + names
-        raise ConfigError("class map", f"expected {what}" + (", ..." if len(found or self.classes) > 4 else ""))
+        """The number of a class by its name, by one of the synonyms in it ("macaw"), by words or by its number.
+
+        Raises ConfigError with the names that fit.
+        """
+        wanted, lowered = name.lower().strip(), [one.lower() for one in self.classes]
+        rules = (
+            lambda one: one == wanted,
+            lambda one: wanted in one.split(", "),
+            lambda one: f" {wanted} " in f" {one.replace(',', '')} ",
+        )
+        for rule in rules:
+            found = [i for i, one in enumerate(lowered) if rule(one)]
+            if len(found) == 1:
+                return found[0]
+            if found:
+                break
+        if not found and wanted.isdecimal() and int(wanted) < len(self.classes):
+            return int(wanted)
+        near = found or list(range(len(self.classes)))
+        names = "; ".join(self.classes[i] for i in near[:4]) + ("; ..." if len(near) > 4 else "")
+        fit = "it fits" if found else "names are"
+        raise ConfigError("class map", f"expected the name of one class, got {name[:60]!r}; {fit} {names}")
 
     def ranked(self, top_k: int = 5) -> list[tuple[int, float, tuple[float, float]]]:
         """The classes with the highest peak: number, probability there, and the peak's row and column in pixels."""
@@ -179,7 +189,7 @@ def class_map(
     known = model.preprocessing
     if known is None or known.kind != "image":
         what = "none" if known is None else f"that of {known.kind}s"
-        raise DataError("class map", f"expected a model with preprocessing of images, got {what}; set preprocessing")
+        raise DataError("class map", f"expected a model with preprocessing of images, got {what}; give it some")
     height, width, _ = _trained_shape(model, trained_size)
     side = 2 * max(height, width) if size is None else size
     if isinstance(side, bool) or not isinstance(side, int) or side < max(height, width):

@@ -65,11 +65,12 @@ class Classification(Task):
     def decode(self, outputs: Array, *, classes: Sequence[str] | None = None, top_k: int = 5) -> list[Prediction]:
         """Logits N,C -> a ClassPrediction for each row; classes without names are called by their number.
 
-        Maps N,*positions,C of a fully convolutional network give the mean of the probabilities over all positions
-        (dense evaluation: Sermanet et al. 2014, "OverFeat", section 3.3).
+        Maps N,*positions,C of a fully convolutional network, told from other maps by having a name for each channel,
+        give the mean of the probabilities over all positions (Sermanet et al. 2014, "OverFeat", section 3.3).
         """
         maps = np.asarray(outputs)
-        logits = check_outputs(self.kind, maps.reshape(-1, maps.shape[-1]) if maps.ndim > 2 and maps.size else maps)
+        named = maps.ndim > 2 and classes is not None and len(classes) == maps.shape[-1]
+        logits = check_outputs(self.kind, maps.reshape(-1, maps.shape[-1]) if named else maps)
         names = metrics.class_names(classes, logits.shape[1])
         probabilities = metrics.softmax(logits / self.temperature)
         if maps.ndim > 2:

@@ -52,7 +52,7 @@ def onnx_model(model: Model, where: str = "export", images: bool = False) -> Any
     """The same as an ``onnx.ModelProto``."""
     if any(size is None for shape in model.graph.input_shapes for size in shape):
         shapes = model.graph.input_shapes
-        raise ModelFileError(where, f"expected closed input sizes, got {shapes}; build it with an input_shape")
+        raise ModelFileError(where, f"expected closed input sizes, got {shapes}; give --input-shape, or build it so")
     if images and (model.preprocessing is None or len(model.graph.inputs) != 1):
         raise ModelFileError(
             where, "expected a model with one input that knows its preprocessing, got none; export without images"

@@ -59,7 +59,8 @@ class Writer:
         """An initializer."""
         self._count += 1
         unique = f"{name}_{self._count}" if any(one.name == name for one in self.weights[-200:]) else name
-        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(array), unique))
+        whole = np.asarray(array, order="C")  # ascontiguousarray would make one axis of none
+        self.weights.append(numpy_helper.from_array(whole, unique))
         return unique
 
     def integers(self, *values: int) -> str:

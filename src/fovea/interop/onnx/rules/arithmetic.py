@@ -130,7 +130,9 @@ def _clip(into: Importer) -> list[Traced]:
         if into.opset < 11
         else (into.constant_or_none(1, "the lower bound"), into.constant_or_none(2, "the upper bound"))
     )
-    bounds = tuple(float(value) if value is not None else inf for value, inf in ((low, -np.inf), (high, np.inf)))
+    bounds = tuple(
+        inf if value is None else np.asarray(value).item() for value, inf in ((low, -np.inf), (high, np.inf))
+    )
     if bounds == (0.0, 6.0):
         return [x.at(into.emit(ReLU6(), x.ref))]
     if bounds[0] == 0.0 and bounds[1] >= 3e38:
