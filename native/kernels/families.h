@@ -26,6 +26,7 @@ OpList lossvalue_ops();
 OpList inverted_ops();
 OpList normed_depthwise_ops();
 OpList normed_pointwise_ops();
+OpList between_norms_ops();
 OpList optimizer_ops();
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

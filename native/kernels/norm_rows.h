@@ -215,6 +215,25 @@ struct Gate {
     }
 };
 
+// g = mask(g) in its place, where y in (0, top) lets it through; sums of g and g (x - mean) are added to `sums`.
+template <GateKind kind, class S>
+void mask_and_sum(const S* x, const S* y, const float* saved, float top, long pixels, long width, S* g, float* sums) {
+    const Vec high = broadcast(top);
+    over_blocks(0, pixels, width, [&](const auto& group, long first, long last) {
+        Gate<kind> gate[Channels<decltype(group)>::count];
+        FOVEA_UNROLL
+        for (int k = 0; k < group.count; k++) gate[k].read(group, k, saved, width);
+        add_sums(group, first, last, sums, width, [&](long row, int k, Vec& sum, Vec& product) {
+            const long at = row * width;
+            const Vec xi = group.get(x + at, k), yi = kind == by_output ? group.get(y + at, k) : Vec{};
+            const Vec v = gate[k].masked(group.get(g + at, k), xi, yi, high);
+            group.put(g + at, k, v);
+            sum += v;
+            product += v * (xi - gate[k].mean);
+        });
+    });
+}
+
 // What the backward passes of a batch norm read and write.
 template <class S>
 struct Backward {

@@ -1,6 +1,7 @@
 // Depthwise 3x3 on the output of a batch norm that is never stored: rows of y = clamp((x - mean) factor + beta) are
 // made where they are used, in bands that stay in the second-level cache. Forward takes the moments of what it writes
 // on the way; backward gives the weight's gradient, the gradient behind the clamp, and the sums that the norm's needs.
+// Where the batch norm behind it hands down the gradient behind its own clamp, its gradient is made in bands as well.
 #include "kernels/conv_depthwise3.h"
 #include "kernels/families.h"
 #include "kernels/norm_rows.h"
@@ -26,11 +27,15 @@ struct Sizes {
     long rows_of(long piece) const { return first_row(piece % splits + 1) - first_row(piece % splits); }
     // Rows of inputs that `rows` rows of outputs meet.
     long input_rows(long rows) const { return (rows - 1) * stride + 3; }
+    // What a band of so many rows of outputs keeps: rows of inputs, and gradients of the outputs around them.
+    long elements(long rows, bool gradients) const {
+        return input_rows(rows) * in_row() + (gradients ? (rows + 2) * out_row() : 0);
+    }
     // Rows of outputs of one band: bands of about equal height.
     template <class S>
-    long band_rows(long rows) const {
+    long band_rows(long rows, bool gradients) const {
         long fitting = 1;
-        while (fitting < rows && input_rows(fitting + 1) * in_row() * static_cast<long>(sizeof(S)) <= band_bytes)
+        while (fitting < rows && elements(fitting + 1, gradients) * static_cast<long>(sizeof(S)) <= band_bytes)
             fitting++;
         return ceil_div(rows, ceil_div(rows, fitting));
     }
@@ -53,50 +58,49 @@ struct Sizes {
     }
 };
 
-// The normalised rows that a band needs; those that it shares with the band before are moved, not made again.
+// Rows that a band needs, made by make(first row, rows, to); those that it shares with the band before are moved, not
+// made again.
 template <class S>
-class NormedRows {
+class BandRows {
   public:
-    NormedRows(const Sizes& s, const S* image, const float* saved, float low, float high, S* rows)
-        : s_(s), image_(image), saved_(saved), low_(low), high_(high), rows_(rows) {}
+    BandRows(long row_elements, S* rows) : width_(row_elements), rows_(rows) {}
 
-    // The rows that outputs [begin, end) meet.
-    void take(long begin, long end) {
-        const long first = max_of(0L, begin * s_.stride - 1), behind = min_of(s_.height, (end - 1) * s_.stride + 2);
-        const long kept = max_of(0L, behind_ - first), width = s_.in_row();
+    template <class Make>
+    void take(long first, long behind, const Make& make) {
+        const long kept = max_of(0L, behind_ - first);
         if (kept > 0)
-            __builtin_memmove(rows_, rows_ + (first - first_) * width, static_cast<size_t>(kept * width) * sizeof(S));
-        apply_rows<false, S>(image_ + (first + kept) * width, nullptr, saved_, 0, (behind - first - kept) * s_.width,
-                             s_.channels, low_, high_, rows_ + kept * width);
+            __builtin_memmove(rows_, rows_ + (first - first_) * width_, static_cast<size_t>(kept * width_) * sizeof(S));
+        make(first + kept, behind - first - kept, rows_ + kept * width_);
         first_ = first;
         behind_ = behind;
     }
-    const S* at(long row) const { return rows_ + (row - first_) * s_.in_row(); }
+    const S* at(long row) const { return rows_ + (row - first_) * width_; }
 
   private:
-    const Sizes& s_;
-    const S* image_;
-    const float* saved_;
-    float low_, high_;
+    long width_;
     S* rows_;
     long first_ = 0, behind_ = 0;
 };
 
-// body(piece, rows of y, band's first output, behind its last)
+// body(piece, rows of y, room for gradients of outputs, band's first output, behind its last)
 template <class S, class Body>
-void over_bands(const OpCall& call, const Sizes& s, const S* x, const float* saved, const Body& body) {
+void over_bands(const OpCall& call, const Sizes& s, const S* x, const float* saved, bool gradients, const Body& body) {
     const float low = call.reals[0], high = call.reals[1];
     parallel(call.n * s.splits, [&](long piece) {
         const long begin = s.first_row(piece % s.splits), end = begin + s.rows_of(piece),
-                   band = s.band_rows<S>(end - begin);
-        const long elements = s.input_rows(band) * s.in_row();
-        const size_t floats = static_cast<size_t>(ceil_div(elements * static_cast<long>(sizeof(S)), sizeof(float)));
-        NormedRows<S> rows(s, x + piece / s.splits * s.height * s.in_row(), saved, low, high,
-                           reinterpret_cast<S*>(thread_scratch(floats)));
+                   band = s.band_rows<S>(end - begin, gradients);
+        const long bytes = s.elements(band, gradients) * static_cast<long>(sizeof(S));
+        S* room = reinterpret_cast<S*>(thread_scratch(static_cast<size_t>(ceil_div(bytes, sizeof(float)))));
+        const S* image = x + piece / s.splits * s.height * s.in_row();
+        BandRows<S> rows(s.in_row(), room), behind(s.out_row(), room + s.elements(band, false));
         for (long at = begin; at < end; at += band) {
             const long until = min_of(end, at + band);
-            rows.take(at, until);
-            body(piece, rows, at, until);
+            rows.take(max_of(0L, at * s.stride - 1), min_of(s.height, (until - 1) * s.stride + 2),
+                      [&](long first, long count, S* to) {
+                          apply_rows<false, S>(image + first * s.in_row(), nullptr, saved, 0, count * s.width,
+                                               s.channels, low, high, to);
+                      });
+            body(piece, rows, behind, at, until);
         }
     });
 }
@@ -122,7 +126,7 @@ void forward(const OpCall& call) {
                                 static_cast<double>(call.reals[2]),
                                 static_cast<double>(call.reals[3])};
     const Epilogue epilogue{in(call, 7), false, 0, 0};
-    over_bands(call, s, in<S>(call, 4), in(call, 5), [&](long piece, const NormedRows<S>& rows, long at, long until) {
+    const auto band_of = [&](long piece, const BandRows<S>& rows, const BandRows<S>&, long at, long until) {
         DepthwiseRowOf<S> row = s.row<S>(in(call, 6), epilogue);
         S* band = z + (piece / s.splits * s.out_height + at) * s.out_row();
         row.out = band;
@@ -136,7 +140,8 @@ void forward(const OpCall& call) {
         float* part = parts + piece * moment_rows * s.channels;
         if (at == s.first_row(piece % s.splits)) start_moments(band, s.channels, part);
         add_moments(band, (until - at) * s.out_width, s.channels, part);
-    });
+    };
+    over_bands(call, s, in<S>(call, 4), in(call, 5), false, band_of);
     if (statistics.saved)
         finish_statistics(statistics, parts, call.n * s.splits, call.n * s.out_height * s.out_width, s.channels,
                           [&](long piece) { return s.rows_of(piece) * s.out_width; });
@@ -150,12 +155,11 @@ size_t backward_scratch(const OpCall& call) {
     return static_cast<size_t>(call.n * s.splits * (weight_rows + sum_rows) * s.channels);
 }
 
-// Rows [begin, end) of the gradient of y, from the gradients of all outputs of an image.
-template <class S>
-void spread_rows(const Sizes& s, const S* gradients, const float* weight, long begin, long end, S* out) {
+// Rows [begin, end) of the gradient of y; row_at(i): row i of the gradients of the outputs.
+template <class S, class RowAt>
+void spread_rows(const Sizes& s, const RowAt& row_at, const float* weight, long begin, long end, S* out) {
     const Epilogue none;
     const int height = static_cast<int>(s.out_height);
-    const auto row_at = [&](int i) { return gradients + i * s.out_row(); };
     DepthwiseRowOf<S> row = s.row<S>(weight, none);
     row.in_width = static_cast<int>(s.out_width);
     row.out_width = static_cast<int>(s.width);
@@ -176,50 +180,42 @@ void spread_rows(const Sizes& s, const S* gradients, const float* weight, long b
     }
 }
 
-// g = mask(g) in its place; sums of g and g (x - mean) are added to `sums`.
-template <GateKind kind, class S>
-void mask_and_sum(const S* x, const S* y, const float* saved, float top, long pixels, long width, S* g, float* sums) {
-    const Vec high = broadcast(top);
-    over_blocks(0, pixels, width, [&](const auto& group, long first, long last) {
-        Gate<kind> gate[Channels<decltype(group)>::count];
-        FOVEA_UNROLL
-        for (int k = 0; k < group.count; k++) gate[k].read(group, k, saved, width);
-        add_sums(group, first, last, sums, width, [&](long row, int k, Vec& sum, Vec& product) {
-            const long at = row * width;
-            const Vec xi = group.get(x + at, k), yi = kind == by_output ? group.get(y + at, k) : Vec{};
-            const Vec v = gate[k].masked(group.get(g + at, k), xi, yi, high);
-            group.put(g + at, k, v);
-            sum += v;
-            product += v * (xi - gate[k].mean);
-        });
-    });
-}
-
-// g, dweight, dgamma, dbeta (these may be null), means, dz, x, saved, weight; ints: see Sizes; reals: low, high of y.
-// g is the gradient behind the clamp, with respect to (x - mean) factor + beta; `means` is for batchnorm_gradient.
+// g, dweight, dgamma, dbeta (these may be null), means, dz, x, saved, weight; z, saved, means of the batch norm behind
+// (null without: else dz is the gradient behind its clamp). ints: see Sizes; reals: low, high of y. g is the gradient
+// behind the clamp, with respect to (x - mean) factor + beta; `means` is for batchnorm_gradient.
 template <class S>
 void backward(const OpCall& call) {
     const Sizes s(call.ints);
     S* g = out<S>(call, 0);
     float* parts = call.scratch;
-    const S *dz = in<S>(call, 5), *x = in<S>(call, 6);
+    const S *dz = in<S>(call, 5), *x = in<S>(call, 6), *z = in<S>(call, 9);
     const float* saved = in(call, 7);
     const bool clamps = call.reals[1] < __builtin_inff() || call.reals[0] > -__builtin_inff();
+    const auto mask = clamps ? mask_and_sum<by_output, S> : mask_and_sum<open, S>;
     const long pieces = call.n * s.splits, weights = weight_rows * s.channels;
     float* sums = parts + pieces * weights;
-    const Epilogue none;
-    over_bands(call, s, x, saved, [&](long piece, const NormedRows<S>& rows, long at, long until) {
+    const auto band_of = [&](long piece, const BandRows<S>& rows, BandRows<S>& behind, long at, long until) {
         const long image = piece / s.splits, to_end = until == s.out_height ? s.height : until * s.stride;
-        const S* gradients = dz + image * s.out_height * s.out_row();
+        const long offset = image * s.out_height * s.out_row();
         float *weight_part = parts + piece * weights, *sum_part = sums + piece * sum_rows * s.channels;
         if (at == s.first_row(piece % s.splits)) {
             for (long i = 0; i < weights; i++) weight_part[i] = 0;
             for (long i = 0; i < sum_rows * s.channels; i++) sum_part[i] = 0;
         }
+        if (z)
+            behind.take(max_of(0L, at - 1), min_of(s.out_height, until + 1), [&](long first, long count, S* to) {
+                const long from = offset + first * s.out_row();
+                const Backward<S> norm{dz + from,    nullptr, z + from, nullptr,
+                                       in(call, 10), to,      nullptr,  static_cast<float*>(call.operand[11]),
+                                       s.channels,   0};
+                gradient_rows<open>(norm, norm.dy, 0, count * s.out_width);
+            });
+        const auto gradients = [&](long y) { return z ? behind.at(y) : dz + offset + y * s.out_row(); };
+        const Epilogue none;
         DepthwiseRowOf<S> row = s.row<S>(nullptr, none);
         row.sum = weight_part;
         for (long y = at; y < until; y++) {
-            row.grad = gradients + y * s.out_row();
+            row.grad = gradients(y);
             find_rows(
                 static_cast<int>(y), row.stride, 1, static_cast<int>(s.height), [&](int i) { return rows.at(i); },
                 row.rows);
@@ -228,10 +224,10 @@ void backward(const OpCall& call) {
         const long first = image * s.height + at * s.stride;
         S* band = g + first * s.in_row();
         spread_rows(s, gradients, in(call, 8), at * s.stride, to_end, band);
-        const auto mask = clamps ? mask_and_sum<by_output, S> : mask_and_sum<open, S>;
         mask(x + first * s.in_row(), rows.at(at * s.stride), saved, call.reals[1], (to_end - at * s.stride) * s.width,
              s.channels, band, sum_part);
-    });
+    };
+    over_bands(call, s, x, saved, z != nullptr, band_of);
     if (out(call, 1)) add_partial_sums(parts, weights, pieces, out(call, 1));
     finish_gradients(saved, sums, pieces, sum_rows * s.channels, call.n * s.height * s.width, s.channels, out(call, 2),
                      out(call, 3), out(call, 4));
@@ -239,7 +235,7 @@ void backward(const OpCall& call) {
 
 const OpKernel list[] = {
     {"normed_depthwise", 10, 7, 4, forward<float>, forward_scratch, operands(0, 4), forward<bf16>},
-    {"normed_depthwise_backward", 9, 7, 2, backward<float>, backward_scratch, operands(0, 5, 6), backward<bf16>},
+    {"normed_depthwise_backward", 12, 7, 2, backward<float>, backward_scratch, operands(0, 5, 6, 9), backward<bf16>},
 };
 
 }  // namespace

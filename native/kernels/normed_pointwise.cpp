@@ -17,29 +17,6 @@ constexpr long whole_tiles = 24;  // pixels: a multiple of what most register ti
 // Partial sums of dw: one per 480 pixels repays its writing and reading.
 long piece_count_of(long rows) { return max_of(1L, min_of(rows / 480, 64L)); }
 
-// out += x^T dz over a run of pixels.
-void add_products(const float* x, int cin, const float* dz, int cout, long pixels, float* out) {
-    WeightTileArgs a{};
-    for (int i = 0; i < 4; i++) a.count[i] = 1;
-    a.count[3] = static_cast<int>(pixels);
-    a.x_stride[3] = cin;
-    a.dy_stride[3] = cout;
-    a.out_row = cout;
-    a.accumulate = true;
-    const int width = weight_tile_vectors(cout) * VL, most = weight_tile_rows(weight_tile_vectors(cout));
-    const int tiles = static_cast<int>(ceil_div(cin, most));
-    for (int column = 0; column < cout; column += width) {
-        a.columns = min_of(width, cout - column);
-        a.dy = dz + column;
-        for (int tile = 0; tile < tiles; tile++) {
-            const int row = cin * tile / tiles, rows = cin * (tile + 1) / tiles - row;
-            a.x = x + row;
-            a.out = out + static_cast<long>(row) * cout + column;
-            find_weight_tile(rows, static_cast<int>(ceil_div(a.columns, VL)), a.columns % VL != 0)(a);
-        }
-    }
-}
-
 constexpr Epilogue plain{};
 
 size_t scratch(const OpCall& call) {
@@ -77,7 +54,7 @@ void backward(const OpCall& call) {
                                        cout,
                                        0};
             gradient_rows<open>(norm, norm.dy, 0, pixels);
-            if (dw) add_products(x, cin, dz, cout, pixels, part);
+            if (dw) add_pointwise_products(x, cin, dz, cout, pixels, part);
             if (dx) back.run(dz, pixels, dx + at * cin);
         }
     });

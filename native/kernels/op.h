@@ -31,7 +31,7 @@ struct OpList {
 };
 
 // One list per file of kernels.
-constexpr int op_files = 15;
+constexpr int op_files = 16;
 struct OpKernels {
     OpList lists[op_files];
 };

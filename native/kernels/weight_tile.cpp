@@ -117,4 +117,26 @@ WeightTile find_tap_weight_tile(int taps, int rows, bool ragged) {
     return nullptr;
 }
 
+void add_pointwise_products(const float* x, int cin, const float* dy, int cout, long pixels, float* out) {
+    WeightTileArgs a{};
+    for (int i = 0; i < 4; i++) a.count[i] = 1;
+    a.count[3] = static_cast<int>(pixels);
+    a.x_stride[3] = cin;
+    a.dy_stride[3] = cout;
+    a.out_row = cout;
+    a.accumulate = true;
+    const int width = weight_tile_vectors(cout) * VL, most = weight_tile_rows(weight_tile_vectors(cout));
+    const int tiles = static_cast<int>(ceil_div(cin, most));
+    for (int column = 0; column < cout; column += width) {
+        a.columns = min_of(width, cout - column);
+        a.dy = dy + column;
+        for (int tile = 0; tile < tiles; tile++) {
+            const int row = cin * tile / tiles, rows = cin * (tile + 1) / tiles - row;
+            a.x = x + row;
+            a.out = out + static_cast<long>(row) * cout + column;
+            find_weight_tile(rows, static_cast<int>(ceil_div(a.columns, VL)), a.columns % VL != 0)(a);
+        }
+    }
+}
+
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

@@ -29,4 +29,8 @@ WeightTile find_weight_tile(int rows, int vectors, bool ragged);
 // A tile of one vector for several taps at once, for few channels; null where there is none.
 WeightTile find_tap_weight_tile(int taps, int rows, bool ragged);
 
+// out[row, column] += sum over pixels of x[pixel, row] * dy[pixel, column]: the weight's gradient of a pointwise
+// convolution, from a run of pixels.
+void add_pointwise_products(const float* x, int cin, const float* dy, int cout, long pixels, float* out);
+
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

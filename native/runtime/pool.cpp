@@ -44,10 +44,14 @@ thread_local Regions watched{0, 0, 0};
 // A region is open while `open` holds its number. A worker counts itself in, looks whether the region is still open,
 // and only then reads what to do; the caller closes the region when no piece is left and waits for those inside. A
 // worker that sleeps or comes late is not waited for.
+//
+// Every thread begins with a share of its own, neighbouring pieces, and then helps the others with theirs. Pieces are
+// mostly rows in order: so a core finds in its caches what it wrote in the region before, and lines that another core
+// has read, which are slow to write, are few.
 class Pool {
   public:
-    explicit Pool(int threads) {
-        for (int i = 1; i < threads; i++) workers_.emplace_back([this] { work(); });
+    explicit Pool(int threads) : shares_(static_cast<size_t>(threads)) {
+        for (size_t i = 1; i < shares_.size(); i++) workers_.emplace_back([this, i] { work(i); });
     }
 
     ~Pool() {
@@ -63,12 +67,16 @@ class Pool {
     void run(long pieces, PieceFunction function, const void* body) {
         function_ = function;
         body_ = body;
-        pieces_ = pieces;
-        next_.store(0, std::memory_order_relaxed);
+        const long threads = static_cast<long>(shares_.size());
+        for (long i = 0; i < threads; i++) {
+            Share& share = shares_[static_cast<size_t>(i)];
+            share.next.store(pieces * i / threads, std::memory_order_relaxed);
+            share.end = pieces * (i + 1) / threads;
+        }
         if (++region_ == 0) region_ = 1;  // 0 means closed
         open_.store(region_);
         if (sleepers_.load() > 0) wake();
-        drain();
+        drain(0);
         open_.store(0);
         for (int spins = 0; inside_.load() != 0; spins++) {
             if (spins < 1000)
@@ -79,9 +87,20 @@ class Pool {
     }
 
   private:
-    void drain() {
+    struct alignas(64) Share {
+        std::atomic<long> next{0};
+        long end = 0;
+    };
+
+    void drain(size_t own) {
         inside_piece = true;
-        for (long piece; (piece = next_.fetch_add(1, std::memory_order_relaxed)) < pieces_;) function_(body_, piece);
+        for (size_t i = 0; i < shares_.size(); i++) {
+            Share& share = shares_[own + i < shares_.size() ? own + i : own + i - shares_.size()];
+            while (share.next.load(std::memory_order_relaxed) < share.end) {
+                const long piece = share.next.fetch_add(1, std::memory_order_relaxed);
+                if (piece < share.end) function_(body_, piece);
+            }
+        }
         inside_piece = false;
     }
 
@@ -93,7 +112,7 @@ class Pool {
         sleep_.notify_all();
     }
 
-    void work() {
+    void work(size_t own) {
         const FlushDenormals flush;
         uint32_t seen = 0;
         while (!stop_) {
@@ -101,7 +120,7 @@ class Pool {
             if (region == 0) continue;
             seen = region;
             inside_.fetch_add(1);
-            if (open_.load() == region) drain();
+            if (open_.load() == region) drain(own);
             inside_.fetch_sub(1);
         }
     }
@@ -131,13 +150,12 @@ class Pool {
         return 0;
     }
 
+    std::vector<Share> shares_;
     std::vector<std::thread> workers_;
     PieceFunction function_ = nullptr;
     const void* body_ = nullptr;
-    long pieces_ = 0;
     uint32_t region_ = 0;
     alignas(64) std::atomic<uint32_t> open_{0};
-    alignas(64) std::atomic<long> next_{0};
     alignas(64) std::atomic<int> inside_{0};
     alignas(64) std::atomic<int> sleepers_{0};
     std::atomic<bool> stop_{false};

@@ -1,4 +1,4 @@
-"""Depthwise convolutions that normalise what they read, in training: against the reference and the single nodes."""
+"""Convolutions that normalise what they read, in training: against the reference and the single nodes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ import pytest
 import fovea.ops as ops
 from fovea import get_threads, set_threads
 from fovea.engines.native import NativeEngine
-from fovea.engines.native.rules import normed
+from fovea.engines.native.rules import between, normed
 from fovea.engines.reference import ReferenceEngine
 from fovea.graph.compose import Sequential, build
 from fovea.graph.graph import Graph
 from tests.native.networks import filled
 
 pytest.importorskip("fovea.engines.native._core", reason="the compiled core is not built; run `make native`")
+
+
+OUTPUTS = 3
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Case:
         layers += [ops.BatchNorm(), *([self.clamp()] if self.clamp else [])]
         layers += [ops.Conv(channels, 3, stride=self.stride, padding=1, groups=channels, use_bias=self.bias)]
         layers += [ops.BatchNorm(), ops.ReLU()] if self.behind else []
-        return build(Sequential(*layers, ops.Conv(3, 1)), self.size)
+        return build(Sequential(*layers, ops.Conv(OUTPUTS, 1)), self.size)
 
 
 CASES = [
@@ -80,19 +83,26 @@ def near(ours: dict[str, Any], exact: dict[str, Any], tolerance: float) -> None:
         np.testing.assert_allclose(ours[name], array, rtol=0, atol=tolerance * scale, err_msg=name)
 
 
-@pytest.fixture(params=[False, True], ids=["apart", "through"])
-def through(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether pointwise convolutions go through the norm behind them, whatever their size."""
-    monkeypatch.setattr(normed, "LEAST_PIXELS", 0 if request.param else 1 << 40)
-    return bool(request.param)
+@pytest.fixture(params=["apart", "through", "between"])
+def pointwise(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What pointwise convolutions do with the norms around them, whatever their size: nothing; their gradient goes
+    through the norm behind; that, and they normalise what they read and take the statistics of what they write."""
+    kind = str(request.param)
+    monkeypatch.setattr(normed, "LEAST_PIXELS", 1 << 40 if kind == "apart" else 0)
+    monkeypatch.setattr(between, "LEAST_PIXELS", 0 if kind == "between" else 1 << 40)
+    return kind
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_against_the_reference_and_the_single_nodes(case: Case, through: bool) -> None:
+def test_against_the_reference_and_the_single_nodes(case: Case, pointwise: str) -> None:
     kernels, ours = computed(NativeEngine(), case)
-    assert ("normed_pointwise_backward" in kernels) == (through and case.first)
+    assert ("normed_pointwise_backward" in kernels) == (pointwise != "apart" and case.first)
     assert {"normed_depthwise", "normed_depthwise_backward"} <= set(kernels)
-    assert ("batchnorm_apply" in kernels) == case.behind
+    between = pointwise == "between" and case.behind and case.size[-1] > OUTPUTS
+    assert ("pointwise_between_norms_backward" in kernels) == between
+    assert ("pointwise_between_norms" in kernels) == (between or (pointwise == "between" and case.first))
+    assert ("batchnorm_apply" in kernels) == (case.behind and not between)
+    assert ("batchnorm_gradient" in kernels) == (not case.first or pointwise == "apart")
     near(ours, computed(ReferenceEngine(np.float64), case)[1], 2e-5)
     names, single = computed(NativeEngine(), case, keep=list(case.graph().nodes))
     assert "normed_depthwise" not in names
@@ -100,7 +110,7 @@ def test_against_the_reference_and_the_single_nodes(case: Case, through: bool) -
 
 
 @pytest.mark.parametrize("case", CASES[-2:], ids=str)
-def test_bits_do_not_depend_on_threads(case: Case, through: bool) -> None:
+def test_bits_do_not_depend_on_threads(case: Case, pointwise: str) -> None:
     results = []
     for threads in (1, 2, 3):
         set_threads(threads)
@@ -110,7 +120,7 @@ def test_bits_do_not_depend_on_threads(case: Case, through: bool) -> None:
             np.testing.assert_array_equal(other[name], array, err_msg=name)
 
 
-def test_backward_twice_after_one_forward_adds_up(through: bool) -> None:
+def test_backward_twice_after_one_forward_adds_up(pointwise: str) -> None:
     graph = CASES[0].graph()
     rng = np.random.default_rng(4)
     plan = NativeEngine().compile(graph, filled(graph), batch_size=2, training=True)
@@ -121,6 +131,61 @@ def test_backward_twice_after_one_forward_adds_up(through: bool) -> None:
     plan.backward(gradient)
     for path, array in plan.gradients.items():
         np.testing.assert_array_equal(array, 2 * once[path], err_msg=path)
+
+
+BLOCKS = [
+    (
+        (9, 8, 20),
+        [
+            ops.Conv(70, 1, use_bias=False),
+            ops.BatchNorm(),
+            ops.Conv(24, 1, use_bias=False),
+            ops.BatchNorm(),
+            ops.ReLU(),
+        ],
+    ),
+    (
+        (21, 20, 6),
+        [
+            ops.Conv(40, 1, use_bias=False),
+            ops.BatchNorm(),
+            ops.ReLU(),
+            ops.Conv(33, 1, use_bias=False),
+            ops.BatchNorm(),
+        ],
+    ),
+    (
+        (30, 30, 5),
+        [ops.Conv(130, 3, padding=1, use_bias=False), ops.BatchNorm(), ops.ReLU6(), ops.Conv(129, 1)],
+    ),
+]
+"""Norms between a convolution and a pointwise one with fewer channels; what is around differs."""
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+@pytest.mark.parametrize("all_trained", [True, False], ids=["all", "norms"])
+def test_pointwise_convolutions_between_norms(number: int, all_trained: bool, pointwise: str) -> None:
+    size, layers = BLOCKS[number]
+    graph = build(Sequential(*layers, ops.GlobalAvgPool()), size)
+    rng = np.random.default_rng(3)
+    x, dy = rng.standard_normal((3, *size)).astype(np.float32), None
+    results = []
+    for engine, threads in ((NativeEngine(), 1), (NativeEngine(), 3), (ReferenceEngine(np.float64), 1)):
+        set_threads(threads)
+        store = filled(graph)
+        norms = [node.name for node in graph.nodes.values() if node.op.kind == "batchnorm"]
+        options = {} if all_trained else {"trainable": norms}
+        plan = engine.compile(graph, store, batch_size=3, training=True, **options)
+        y = plan.forward(x)
+        dy = rng.standard_normal(y.shape).astype(np.float32) if dy is None else dy
+        plan.backward(dy)
+        results.append({"y": np.array(y), **{k: np.array(v) for k, v in plan.gradients.items()}, **store.buffers})
+        if isinstance(engine, NativeEngine):
+            kernels = [row["kernel"] for row in plan.describe()]
+            assert ("pointwise_between_norms_backward" in kernels) == (pointwise == "between")
+    for name, array in results[0].items():
+        np.testing.assert_array_equal(results[1][name], array, err_msg=name)
+    near(results[0], results[2], 2e-5)
 
 
 def test_frozen_and_kept_norms_stand_alone() -> None:

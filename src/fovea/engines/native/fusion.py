@@ -8,6 +8,8 @@
   after the sums backward; which elements the ReLU let through follows from its output or from the input again.
 * batch norm (+ ReLU or ReLU6) + depthwise 3x3 in training: the convolution normalises the rows that it reads, and takes
   the statistics for a batch norm behind it; what lies between is never stored.
+* batch norm (+ ReLU or ReLU6) + pointwise convolution from many channels to fewer, in training: the same.
+* pointwise convolution + batch norm in training: the convolution takes the statistics.
 * addition + ReLU.
 * convolution with few channels + ReLU (optional) + max-pooling over 2x2: the map between is not stored.
 * ReLU + max-pooling, backward: the gradient is masked by the pooled values, before it is spread.
@@ -24,6 +26,7 @@ from functools import partial
 
 from fovea.engines.base import PlanSpec
 from fovea.engines.native.executable import core
+from fovea.engines.native.rules.between import between_norms, between_norms_backward, pays_between
 from fovea.engines.native.rules.fused import (
     added_and_clamped,
     clamped,
@@ -74,6 +77,8 @@ def find_fusions(spec: PlanSpec) -> Fusions:
     for node in spec.graph.nodes.values():
         if node.op.kind == "batchnorm" and node.name not in finder.taken:
             finder.norm(node)
+        if node.op.kind == "conv" and node.name not in finder.taken:
+            finder.pointwise(node)
     for node in spec.graph.nodes.values():
         if node.op.kind == "add" and node.name not in finder.taken:
             finder.addition(node)
@@ -189,17 +194,10 @@ class _Finder:
             return False
         if last.name not in self.spec.differentiated:
             return False
-        behind = self._reader(conv)
-        if behind is not None and (behind.op.kind != "batchnorm" or not self.spec.trains(behind)):
-            behind = None
-        if behind is not None:
-            self.found.measured.add(behind.name)
-        if clamp is not None:
-            self._replace([norm], clamp, partial(statistics, norm))
-        else:
-            self._replace([], norm, partial(statistics, norm))
+        behind = self._measured(conv)
+        self._replace([norm] if clamp else [], last, partial(statistics, norm))
         self._replace([], conv, partial(normed_depthwise, norm, clamp, behind))
-        self.found.backward[conv.name] = partial(normed_depthwise_backward, norm, clamp)
+        self.found.backward[conv.name] = partial(normed_depthwise_backward, norm, clamp, behind)
         through = alone and is_pointwise(first) and first.name in self.spec.differentiated
         through = through and self.spec.precision == "fp32"
         if through and not first.op.use_bias and pointwise_pays(first, self.spec.batch_size):  # type: ignore[attr-defined]
@@ -207,9 +205,43 @@ class _Finder:
             self.found.backward[first.name] = partial(normed_pointwise_backward, norm)
         return True
 
+    def _measured(self, conv: Node) -> Node | None:
+        """The batch norm that alone reads a convolution, whose statistics that one is to take."""
+        behind = self._reader(conv)
+        if behind is None or behind.op.kind != "batchnorm" or not self.spec.trains(behind):
+            return None
+        self.found.measured.add(behind.name)
+        return behind
+
+    def pointwise(self, conv: Node) -> None:
+        """A pointwise convolution that takes the statistics of the batch norm behind it."""
+        pays = self.spec.precision == "fp32" and pays_between(conv, self.spec.batch_size)
+        if pays and (behind := self._measured(conv)) is not None:
+            self._replace([], conv, partial(between_norms, None, None, behind))
+
+    def norm_before_pointwise(self, norm: Node) -> bool:
+        """Whether a pointwise convolution alone reads a batch norm in training: it then normalises what it reads."""
+        clamp, first = self._clamp(norm), self.spec.graph.node(norm.inputs[0].node)
+        last = clamp or norm
+        conv = self._reader(last)
+        if conv is None or self.spec.precision != "fp32" or not pays_between(conv, self.spec.batch_size):
+            return False
+        wide = (norm.output_shapes[0][-1] or 0) > (conv.output_shapes[0][-1] or 0)
+        if not wide or not self.spec.trains(norm) or last.name not in self.spec.differentiated:
+            return False
+        # A depthwise convolution before the norm takes the gradient through it.
+        through = self._reader(first) is norm and first.name in self.found.backward and is_depthwise3(first)
+        if through and not first.op.use_bias:  # type: ignore[attr-defined]
+            self.found.through.add(norm.name)
+        behind = self._measured(conv)
+        self._replace([norm] if clamp else [], last, partial(statistics, norm))
+        self._replace([], conv, partial(between_norms, norm, clamp, behind))
+        self.found.backward[conv.name] = partial(between_norms_backward, norm, clamp)
+        return True
+
     def norm(self, node: Node) -> None:
         """Batch norm with what follows it."""
-        if self.normed_depthwise(node):
+        if self.normed_depthwise(node) or self.norm_before_pointwise(node):
             return
         add = self._reader(node)
         if add is None or add.op.kind != "add" or len(add.inputs) != 2 or len(set(add.input_shapes)) != 1:

@@ -75,8 +75,10 @@ def _operations_of(one: Instruction, n: int) -> int:
     """Two for each multiplication of convolutions and dense layers, padding counted as work; of other kernels 0."""
     if one.kernel in ("inverted_residual", "int8_inverted"):
         return 2 * n * inverted_macs(one.ints[:11])
-    if one.kernel == "normed_pointwise_backward":
+    if one.kernel in ("normed_pointwise_backward", "pointwise_between_norms_backward"):
         return 4 * n * math.prod(one.ints)
+    if one.kernel == "pointwise_between_norms":
+        return 2 * n * math.prod(one.ints)
     if one.kernel.startswith("normed_depthwise"):
         return 2 * n * normed_macs(one.ints) * (2 if one.kernel.endswith("backward") else 1)
     if not _is_product(one):

@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from fovea.graph.graph import Node
 
 __all__ = [
+    "limits",
     "normed_depthwise",
     "normed_depthwise_backward",
     "normed_macs",
     "normed_pointwise_backward",
+    "pass_gradient",
     "pointwise_pays",
     "statistics",
+    "statistics_of",
 ]
 
 PIECES = 64
@@ -41,11 +44,11 @@ def statistics(norm: Node, low: Lowering, node: Node) -> None:
     assert isinstance(norm.op, BatchNorm)
     if norm.name in low.fusions.measured:
         return
-    outs, ins, reals = _statistics(norm, low)
+    outs, ins, reals = statistics_of(norm, low)
     low.emit("batchnorm_statistics", outs, [low.input(norm), *ins], rows_and_channels(norm), reals)
 
 
-def _statistics(norm: Node, low: Lowering) -> tuple[list[Operand], list[Operand], tuple[float, float]]:
+def statistics_of(norm: Node, low: Lowering) -> tuple[list[Operand], list[Operand], tuple[float, float]]:
     """What whoever takes the statistics of a batch norm writes and reads, and its eps and momentum."""
     assert isinstance(norm.op, BatchNorm)
     low.saved[norm.name] = saved = Buffer(4 * rows_and_channels(norm)[1], per_sample=False)
@@ -66,7 +69,8 @@ def normed_macs(ints: Sequence[int]) -> int:
     return 9 * ints[2] * ints[3] * ints[4]
 
 
-def _limits(clamp: Node | None) -> tuple[float, float]:
+def limits(clamp: Node | None) -> tuple[float, float]:
+    """Of the values behind a batch norm and its clamp."""
     return (-math.inf, math.inf) if clamp is None else (0.0, highest(clamp))
 
 
@@ -76,27 +80,39 @@ def normed_depthwise(norm: Node, clamp: Node | None, behind: Node | None, low: L
     affine: list[Operand] = [None, None]
     reals = (0.0, 0.0)
     if behind is not None:
-        outs, affine, reals = _statistics(behind, low)
+        outs, affine, reals = statistics_of(behind, low)
     ins = [low.input(norm), low.saved[norm.name], low.parameter(node, "weight"), low.parameter(node, "bias"), *affine]
-    low.emit("normed_depthwise", [low.output(node), *outs], ins, _sizes(node, low), (*_limits(clamp), *reals))
+    low.emit("normed_depthwise", [low.output(node), *outs], ins, _sizes(node, low), (*limits(clamp), *reals))
 
 
-def normed_depthwise_backward(norm: Node, clamp: Node | None, low: Lowering, node: Node) -> None:
-    """From the gradient of z those of weight, gamma and beta, and that of x through the statistics."""
+def normed_depthwise_backward(norm: Node, clamp: Node | None, behind: Node | None, low: Lowering, node: Node) -> None:
+    """From the gradient of z those of weight, gamma and beta, and that of x through the statistics.
+
+    Where the batch norm ``behind`` handed down the gradient behind its clamp, that of z is made on the way.
+    """
     dz, x, saved = low.grad(node), low.input(norm), low.saved[norm.name]
     if (bias := low.grad_parameter(node, "bias")) is not None:
         grad_bias(low, node, bias, dz)
     gradient, means = low.grad_input(node), Buffer(2 * rows_and_channels(norm)[1], per_sample=False)
     grads = [low.grad_parameter(node, "weight"), low.grad_parameter(norm, "weight"), low.grad_parameter(norm, "bias")]
     ins = [dz, x, saved, low.parameter(node, "weight")]
-    low.emit("normed_depthwise_backward", [gradient, *grads, means], ins, _sizes(node, low), _limits(clamp))
-    if norm.name in low.fusions.through:  # the convolution before the norm takes it from here
+    if behind is not None and behind.name in low.fusions.through:
+        ins += [low.value(node), low.saved[behind.name], low.saved[f"{behind.name}.means"]]
+    else:
+        ins += [None, None, None]
+    low.emit("normed_depthwise_backward", [gradient, *grads, means], ins, _sizes(node, low), limits(clamp))
+    pass_gradient(norm, gradient, means, low)
+
+
+def pass_gradient(norm: Node, gradient: Buffer, means: Buffer, low: Lowering) -> None:
+    """From the gradient behind a norm's clamp to the node before it: as it is, where that goes through the norm."""
+    if norm.name in low.fusions.through:
         low.saved[f"{norm.name}.means"] = means
         low.add_grad(norm, 0, gradient)
     elif low.needs(norm):
         low.node = norm.name
         dx = low.grad_input(norm)
-        ins = [gradient, x, saved, means]
+        ins = [gradient, low.input(norm), low.saved[norm.name], means]
         low.emit("batchnorm_gradient", [dx], ins, rows_and_channels(norm), inplace=((0, 0),))
         low.add_grad(norm, 0, dx)
 
