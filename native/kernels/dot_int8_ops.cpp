@@ -104,35 +104,48 @@ struct Pool {
 
 // Which taps of a window that begins at `at` lie inside, along one axis: tap * dilation + at.
 FOVEA_INLINE void inside(const Pool& p, int axis, long at, long& begin, long& end) {
-    const long d = p.dilation[axis];
+    const long d = p.dilation[axis], last = at + (p.kernel[axis] - 1) * d;
     begin = at < 0 ? ceil_div(-at, d) : 0;
-    end = min_of(p.kernel[axis], ceil_div(p.in[axis] - at, d));
+    end = last < p.in[axis] ? p.kernel[axis] : ceil_div(p.in[axis] - at, d);  // divisions take longer than a window
+}
+
+// The largest of `count` bytes that lie offset[t] from `from`, channel by channel.
+FOVEA_INLINE void pool_window(const uint8_t* from, const long* offset, int count, long pixel, uint8_t* to) {
+    for (long c = 0; c < pixel; c += block) {
+        VecBytes most = reinterpret_cast<VecBytes>(load_block(from + offset[0] + c, pixel - c));
+        for (int t = 1; t < count; t++) {
+            const VecBytes v = reinterpret_cast<VecBytes>(load_block(from + offset[t] + c, pixel - c));
+            most = v > most ? v : most;
+        }
+        store_block(to + c, reinterpret_cast<VecInt>(most), pixel - c);
+    }
 }
 
 void pool_row(const Pool& p, const uint8_t* image, long z, long y, uint8_t* to) {
-    const uint8_t* taps[most_pool_taps];
-    long z0, z1, y0, y1, x0, x1;
+    long offset[most_pool_taps];
+    long z0, z1, y0, y1, x0, x1, seen0 = -1, seen1 = -1;
     const long at_z = z * p.stride[0] - p.pad[0], at_y = y * p.stride[1] - p.pad[1];
     inside(p, 0, at_z, z0, z1);
     inside(p, 1, at_y, y0, y1);
-    for (long x = 0; x < p.out[2]; x++, to += p.pixel) {
-        const long at_x = x * p.stride[2] - p.pad[2];
-        inside(p, 2, at_x, x0, x1);
-        int count = 0;
-        for (long mz = z0; mz < z1; mz++)
-            for (long my = y0; my < y1; my++) {
-                const long row = (at_z + mz * p.dilation[0]) * p.in[1] + at_y + my * p.dilation[1];
-                for (long mx = x0; mx < x1; mx++)
-                    taps[count++] = image + (row * p.in[2] + at_x + mx * p.dilation[2]) * p.pixel;
-            }
-        for (long c = 0; c < p.pixel; c += block) {
-            VecBytes most = reinterpret_cast<VecBytes>(load_block(taps[0] + c, p.pixel - c));
-            for (int t = 1; t < count; t++) {
-                const VecBytes v = reinterpret_cast<VecBytes>(load_block(taps[t] + c, p.pixel - c));
-                most = v > most ? v : most;
-            }
-            store_block(to + c, reinterpret_cast<VecInt>(most), p.pixel - c);
+    const uint8_t* from = image + ((at_z * p.in[1] + at_y) * p.in[2] - p.pad[2]) * p.pixel;
+    int count = 0;
+    for (long x = 0; x < p.out[2]; x++, to += p.pixel, from += p.stride[2] * p.pixel) {
+        inside(p, 2, x * p.stride[2] - p.pad[2], x0, x1);
+        if (x0 != seen0 || x1 != seen1) {  // seldom: most windows of a row have all columns
+            count = 0;
+            for (long mz = z0; mz < z1; mz++)
+                for (long my = y0; my < y1; my++)
+                    for (long mx = x0; mx < x1; mx++)
+                        offset[count++] =
+                            ((mz * p.dilation[0] * p.in[1] + my * p.dilation[1]) * p.in[2] + mx * p.dilation[2]) *
+                            p.pixel;
+            seen0 = x0;
+            seen1 = x1;
         }
+        if (count == 4)
+            pool_window(from, offset, 4, p.pixel, to);
+        else
+            pool_window(from, offset, count, p.pixel, to);
     }
 }
 

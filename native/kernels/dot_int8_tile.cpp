@@ -4,38 +4,26 @@ namespace fovea::FOVEA_ISA_NAMESPACE {
 namespace {
 
 // As in tap_tile.cpp every loop over the sums is unrolled: they must stay in registers.
-template <int P, int V>
+// plain: all columns, and no clamp.
+template <bool plain, int P, int V>
 FOVEA_INLINE void store_floats(const Int8TileArgs& t, const Vec (&y)[P][V]) {
     const Vec low = broadcast(t.epilogue->low), high = broadcast(t.epilogue->high);
     FOVEA_UNROLL
     for (int i = 0; i < P; i++) {
         if (i < t.pixels) FOVEA_UNROLL
-        for (int j = 0; j < V; j++)
-            store(t.out[i] + t.column + j * VL, at_most(at_least(y[i][j], low), high), first_lanes(t.columns - j * VL));
+        for (int j = 0; j < V; j++) {
+            float* to = t.out[i] + t.column + j * VL;
+            if constexpr (plain)
+                store(to, y[i][j]);
+            else
+                store(to, at_most(at_least(y[i][j], low), high), first_lanes(t.columns - j * VL));
+        }
     }
 }
 
-#if defined(__AVX512BW__)
-// Four vectors are rounded and joined: clamped numbers fit their conversion, which rounds half to even as well.
-FOVEA_INLINE void store_joined(uint8_t* to, const Vec (&y)[4], const Rounding& r, int zero) {
-    __m512i q[4];
-    FOVEA_UNROLL
-    for (int j = 0; j < 4; j++)
-        q[j] = _mm512_maskz_cvtps_epi32(0xffff, reinterpret_cast<__m512>(at_most(at_least(y[j], r.low), r.high)));
-    const __m512i offset = _mm512_set1_epi16(static_cast<int16_t>(zero));
-    const __m512i front = _mm512_add_epi16(_mm512_packs_epi32(q[0], q[1]), offset);
-    const __m512i back = _mm512_add_epi16(_mm512_packs_epi32(q[2], q[3]), offset);
-    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    store_int(
-        to, reinterpret_cast<VecInt>(_mm512_maskz_permutexvar_epi32(0xffff, order, _mm512_packus_epi16(front, back))));
-}
-#else
-FOVEA_INLINE void store_joined(uint8_t*, const Vec (&)[4], const Rounding&, int) {}
-#endif
-
 // whole: all columns are there, so no vector is partial.
 template <bool whole, int P, int V>
-FOVEA_INLINE void store_rounded(const Int8TileArgs& t, Vec (&y)[P][V]) {
+FOVEA_INLINE void store_all(const Int8TileArgs& t, Vec (&y)[P][V]) {
     const Int8Epilogue& e = *t.epilogue;
     long lanes[V];
     FOVEA_UNROLL
@@ -56,15 +44,12 @@ FOVEA_INLINE void store_rounded(const Int8TileArgs& t, Vec (&y)[P][V]) {
     FOVEA_UNROLL
     for (int i = 0; i < P; i++) {
         uint8_t* out = reinterpret_cast<uint8_t*>(t.out[i]) + t.column;
-        if constexpr (whole && V == 4 && VL == 16) {
-            if (i < t.pixels) store_joined(out, y[i], r, e.zero);
+        if constexpr (whole) {
+            if (i < t.pixels) store_rounded(out, y[i], r);
             continue;
         }
         if (i < t.pixels) FOVEA_UNROLL
-        for (int j = 0; j < V; j++) {
-            const VecInt bytes = to_byte_lanes(y[i][j], r);
-            whole ? store_bytes(out + j * VL, bytes) : store_bytes(out + j * VL, bytes, lanes[j]);
-        }
+        for (int j = 0; j < V; j++) store_bytes(out + j * VL, to_byte_lanes(y[i][j], r), lanes[j]);
     }
 }
 
@@ -103,12 +88,15 @@ __attribute__((noinline)) void tile(const Int8TileArgs& t) {
         FOVEA_UNROLL
         for (int i = 0; i < P; i++) y[i][j] = to_float(sum[i][j]) * factor;
     }
-    if (e.float_output)
-        store_floats(t, y);
-    else if (t.columns == V * VL)
-        store_rounded<true>(t, y);
+    const bool whole = t.columns == V * VL;
+    if (e.float_output && whole && e.low == -__builtin_inff() && e.high == __builtin_inff())
+        store_floats<true>(t, y);
+    else if (e.float_output)
+        store_floats<false>(t, y);
+    else if (whole)
+        store_all<true>(t, y);
     else
-        store_rounded<false>(t, y);
+        store_all<false>(t, y);
 }
 
 template <int P>

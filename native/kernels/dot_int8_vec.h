@@ -131,16 +131,39 @@ static FOVEA_INLINE Vec to_float(VecInt v) { return __builtin_convertvector(v, V
 struct Rounding {
     Vec low, high;
     VecInt offset;
+    int zero;
 };
 // 1.5 * 2^23: adding it leaves the rounded number in the low bits of the sum.
 constexpr float rounder = 12582912.0f;
 constexpr int rounder_bits = 0x4b400000;
 
 static FOVEA_INLINE Rounding rounding(float low, float high, int zero) {
-    return {broadcast(low), broadcast(high), same_int(zero - rounder_bits)};
+    return {broadcast(low), broadcast(high), same_int(zero - rounder_bits), zero};
 }
 static FOVEA_INLINE VecInt to_byte_lanes(Vec y, const Rounding& r) {
     return reinterpret_cast<VecInt>(at_most(at_least(y, r.low), r.high) + rounder) + r.offset;
+}
+
+// V neighbouring vectors to bytes, rounded. Four are joined before they are stored: clamped numbers fit their
+// conversion to integers, which rounds half to even as well.
+template <int V>
+static FOVEA_INLINE void store_rounded(uint8_t* to, const Vec (&y)[V], const Rounding& r) {
+#if defined(__AVX512BW__)
+    if constexpr (V == 4) {
+        __m512i q[4];
+        FOVEA_UNROLL
+        for (int j = 0; j < 4; j++)
+            q[j] = _mm512_maskz_cvtps_epi32(0xffff, reinterpret_cast<__m512>(at_most(at_least(y[j], r.low), r.high)));
+        const __m512i zero = _mm512_set1_epi16(static_cast<int16_t>(r.zero));
+        const __m512i front = _mm512_add_epi16(_mm512_packs_epi32(q[0], q[1]), zero);
+        const __m512i back = _mm512_add_epi16(_mm512_packs_epi32(q[2], q[3]), zero);
+        const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        const __m512i bytes = _mm512_maskz_permutexvar_epi32(0xffff, order, _mm512_packus_epi16(front, back));
+        return store_int(to, reinterpret_cast<VecInt>(bytes));
+    }
+#endif
+    FOVEA_UNROLL
+    for (int j = 0; j < V; j++) store_bytes(to + j * VL, to_byte_lanes(y[j], r));
 }
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

@@ -3,7 +3,7 @@
 // 0,
 //   V = B^T d B in 16 bits; bytes v = clamp(round(V / 4)) at position (1, 1), clamp(round(V / 3)) + 128 at the others
 //   M[p] = (sum of v w[p] + bias[p]) * factor[p]       sums exact, the factor in float32
-//   y = A^T M A + offset, then as in Int8Epilogue
+//   y = A^T M A, with offset in M[(1, 1)], whose sign is positive everywhere; then as in Int8Epilogue
 // fovea/graph/winograd.py has the numbers. The transforms are to bytes, so a quarter of the error of V is lost: the
 // scales at quantisation decide whether it may be. A piece takes a run of tiles through all three stages in its cache.
 #include "kernels/dot_int8.h"
@@ -105,36 +105,64 @@ void transform_input(const Job& job, const Tile& tile, uint8_t* out) {
     }
 }
 
-// A^T M A of the columns first .. first + columns, and what Int8Epilogue adds.
-void transform_output(const Job& job, const Tile& tile, const float* products, long first, long columns, long pitch) {
-    const int rows = min_of(2, job.out_height - tile.y), width = min_of(2, job.out_width - tile.x);
-    const long row = job.out_width * job.out_bytes();
-    const long at = ((tile.image * job.out_height + tile.y) * job.out_width + tile.x) * job.out_bytes() + first;
-    for (long c = 0; c < columns; c += VL) {
-        const long lanes = columns - c;
+// A^T M A: four pixels of V vectors of columns.
+template <int V>
+FOVEA_INLINE void output_sums(const float* products, long pitch, const float* offset, long lanes, Vec (&out)[4][V]) {
+    FOVEA_UNROLL
+    for (int j = 0; j < V; j++) {
         Vec t[2][4];
         FOVEA_UNROLL
         for (int x = 0; x < 4; x++) {
             Vec m[4];
             FOVEA_UNROLL
-            for (int y = 0; y < 4; y++) m[y] = load(products + (4 * y + x) * pitch + c);
+            for (int y = 0; y < 4; y++) m[y] = load(products + (4 * y + x) * pitch + j * VL);
+            if (x == 1) m[1] += load(offset + j * VL, first_lanes(lanes - j * VL));
             t[0][x] = m[0] + m[1] + m[2];
             t[1][x] = m[1] - m[2] - m[3];
         }
-        const Vec offset = load(job.offset + first + c, first_lanes(lanes));
         FOVEA_UNROLL
         for (int y = 0; y < 2; y++) {
-            Vec out[2] = {t[y][0] + t[y][1] + t[y][2] + offset, t[y][1] - t[y][2] - t[y][3] + offset};
-            FOVEA_UNROLL
-            for (int x = 0; x < 2; x++) {
-                if (y >= rows || x >= width) continue;
-                const long to = at + y * row + x * job.out_bytes() + c;
-                if (job.residual)
-                    out[x] += to_float(load_bytes(job.residual + to, lanes) - same_int(job.residual_zero)) *
-                              broadcast(job.residual_factor);
-                store_bytes(job.out + to, to_byte_lanes(out[x], job.rounding), lanes);
-            }
+            out[2 * y][j] = t[y][0] + t[y][1] + t[y][2];
+            out[2 * y + 1][j] = t[y][1] - t[y][2] - t[y][3];
         }
+    }
+}
+
+template <int V, bool whole>
+FOVEA_INLINE void store_pixel(const Job& job, long to, long lanes, Vec (&y)[V]) {
+    FOVEA_UNROLL
+    for (int j = 0; j < V; j++) {
+        const long left = whole ? VL : lanes - j * VL;
+        if (job.residual)
+            y[j] += to_float(load_bytes(job.residual + to + j * VL, left) - same_int(job.residual_zero)) *
+                    broadcast(job.residual_factor);
+        if (!whole) store_bytes(job.out + to + j * VL, to_byte_lanes(y[j], job.rounding), left);
+    }
+    if (whole) store_rounded(job.out + to, y, job.rounding);
+}
+
+// The columns first .. first + columns of one tile.
+void transform_output(const Job& job, const Tile& tile, const float* products, long first, long columns, long pitch) {
+    constexpr int wide = 4;
+    const int rows = min_of(2, job.out_height - tile.y), width = min_of(2, job.out_width - tile.x);
+    const long row = job.out_width * job.out_bytes();
+    const long at = ((tile.image * job.out_height + tile.y) * job.out_width + tile.x) * job.out_bytes() + first;
+    const auto place = [&](int i) { return at + i / 2 * row + i % 2 * job.out_bytes(); };
+    const auto there = [&](int i) { return i / 2 < rows && i % 2 < width; };
+    long c = 0;
+    for (; c + wide * VL <= columns; c += wide * VL) {
+        Vec out[4][wide];
+        output_sums(products + c, pitch, job.offset + first + c, wide * VL, out);
+        FOVEA_UNROLL
+        for (int i = 0; i < 4; i++)
+            if (there(i)) store_pixel<wide, true>(job, place(i) + c, wide * VL, out[i]);
+    }
+    for (; c < columns; c += VL) {
+        Vec out[4][1];
+        output_sums(products + c, pitch, job.offset + first + c, columns - c, out);
+        FOVEA_UNROLL
+        for (int i = 0; i < 4; i++)
+            if (there(i)) store_pixel<1, false>(job, place(i) + c, columns - c, out[i]);
     }
 }
 

@@ -5,9 +5,9 @@ Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2016). A ti
 
     V = B^T d B                                     integers; at (1, 1) a sum of four bytes, else differences of sums
     v[p] = clamp(floor(V * SCALES[p] / 2^15 + 1/2)) at (1, 1) 0 to 255, else -128 to 127, plus 128
-    M[p] = float32(sum of v[p] w[p] + bias[p]) * factor[p]
-    t[0] = M[0] + M[1] + M[2],  t[1] = M[1] - M[2] - M[3]              of rows i, in this order, in float32
-    y[0] = t[0] + t[1] + t[2] + offset,  y[1] = t[1] - t[2] - t[3] + offset         of columns j
+    M[p] = float32(sum of v[p] w[p] + bias[p]) * factor[p]      at (1, 1) plus offset, the bias of the layer
+    t[0] = M[0] + M[1] + M[2],  t[1] = M[1] - M[2] - M[3]       of rows i, in this order, in float32
+    y[0] = t[0] + t[1] + t[2],  y[1] = t[1] - t[2] - t[3]       of columns j
 
 and y goes on as in ``fovea.graph.integer``. Weights w are G q G^T with a scale of their own for each position and
 channel. A V of 0 stays exact; differences above 384, a tenth of a percent of what was seen, are clamped. The error of

@@ -140,8 +140,9 @@ def _winograd_sums(x: Array, numbers: WinogradNumbers, pads: list[int], size: li
     signed[1, 1] = np.clip(v[1, 1], 0, 255)
     sums = signed.reshape(4, 4, -1, channels).astype(np.float64) @ numbers.weight.astype(np.float64)
     m = (sums + numbers.bias[:, :, None]).astype(np.float32) * numbers.factor[:, :, None]
+    m[1, 1] += numbers.offset
     t = [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
-    y = np.stack([[row[0] + row[1] + row[2] + numbers.offset, row[1] - row[2] - row[3] + numbers.offset] for row in t])
+    y = np.stack([[row[0] + row[1] + row[2], row[1] - row[2] - row[3]] for row in t])
     y = y.reshape(2, 2, n, *tiles, -1).transpose(2, 3, 0, 4, 1, 5)
     return y.reshape(n, 2 * tiles[0], 2 * tiles[1], -1)[:, : size[0], : size[1]]
 
