@@ -14,7 +14,8 @@ import fovea
 from bench import pretrained
 from fovea import models
 from fovea.errors import ModelFileError
-from fovea.models.foreign import assign
+from fovea.models.foreign import Foreign
+from fovea.models.foreign_names import SCHEMES
 from tests.models.torchvision_peers import torchvision_models
 
 torch = pytest.importorskip("torch")
@@ -75,7 +76,13 @@ def test_names_of_torchvision(tmp_path: Path, name: str, kind: str) -> None:
     side = PEERS[name][2]
     model = models.create(name, input_shape=(side, side, 3), weights=path)  # the file tells the number of classes
     assert model.graph.output_shapes == ((7,),)
+    layers = sum(bool(node.parameters) for node in model.graph.nodes.values())
+    assert model.provenance["weights"] == {"file": path.name, "matched": f"{layers} layers by the names of torchvision"}
     compare(model, network, side)
+
+
+def assign(model: fovea.Model, tensors: dict[str, Any]) -> None:
+    Foreign.of_torch("net.pth", tensors).match(model.name, model.graph).assign(model)
 
 
 def test_unknown_names_by_order() -> None:
@@ -85,7 +92,7 @@ def test_unknown_names_by_order() -> None:
         f"encoder.m{key.rpartition('.')[0].replace('.', '_')}.{key.rpartition('.')[2]}": theirs[key] for key in theirs
     }
     model = models.resnet18(num_classes=7, input_shape=(64, 64, 3))
-    assign("net.pth", model, renamed)
+    assign(model, renamed)
     compare(model, network, 64)
 
 
@@ -93,12 +100,10 @@ def test_timm_names_of_mobilenetv2() -> None:
     network = peer("mobilenetv2")
     theirs = {key: value.numpy() for key, value in network.state_dict().items()}
     model, expected = models.mobilenetv2(num_classes=7), models.mobilenetv2(num_classes=7)
-    assign("net.pth", expected, theirs)
-    from fovea.models.foreign_names import SCHEMES
-
-    first, second = (scheme(model.graph) for scheme in SCHEMES["mobilenetv2"])
+    assign(expected, theirs)
+    first, second = (scheme.names(model.graph) for scheme in SCHEMES["mobilenetv2"][:2])
     pairs = dict(zip(first, second, strict=True))
-    assign("net.pth", model, {f"{pairs[k.rpartition('.')[0]]}.{k.rpartition('.')[2]}": v for k, v in theirs.items()})
+    assign(model, {f"{pairs[k.rpartition('.')[0]]}.{k.rpartition('.')[2]}": v for k, v in theirs.items()})
     for path, array in model.store.tensors().items():
         np.testing.assert_array_equal(array, expected.store.tensors()[path])
     assert {"conv_stem", "bn1", "blocks.0.0.conv_dw", "blocks.0.0.conv_pw", "blocks.6.0.conv_pwl"} < set(second)
@@ -125,7 +130,7 @@ def test_what_does_not_fit_is_named() -> None:
     ]
     for tensors, message in cases:
         with pytest.raises(ModelFileError, match=message):
-            assign("net.pth", model, tensors)
+            assign(model, tensors)
     for path, array in model.store.tensors().items():
         np.testing.assert_array_equal(array, before[path])
 

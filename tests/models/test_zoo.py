@@ -126,7 +126,7 @@ def test_more_weights_than_the_model_has_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("file", "what"),
-    [("r.onnx", "an ONNX file"), ("r.h5", "a Keras file"), ("r.npz", "NumPy")],
+    [("r.onnx", "an ONNX file"), ("r.tflite", "TensorFlow Lite"), ("r.npz", "NumPy")],
 )
 def test_other_formats_are_refused_by_name(file: str, what: str) -> None:
     with pytest.raises(ModelFileError, match=what):

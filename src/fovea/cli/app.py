@@ -61,7 +61,7 @@ _COMMANDS = (
     (export.export, "A model for other runtimes.", "fovea export runs/digits -o digits.onnx --images"),
     (quantize.quantize, "A smaller, faster int8 model.", "fovea quantize runs/digits digits -o digits.safetensors"),
     (summary.summary, "A network layer by layer.", "fovea summary lenet5 --input-shape 28,28,1"),
-    (models.models, "List the networks known by name.", "fovea models --json"),
+    (models.models, "The networks known by name, and their weights.", "fovea models resnet20"),
     (bench.bench, "How fast it is beside other libraries.", "fovea bench lenet5 --mode inference --batch 1 --quick"),
     (doctor.doctor, "What this machine has and how fast it is.", "fovea doctor --json"),
 )

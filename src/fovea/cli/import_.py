@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,21 +13,33 @@ from fovea.errors import ConfigError
 if TYPE_CHECKING:
     from fovea.data.preprocess import Preprocessing
     from fovea.model import Model
+    from fovea.ops.base import Shape
 
 __all__ = ["import_"]
 
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-"""Of the training images of ImageNet, on a scale from 0 to 1: what most published networks were trained with."""
-
 
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="An ONNX file (.onnx).")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="An ONNX file (.onnx); weights of PyTorch (.pth), Keras (.keras, .h5) or safetensors; or torchvision.",
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the model.")],
+    network: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of weights: the network, one that `fovea models` lists.")
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Of weights: an option of the network, such as padding=same."),
+    ] = None,
     input_shape: Annotated[
         str | None, typer.Option(metavar="H,W,C", help="Input size, where the file leaves it open; channels last.")
     ] = None,
     preprocess: Annotated[
-        str | None, typer.Option(metavar="imagenet", help="Mean, standard deviation and crop as usual for ImageNet.")
+        str | None,
+        typer.Option(metavar="imagenet|tf|caffe", help="How images usually become input for networks of ImageNet."),
     ] = None,
     size: Annotated[str | None, typer.Option(metavar="H,W", help="Images are resized to this.")] = None,
     resize: Annotated[str, typer.Option(help="shorter-side (and crop), stretch or letterbox.")] = "shorter-side",
@@ -41,12 +53,10 @@ def import_(
 ) -> None:
     """Convert a network of another system into a model file.
 
-    What the file cannot say, how images become input and what the classes are called, is said by the options.
+    What the file cannot say, how images become input and what the classes are called, is said by the options. A file of
+    weights says nothing about its network either: --network names it, unless its layers have names that are known.
     """
-    from fovea.interop.load import import_file
-
-    imported = import_file(file, shape(input_shape))
-    model = imported.model
+    model, notes = _imported(file, network, option or [], shape(input_shape))
     asked = (preprocess, size, mean, std, scale)
     if any(one is not None for one in asked) or bgr:
         model.preprocessing = _preprocessing(model, preprocess, size, resize, mean, std, scale, bgr)
@@ -54,13 +64,46 @@ def import_(
         model.classes = _labels(model, labels)
     model.save(out)
     typer.echo(f"wrote {out}: {model!r}")
-    for name, ours in zip(model.graph.inputs, imported.inputs, strict=True):
-        layout = "channels last" if ours != tuple(range(len(ours))) else "as in the file"
-        typer.echo(f"input {name}: {('N', *model.graph.shape(name))} ({layout})")
-    for node in imported.transposes:
-        typer.echo(f"note: {node} transposes at run time; everything else was renamed")
+    for note in notes:
+        typer.echo(note)
     if model.preprocessing is None:
         typer.echo("note: the file does not say how images become input; see --preprocess, --size, --mean, --std")
+
+
+def _imported(file: str, network: str | None, options: list[str], input_shape: Shape | None) -> tuple[Model, list[str]]:
+    """The model of a file, and what to say about it."""
+    if Path(file).suffix.lower() == ".onnx":
+        from fovea.interop.load import import_file
+
+        if network is not None or options:
+            raise ConfigError("--network", "expected it with a file of weights, got an ONNX file; leave it out")
+        imported = import_file(file, input_shape)
+        model, notes = imported.model, []
+        for name, ours in zip(model.graph.inputs, imported.inputs, strict=True):
+            layout = "channels last" if ours != tuple(range(len(ours))) else "as in the file"
+            notes.append(f"input {name}: {('N', *model.graph.shape(name))} ({layout})")
+        moved = (f"note: {node} transposes at run time; everything else was renamed" for node in imported.transposes)
+        return model, [*notes, *moved]
+    from fovea.models.recognise import network_of
+    from fovea.models.registry import create
+
+    name = network_of(file) if network is None else network
+    model = create(name, None, input_shape, weights=file, **dict(map(_option, options)))
+    matched = model.provenance.get("weights", {}).get("matched", "all arrays by their paths, from a model of fovea")
+    return model, [f"{name}: {matched}"]
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """``padding=same`` or ``dropout=0.1`` as a key and a text or number."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.isidentifier():
+        raise ConfigError("--option", f"expected KEY=VALUE such as padding=same, got {text!r}; see fovea models NAME")
+    for kind in (int, float):
+        try:
+            return key, kind(value)
+        except ValueError:
+            continue
+    return key, value
 
 
 def _preprocessing(
@@ -74,27 +117,29 @@ def _preprocessing(
     bgr: bool,
 ) -> Preprocessing:
     from fovea.data.preprocess import Preprocessing
+    from fovea.models.published import PRESETS
 
-    if preset not in (None, "imagenet"):
-        raise ConfigError("--preprocess", f"expected imagenet, got {preset!r}; or give --size, --mean and --std")
+    if preset is not None and preset not in PRESETS:
+        known = ", ".join(PRESETS)
+        raise ConfigError("--preprocess", f"expected one of {known}, got {preset!r}; or give --size, --mean and --std")
     given = sizes(size, "--size")
     height, width, channels = (*model.graph.input_shapes[0], None, None, None)[:3]
     side = given if given is not None else (height, width)
     side = side * 2 if len(side) == 1 else side
     if channels is None or len(side) != 2 or any(one is None for one in side):
         raise ConfigError("--size", "expected a height and a width, and the network leaves them open; give --size 224")
-    chosen = IMAGENET if preset == "imagenet" else {"mean": (0.0,), "std": (1.0,)}
+    chosen = {} if preset is None else PRESETS[preset]
     fitted = tuple(int(one or 0) for one in side)
-    crop = round(max(fitted) * 256 / 224) if preset == "imagenet" and resize == "shorter-side" else None
+    crop = round(max(fitted) * 256 / 224) if preset is not None and resize == "shorter-side" else None
     return Preprocessing(
         size=fitted,
         channels=channels,
         resize=resize,
         resize_to=crop,
-        scale=1.0 / 255.0 if scale is None else scale,
-        order="bgr" if bgr else "rgb",
-        mean=_numbers(mean, "--mean") or chosen["mean"],
-        std=_numbers(std, "--std") or chosen["std"],
+        scale=chosen.get("scale", 1.0 / 255.0) if scale is None else scale,
+        order="bgr" if bgr else chosen.get("order", "rgb"),
+        mean=_numbers(mean, "--mean") or chosen.get("mean", (0.0,)),
+        std=_numbers(std, "--std") or chosen.get("std", (1.0,)),
     )
 
 

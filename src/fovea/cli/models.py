@@ -1,36 +1,109 @@
-"""``fovea models``: the zoo."""
+"""``fovea models``: the zoo, and one network of it in detail."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fovea.cli.output import print_json
 
+if TYPE_CHECKING:
+    from fovea.models.registry import Architecture
+
 __all__ = ["models"]
 
 
-def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False) -> None:
-    """List the networks that fovea knows by name, for --model and `fovea summary`."""
-    from fovea.models.registry import MODELS
+def models(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One network, in detail.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+) -> None:
+    """List the networks that fovea knows by name, for --model, `fovea summary` and `fovea import --network`.
 
+    Parameters and MACs (multiply-accumulates of one sample) are those of the published input size and classes; top-1 is
+    the percentage of ImageNet's validation images that the best weights with a publisher name rightly.
+    """
+    from fovea.models.registry import MODELS, architecture
+
+    chosen = [architecture(name)] if name is not None else list(MODELS.values())
+    facts = [_facts(one) for one in chosen]
     if as_json:
-        print_json(
-            [
-                {"name": one.name, "input_shape": one.input_shape, "classes": one.num_classes,
-                 "parameters": one.parameters, "options": one.options,
-                 "description": one.description, "source": one.source}
-                for one in MODELS.values()
-            ]
-        )  # fmt: skip
-        return
-    rows = [(one.name, _shape(one.input_shape), f"{one.parameters:,}", one.description) for one in MODELS.values()]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    for name, shape, count, description in rows:
-        print(f"{name.ljust(widths[0])}  {shape.ljust(widths[1])}  {count.rjust(widths[2])}  {description}")
+        print_json(facts if name is None else facts[0])
+    elif name is not None:
+        print(_detail(facts[0]))
+    else:
+        print(_table(facts))
+
+
+def _facts(one: Architecture) -> dict[str, Any]:
+    from fovea.graph.summary import summarize
+    from fovea.models.foreign_names import SCHEMES
+    from fovea.models.published import PUBLISHED
+
+    defaults = inspect.signature(one.network).parameters
+    weights = [
+        {"weights": publisher if place == 0 else f"{publisher}:{file.name}", "version": file.name,
+         "top1": file.top1, "top5": file.top5, "megabytes": file.size, "url": file.url, "sha256": file.checksum}
+        for publisher, table in PUBLISHED.items()
+        for place, file in enumerate(table.get(one.name, ()))
+    ]  # fmt: skip
+    return {
+        "name": one.name, "input_shape": one.input_shape, "classes": one.num_classes, "parameters": one.parameters,
+        "macs": summarize(one.graph()).totals["macs"], "options": {key: defaults[key].default for key in one.options},
+        "description": one.description, "source": one.source, "weights": weights,
+        "names": [scheme.library for scheme in SCHEMES.get(one.name, ())],
+    }  # fmt: skip
+
+
+def _table(facts: Sequence[dict[str, Any]]) -> str:
+    head = ("name", "input", "parameters", "MACs", "top-1", "weights", "what it is")
+    rows = [
+        (one["name"], _shape(one["input_shape"]), f"{one['parameters']:,}", _count(one["macs"]),
+         f"{one['weights'][0]['top1']:.1f}" if one["weights"] else "",
+         one["weights"][0]["weights"] if one["weights"] else "", one["description"])
+        for one in facts
+    ]  # fmt: skip
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    right = (2, 3, 4)
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (head, *rows)
+    )
+
+
+def _detail(one: dict[str, Any]) -> str:
+    from fovea.models.registry import architecture
+
+    lines = [
+        f"{one['name']}: {one['description']}",
+        f"source      {one['source']}",
+        f"input       {_shape(one['input_shape'])}, {one['classes']} classes",
+        f"size        {one['parameters']:,} parameters, {_count(one['macs'])} MACs a sample",
+        "options     " + (", ".join(f"{key}={value!r}" for key, value in one["options"].items()) or "none"),
+    ]
+    explained = (inspect.getdoc(architecture(one["name"])) or "").partition("\n\n")[2]
+    lines += [f"            {line.replace('``', '')}" for line in explained.splitlines()]
+    lines.append("files       " + ", ".join(["fovea", *dict.fromkeys(one["names"])]) + ", or layers in the same order")
+    for file in one["weights"]:
+        measured = f"top-1 {file['top1']:.2f} %, top-5 {file['top5']:.2f} %"
+        lines.append(f'weights     "{file["weights"]}" ({file["version"]}): {measured}, {file["megabytes"]:.1f} MB')
+        lines.append(f"            {file['url']}")
+    if not one["weights"]:
+        lines.append("weights     none that fovea downloads; weights=FILE takes a file")
+    return "\n".join(lines)
 
 
 def _shape(sizes: Sequence[int | None]) -> str:
     return "x".join("?" if size is None else str(size) for size in sizes)
+
+
+def _count(number: int) -> str:
+    for unit, size in (("G", 1e9), ("M", 1e6)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number / 1e6:.2f} M"

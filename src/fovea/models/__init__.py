@@ -20,7 +20,7 @@ from fovea.models.shufflenet import shufflenetv2
 from fovea.models.small import conv1d, conv3d, small_cnn
 from fovea.models.squeeze_excite import efficientnet_b0, mobilenetv3_large, mobilenetv3_small
 from fovea.models.squeezenet import squeezenet
-from fovea.models.vgg import vgg11, vgg16, vgg_small
+from fovea.models.vgg import vgg11, vgg16, vgg19, vgg_small
 
 __all__ = [
     "Architecture",
@@ -51,5 +51,6 @@ __all__ = [
     "squeezenet",
     "vgg11",
     "vgg16",
+    "vgg19",
     "vgg_small",
 ]

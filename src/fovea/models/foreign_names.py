@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 
 from fovea.graph.graph import Graph
-from fovea.models.torchvision_names import TORCHVISION
+from fovea.models.keras_names import KERAS
+from fovea.models.scheme import Scheme, nodes_with_parameters
+from fovea.models.timm_names import TIMM
+from fovea.models.torchvision_names import TORCHVISION, densenet_as_published
 
-__all__ = ["SCHEMES", "names_in"]
+__all__ = ["SCHEMES", "recognised"]
 
-Scheme = Callable[[Graph], list[str]]
-"""Names of modules for a graph of ours, one for every node with parameters."""
-
-
-def _nodes(graph: Graph) -> list[str]:
-    return [node.name for node in graph.nodes.values() if node.parameters]
+Names = Callable[[Graph], list[str]]
 
 
-def _resnet(stem: tuple[str, str], head: str, shortcut: str) -> Scheme:
+def _resnet(stem: tuple[str, str], head: str, shortcut: str) -> Names:
     """torchvision's, timm's and the CIFAR networks' names differ in a few words."""
 
     def names(graph: Graph) -> list[str]:
         made = []
-        for name in _nodes(graph):
+        for name in nodes_with_parameters(graph):
             block = re.fullmatch(r"stage(\d)\.block(\d+)\.(shortcut\.)?(conv|batchnorm)(\d)", name)
             if block:
                 stage, index, skip, kind, number = block.groups()
@@ -43,8 +41,8 @@ def _mobilenetv2_torchvision(graph: Graph) -> list[str]:
     With folded norms the same names lack the norms.
     """
     made, folded = [], not any(node.op.kind == "batchnorm" for node in graph.nodes.values())
-    blocks = sorted({name.rsplit(".", 1)[0] for name in _nodes(graph) if ".block" in name}, key=_natural)
-    for name in _nodes(graph):
+    blocks = sorted({name.rsplit(".", 1)[0] for name in nodes_with_parameters(graph) if ".block" in name}, key=_natural)
+    for name in nodes_with_parameters(graph):
         prefix, _, last = name.rpartition(".")
         kind, number = last.rstrip("0123456789"), int(re.sub(r"\D", "", last) or 1)
         if prefix == "stem" or (prefix == "head" and kind != "dense"):
@@ -52,7 +50,7 @@ def _mobilenetv2_torchvision(graph: Graph) -> list[str]:
         elif prefix == "head":
             made.append("classifier.1")
         else:
-            count = sum(one.startswith(f"{prefix}.conv") for one in _nodes(graph))
+            count = sum(one.startswith(f"{prefix}.conv") for one in nodes_with_parameters(graph))
             norm = int(kind != "conv")
             inner = f"{number - 1}.{norm}" if number < count else f"{number - 1 + norm}"
             made.append(f"features.{blocks.index(prefix) + 1}.conv.{inner}")
@@ -60,26 +58,10 @@ def _mobilenetv2_torchvision(graph: Graph) -> list[str]:
     return made
 
 
-def _mobilenetv2_timm(graph: Graph) -> list[str]:
-    made = []
-    for name in _nodes(graph):
-        prefix, _, last = name.rpartition(".")
-        kind, number = last.rstrip("0123456789"), int(re.sub(r"\D", "", last) or 1)
-        block = re.fullmatch(r"stage(\d+)\.block(\d+)", prefix)
-        if block:
-            convs = ("conv_pw", "conv_dw", "conv_pwl") if block[1] != "1" else ("conv_dw", "conv_pw")
-            inner = convs[number - 1] if kind == "conv" else f"bn{number}"
-            made.append(f"blocks.{int(block[1]) - 1}.{block[2]}.{inner}")
-        else:
-            table = {"stem": ("conv_stem", "bn1"), "head": ("conv_head", "bn2")}[prefix]
-            made.append("classifier" if kind == "dense" else table[int(kind != "conv")])
-    return made
-
-
-def _vgg(head: tuple[str, str, str]) -> Scheme:
+def _vgg(head: tuple[str, str, str]) -> Names:
     def names(graph: Graph) -> list[str]:
         made, position, stage = [], 0, "stage1"
-        for name in _nodes(graph):
+        for name in nodes_with_parameters(graph):
             current = name.split(".")[0]
             if current != stage and current != "head":
                 position, stage = position + 1, current  # the pooling between
@@ -101,7 +83,7 @@ def _squeezenet(graph: Graph) -> list[str]:
     places = {"fire2": 3, "fire3": 4, "fire4": 5, "fire5": 7, "fire6": 8, "fire7": 9, "fire8": 10, "fire9": 12}
     inner = {"squeeze": "squeeze", "one": "expand1x1", "three": "expand3x3"}
     made = []
-    for name in _nodes(graph):
+    for name in nodes_with_parameters(graph):
         parts = name.split(".")
         if parts[0] in places:
             made.append(f"features.{places[parts[0]]}.{inner[parts[-2]]}")
@@ -114,14 +96,29 @@ _TORCHVISION_RESNET = _resnet(("conv1", "bn1"), "fc", "downsample")
 _CIFAR_RESNET = _resnet(("conv1", "bn1"), "linear", "shortcut")
 _DENSE = ("classifier.0", "classifier.3", "classifier.6")
 
+_NAMES: dict[str, dict[str, Names]] = {
+    **{name: {"torchvision": _TORCHVISION_RESNET} for name in ("resnet18", "resnet34", "resnet50")},  # and timm's
+    **{
+        name: {"CIFAR ResNets": _CIFAR_RESNET, "torchvision": _TORCHVISION_RESNET}
+        for name in ("resnet20", "resnet32", "resnet56")
+    },
+    "mobilenetv2": {"torchvision": _mobilenetv2_torchvision},
+    **{
+        name: {"torchvision": _vgg(_DENSE), "timm": _vgg(("pre_logits.fc1", "pre_logits.fc2", "head.fc"))}
+        for name in ("vgg11", "vgg16", "vgg19")
+    },
+    "alexnet": {"torchvision": _alexnet},
+    "squeezenet": {"torchvision": _squeezenet},
+    **{name: {"torchvision": names} for name, names in TORCHVISION.items()},
+    "densenet121": {"torchvision": TORCHVISION["densenet121"], "torchvision's file": densenet_as_published},
+}
+
 SCHEMES: dict[str, tuple[Scheme, ...]] = {
-    **dict.fromkeys(("resnet18", "resnet34", "resnet50"), (_TORCHVISION_RESNET,)),  # timm's are the same
-    **dict.fromkeys(("resnet20", "resnet32", "resnet56"), (_CIFAR_RESNET, _TORCHVISION_RESNET)),
-    "mobilenetv2": (_mobilenetv2_torchvision, _mobilenetv2_timm),
-    **dict.fromkeys(("vgg11", "vgg16"), (_vgg(_DENSE), _vgg(("pre_logits.fc1", "pre_logits.fc2", "head.fc")))),
-    "alexnet": (_alexnet,),
-    "squeezenet": (_squeezenet,),
-    **{name: (scheme,) for name, scheme in TORCHVISION.items()},
+    network: (
+        *(Scheme(library, names) for library, names in _NAMES.get(network, {}).items()),
+        *(one for table in (TIMM, KERAS) if (one := table.get(network)) is not None),
+    )
+    for network in {**_NAMES, **TIMM, **KERAS}
 }
 """For every network the naming schemes that are known; the first whose names are all in a file is taken."""
 
@@ -131,11 +128,12 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def names_in(network: str, graph: Graph, present: set[str]) -> list[str] | None:
-    """The names of a known scheme that are all present, in the order of our nodes; else None."""
-    return next((names for names in _known(network, graph) if set(names) <= present), None)
-
-
-def _known(network: str, graph: Graph) -> Iterator[list[str]]:
+def recognised(network: str, graph: Graph, present: Iterable[str]) -> tuple[Scheme, list[str]] | None:
+    """The first known scheme whose names are all present, and those names in the order of our nodes; else None."""
+    given = list(present)
     for scheme in SCHEMES.get(network, ()):
-        yield scheme(graph)
+        spelt = {scheme.plain(name): name for name in given}
+        wanted = scheme.names(graph)
+        if all(name in spelt for name in wanted):
+            return scheme, [spelt[name] for name in wanted]
+    return None

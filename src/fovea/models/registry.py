@@ -90,13 +90,14 @@ class Architecture:
         """A Model for N,*spatial,C input with ``num_classes`` outputs.
 
         ``input_shape``: ``(*spatial, C)``, None for an open size; ``weights``: a file with those of the same
-        architecture (of fovea, PyTorch or safetensors; the file then tells ``num_classes``); ``seed``: of the starting
+        architecture (of fovea, PyTorch, Keras or safetensors; the file then tells ``num_classes``), or "torchvision":
+        those that it publishes, downloaded once, with their preprocessing and class names; ``seed``: of the starting
         values otherwise; ``classes``: their names (``num_classes`` may then be left out); ``initializer``: another
         scheme than the published one; ``preprocessing``, ``task``: as for fovea.Model; the rest are the network's own
         ``options``.
 
         Raises ConfigError for arguments that make no sense, ShapeError for an input that is too small, ModelFileError
-        when the weights cannot be read or are of another architecture.
+        when the weights cannot be read or are of another architecture, DataError when they cannot be downloaded.
         """
         if classes is not None:
             if num_classes is not None and num_classes != len(classes):
@@ -106,15 +107,19 @@ class Architecture:
                     f"got {num_classes}; leave num_classes out",
                 )
             num_classes = len(classes)
-        if weights is not None and num_classes is None:
-            from fovea.models.foreign import foreign_tensors, output_count  # knows the networks, which know this module
+        found = None
+        if weights is not None:
+            from fovea.models.weights import find_weights  # knows the networks, which know this module
 
-            tensors = foreign_tensors(weights)
-            num_classes = (
-                None if tensors is None else output_count(self.name, self.graph(None, input_shape, **options), tensors)
-            )
+            found = find_weights(self, weights, input_shape, options)
+            options = dict(found.options)
+            num_classes = found.num_classes if num_classes is None else num_classes
+            preprocessing = found.preprocessing if preprocessing is None else preprocessing
+            if classes is None and found.classes is not None and num_classes == len(found.classes):
+                classes = found.classes
+        graph = self.graph(num_classes, input_shape, **options)
         made = Model(
-            self.graph(num_classes, input_shape, **options),
+            graph if found is None else found.adapted(graph),
             classes=None if classes is None else tuple(classes),
             seed=seed,
             initializer=self.initializer if initializer is None else initializer,
@@ -122,10 +127,8 @@ class Architecture:
             task=task,
             name=self.name,
         )
-        if weights is not None:
-            from fovea.models.weights import load_weights
-
-            load_weights(made, weights)
+        if found is not None:
+            found.load_into(made)
         return made
 
 

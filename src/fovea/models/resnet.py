@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
+from fovea.errors import ConfigError
 from fovea.graph.compose import Layer, Sequential
 from fovea.graph.compose import call as apply_layer
 from fovea.models.registry import FAN_OUT, register
@@ -35,12 +37,16 @@ def basic_block(channels: int, stride: int, shortcut: Layer | None) -> Layer:
     return block
 
 
-def bottleneck(channels: int, stride: int, shortcut: Layer | None) -> Layer:
-    """1x1, 3x3 and 1x1 convolution to ``4 channels``; the stride stands at the 3x3 (later called "v1.5")."""
+def bottleneck(channels: int, stride: int, shortcut: Layer | None, stride_at: str = "3x3") -> Layer:
+    """1x1, 3x3 and 1x1 convolution to ``4 channels``; the stride stands at the 3x3 (later called "v1.5") or the first.
+
+    Nodes are numbered as in ``basic_block``.
+    """
+    first, second = (stride, 1) if stride_at == "1x1" else (1, stride)
 
     def block(x: Value) -> Value:
-        y: Value = ReLU()(BatchNorm()(Conv(channels, 1, use_bias=False)(x)))
-        y = ReLU()(BatchNorm()(Conv(channels, 3, stride=stride, padding=1, use_bias=False)(y)))
+        y: Value = ReLU()(BatchNorm()(Conv(channels, 1, stride=first, use_bias=False)(x)))
+        y = ReLU()(BatchNorm()(Conv(channels, 3, stride=second, padding=1, use_bias=False)(y)))
         y = BatchNorm()(Conv(4 * channels, 1, use_bias=False)(y))
         return _join(y, x, shortcut)
 
@@ -84,6 +90,11 @@ def resnet34(num_classes: int) -> Layer:
 
 
 @register(num_classes=1000, input_shape=(224, 224, 3), parameters=25_557_032, source=PAPER, initializer=FAN_OUT)
-def resnet50(num_classes: int) -> Layer:
-    """ResNet-50: 3, 4, 6 and 3 bottleneck blocks, projection shortcuts. Any input size."""
-    return _resnet(num_classes, bottleneck, (3, 4, 6, 3), 4)
+def resnet50(num_classes: int, stride_at: str = "3x3") -> Layer:
+    """ResNet-50: 3, 4, 6 and 3 bottleneck blocks, projection shortcuts. Any input size.
+
+    ``stride_at``: the convolution that halves the map, "3x3" (as in torchvision) or "1x1" (the paper, Keras).
+    """
+    if stride_at not in ("3x3", "1x1"):
+        raise ConfigError("resnet50", f'expected stride_at as "3x3" or "1x1", got {stride_at!r}; "3x3" is usual')
+    return _resnet(num_classes, partial(bottleneck, stride_at=stride_at), (3, 4, 6, 3), 4)

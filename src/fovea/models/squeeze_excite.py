@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from fovea.errors import ConfigError
 from fovea.graph.compose import Layer, Sequential
 from fovea.models.registry import FAN_OUT, register
 from fovea.ops import (
@@ -66,15 +68,18 @@ def _excited(x: Value, squeezed: int, channels: int, activation: Op, gate: Op) -
 
 def _block(
     channels: int, kernel: int, expanded: int, out: int, stride: int, activation: Op, norm: BatchNorm,
-    excite: tuple[int, Op, Op] | None, drop: float = 0.0,
+    excite: tuple[int, Op, Op] | None, drop: float = 0.0, padding: str = "half",
 ) -> Layer:  # fmt: skip
-    """1x1 up, depthwise, squeeze-and-excitation, 1x1 down without activation; the input is added where shapes allow."""
+    """1x1 up, depthwise, squeeze-and-excitation, 1x1 down without activation; the input is added where shapes allow.
+
+    ``padding`` of the depthwise convolution: "half" of its kernel on each side, or "same".
+    """
 
     def block(x: Value) -> Value:
         y: Value = x
         if expanded != channels:
             y = activation(norm(Conv(expanded, 1, use_bias=False)(y)))
-        depthwise = Conv(expanded, kernel, stride, kernel // 2, groups=expanded, use_bias=False)
+        depthwise = Conv(expanded, kernel, stride, _around(kernel, padding), groups=expanded, use_bias=False)
         y = activation(norm(depthwise(y)))
         if excite is not None:
             y = _excited(y, excite[0], expanded, excite[1], excite[2])
@@ -87,13 +92,25 @@ def _block(
     return block
 
 
-def _mobilenetv3(num_classes: int, rows: Sequence[Row], hidden: int, dropout: float) -> Layer:
+def _around(kernel: int, padding: str) -> Any:
+    if padding not in ("half", "same"):
+        raise ConfigError("padding", f'expected "half" or "same", got {padding!r}; "same" is TensorFlow\'s rule')
+    return "same" if padding == "same" else kernel // 2
+
+
+def _stem(channels: int, padding: str) -> Conv:
+    return Conv(channels, 3, stride=2, padding=_around(3, padding), use_bias=False)
+
+
+def _mobilenetv3(num_classes: int, rows: Sequence[Row], hidden: int, dropout: float, padding: str) -> Layer:
     norm = BatchNorm(eps=1e-3, momentum=0.01)
-    stages: dict[str, Layer] = {"stem": Sequential(Conv(16, 3, stride=2, padding=1, use_bias=False), norm, HardSwish())}
+    stages: dict[str, Layer] = {"stem": Sequential(_stem(16, padding), norm, HardSwish())}
     channels = 16
     for index, (kernel, expanded, out, excited, activation, stride) in enumerate(rows):
         excite = (_divisible(expanded / 4), ReLU(), HardSigmoid()) if excited else None
-        stages[f"block{index}"] = _block(channels, kernel, expanded, out, stride, activation(), norm, excite)
+        stages[f"block{index}"] = _block(
+            channels, kernel, expanded, out, stride, activation(), norm, excite, 0.0, padding
+        )
         channels = out
     head = (
         Conv(6 * channels, 1, use_bias=False), norm, HardSwish(), GlobalAvgPool(),
@@ -108,17 +125,23 @@ V3 = 'Howard et al. 2019, "Searching for MobileNetV3"'
 @register(
     num_classes=1000, input_shape=(224, 224, 3), parameters=5_483_032, source=f"{V3}, table 1", initializer=FAN_OUT
 )
-def mobilenetv3_large(num_classes: int, dropout: float = 0.2) -> Layer:
-    """MobileNetV3-Large: inverted residuals with squeeze-and-excitation and hard swish. Any input size."""
-    return _mobilenetv3(num_classes, LARGE, 1280, dropout)
+def mobilenetv3_large(num_classes: int, dropout: float = 0.2, padding: str = "half") -> Layer:
+    """MobileNetV3-Large: inverted residuals with squeeze-and-excitation and hard swish. Any input size.
+
+    ``padding``: "half" a kernel on every side, or "same" for networks trained with TensorFlow.
+    """
+    return _mobilenetv3(num_classes, LARGE, 1280, dropout, padding)
 
 
 @register(
     num_classes=1000, input_shape=(224, 224, 3), parameters=2_542_856, source=f"{V3}, table 2", initializer=FAN_OUT
 )
-def mobilenetv3_small(num_classes: int, dropout: float = 0.2) -> Layer:
-    """MobileNetV3-Small: eleven blocks. Any input size."""
-    return _mobilenetv3(num_classes, SMALL, 1024, dropout)
+def mobilenetv3_small(num_classes: int, dropout: float = 0.2, padding: str = "half") -> Layer:
+    """MobileNetV3-Small: eleven blocks. Any input size.
+
+    ``padding``: "half" a kernel on every side, or "same" for networks trained with TensorFlow.
+    """
+    return _mobilenetv3(num_classes, SMALL, 1024, dropout, padding)
 
 
 @register(
@@ -128,14 +151,13 @@ def mobilenetv3_small(num_classes: int, dropout: float = 0.2) -> Layer:
     source='Tan and Le 2019, "EfficientNet: rethinking model scaling", table 1',
     initializer=FAN_OUT,
 )
-def efficientnet_b0(num_classes: int, dropout: float = 0.2, drop: float = 0.2) -> Layer:
+def efficientnet_b0(num_classes: int, dropout: float = 0.2, drop: float = 0.2, padding: str = "half") -> Layer:
     """EfficientNet-B0: inverted residuals with squeeze-and-excitation and SiLU. Any input size.
 
-    ``drop``: stochastic depth of the last block; it grows from 0 with the depth.
+    ``drop``: stochastic depth of the last block; it grows from 0 with the depth. ``padding``: "half" a kernel on every
+    side, or "same" for networks trained with TensorFlow.
     """
-    stages: dict[str, Layer] = {
-        "stem": Sequential(Conv(32, 3, stride=2, padding=1, use_bias=False), BatchNorm(), SiLU())
-    }
+    stages: dict[str, Layer] = {"stem": Sequential(_stem(32, padding), BatchNorm(), SiLU())}
     channels, done, total = 32, 0, sum(row[-1] for row in B0)
     for number, (expansion, kernel, first, out, repeats) in enumerate(B0, 1):
         stage: dict[str, Layer] = {}
@@ -143,8 +165,9 @@ def efficientnet_b0(num_classes: int, dropout: float = 0.2, drop: float = 0.2) -
             excite = (max(1, channels // 4), SiLU(), Sigmoid())
             stride = first if index == 0 else 1
             stage[f"block{index}"] = _block(
-                channels, kernel, channels * expansion, out, stride, SiLU(), BatchNorm(), excite, drop * done / total
-            )
+                channels, kernel, channels * expansion, out, stride, SiLU(), BatchNorm(), excite, drop * done / total,
+                padding,
+            )  # fmt: skip
             channels, done = out, done + 1
         stages[f"stage{number}"] = Sequential(stage)
     head = (Conv(1280, 1, use_bias=False), BatchNorm(), SiLU(), GlobalAvgPool(), Dropout(dropout), Dense(num_classes))

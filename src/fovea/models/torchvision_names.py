@@ -8,15 +8,16 @@ from fovea.graph.graph import Graph
 from fovea.models.googlenet import MODULES
 from fovea.models.squeeze_excite import B0, LARGE, SMALL, Row
 
-__all__ = ["TORCHVISION"]
+__all__ = ["TORCHVISION", "densenet_as_published"]
 
 
-def _densenet(graph: Graph) -> list[str]:
+def _densenet(graph: Graph, dot: str = "") -> list[str]:
+    """``dot``: the published file still has "norm.1" from a time when modules could be called so."""
     made = ["features.conv0", "features.norm0"]
     for block, depth in enumerate((6, 12, 24, 16), 1):
         for layer in range(1, depth + 1):
             prefix = f"features.denseblock{block}.denselayer{layer}"
-            made += [f"{prefix}.{name}" for name in ("norm1", "conv1", "norm2", "conv2")]
+            made += [f"{prefix}.{name}{dot}{number}" for number in (1, 2) for name in ("norm", "conv")]
         if block < 4:
             made += [f"features.transition{block}.norm", f"features.transition{block}.conv"]
     return [*made, "features.norm5", "classifier"]
@@ -90,3 +91,8 @@ TORCHVISION = {
     "convnext_tiny": _convnext,
     "shufflenetv2": _shufflenet,
 }
+
+
+def densenet_as_published(graph: Graph) -> list[str]:
+    """DenseNet's names in the file that torchvision publishes."""
+    return _densenet(graph, ".")

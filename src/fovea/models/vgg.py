@@ -8,7 +8,7 @@ from fovea.graph.compose import Layer, Sequential
 from fovea.models.registry import FAN_OUT, register
 from fovea.ops import AdaptiveAvgPool, BatchNorm, Conv, Dense, Dropout, Flatten, GlobalAvgPool, MaxPool, ReLU
 
-__all__ = ["vgg11", "vgg16", "vgg_small"]
+__all__ = ["vgg11", "vgg16", "vgg19", "vgg_small"]
 
 PAPER = 'Simonyan and Zisserman 2015, "Very deep convolutional networks for large-scale image recognition", table 1'
 
@@ -50,6 +50,18 @@ def vgg11(num_classes: int, dropout: float = 0.5) -> Layer:
 def vgg16(num_classes: int, dropout: float = 0.5) -> Layer:
     """VGG with 13 convolutions and 3 dense layers; 3x3 kernels, five max-poolings. Inputs of 32x32 or more."""
     return _vgg(num_classes, (2, 2, 3, 3, 3), dropout)
+
+
+@register(
+    num_classes=1000,
+    input_shape=(224, 224, 3),
+    parameters=143_667_240,
+    source=f"{PAPER}, column E",
+    initializer=FAN_OUT,
+)
+def vgg19(num_classes: int, dropout: float = 0.5) -> Layer:
+    """VGG with 16 convolutions and 3 dense layers; 3x3 kernels, five max-poolings. Inputs of 32x32 or more."""
+    return _vgg(num_classes, (2, 2, 4, 4, 4), dropout)
 
 
 @register(

@@ -1,0 +1,128 @@
+"""`fovea import` of weights, and `fovea models` as the place that says which there are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import fovea as package
+from fovea import models
+from fovea.cli import main
+
+Answer = tuple[int, str, str]
+
+
+@pytest.fixture
+def fovea(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """Runs a command line; returns exit code, stdout and stderr."""
+
+    def run(*words: object) -> Answer:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """SqueezeNet for three classes under torchvision's names."""
+    from fovea.models.foreign_names import SCHEMES
+
+    model = models.squeezenet(num_classes=3, seed=2)
+    names = SCHEMES["squeezenet"][0].names(model.graph)
+    tensors = {}
+    for node, name in zip([node for node in model.graph.nodes.values() if node.parameters], names, strict=True):
+        tensors[f"{name}.weight"] = np.moveaxis(model.parameters()[f"{node.name}.weight"], (-1, -2), (0, 1)).copy()
+        tensors[f"{name}.bias"] = model.parameters()[f"{node.name}.bias"]
+    safetensors.numpy.save_file(tensors, tmp_path / "net.safetensors")
+    return tmp_path / "net.safetensors"
+
+
+def test_import_of_weights(fovea: Callable[..., Answer], checkpoint: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("ant\nbee\ncat\n")
+    words = ["--preprocess", "caffe", "--labels", labels, "--network", "squeezenet", "--option", "head_padding=1"]
+    code, out, err = fovea("import", checkpoint, "-o", tmp_path / "out.safetensors", *words)
+    assert code == 0, err
+    assert "squeezenet: 26 layers by the names of torchvision" in out
+    model = package.load(tmp_path / "out.safetensors")
+    assert model.classes == ("ant", "bee", "cat")
+    assert model.graph.node("head.conv1").op.padding == ((1, 1), (1, 1))
+    assert model.preprocessing is not None
+    assert (model.preprocessing.order, model.preprocessing.mean[0], model.preprocessing.scale) == ("bgr", 103.939, 1.0)
+    expected = models.squeezenet(num_classes=3, seed=2).parameters()["stem.conv1.weight"]
+    np.testing.assert_array_equal(model.parameters()["stem.conv1.weight"], expected)
+
+
+def test_names_of_layers_tell_the_network(fovea: Callable[..., Answer], checkpoint: Path, tmp_path: Path) -> None:
+    code, out, err = fovea("import", checkpoint, "-o", tmp_path / "out.safetensors")
+    assert code == 0, err
+    assert "squeezenet: 26 layers" in out
+    assert "see --preprocess" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["FILE", "--network", "resnet18"], "expected 41 layers with weights as resnet18 has, got 26"),
+        (["FILE", "--network", "resnet81"], "expected the name of a model, got 'resnet81'"),
+        (["FILE", "--option", "padding"], "expected KEY=VALUE such as padding=same, got 'padding'"),
+        (["FILE", "--option", "width=2"], "got width; its options are dropout, head_padding"),
+        (["FILE", "--preprocess", "keras"], "expected one of imagenet, tf, caffe, got 'keras'"),
+        (["OTHER"], r"are named as those of none; choose from fovea models"),
+        (["OWN"], "got a model of fovea"),
+        (["torchvision"], "expected the name of a network for torchvision"),
+        (["torchvision", "--network", "lenet5"], "got none for this network"),
+        (["nothing.pth"], "nothing.pth"),
+        (["net.tflite", "--network", "lenet5"], "TensorFlow Lite"),
+        (["net.onnx", "--network", "lenet5"], "got an ONNX file; leave it out"),
+    ],
+)
+def test_mistakes(
+    fovea: Callable[..., Answer], checkpoint: Path, tmp_path: Path, words: list[str], message: str
+) -> None:
+    other, own = tmp_path / "other.safetensors", tmp_path / "own.safetensors"
+    safetensors.numpy.save_file({"a.weight": np.zeros((2, 2), np.float32)}, other)
+    models.lenet5().save(own)
+    files = {"FILE": checkpoint, "OTHER": other, "OWN": own}
+    code, out, err = fovea("import", *(files.get(word, word) for word in words), "-o", tmp_path / "out.safetensors")
+    assert code == 2
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert not out
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_models_says_where_weights_come_from(fovea: Callable[..., Answer]) -> None:
+    code, out, _ = fovea("models", "--json")
+    listed = {one["name"]: one for one in json.loads(out)}
+    assert code == 0
+    assert set(listed) == set(models.names())
+    assert listed["resnet18"]["macs"] == 1_814_073_344
+    assert listed["resnet50"]["weights"][0]["top1"] == 80.858
+    assert listed["lenet5"]["weights"] == []
+    table = fovea("models")[1].splitlines()
+    assert table[0].split()[:5] == ["name", "input", "parameters", "MACs", "top-1"]
+    assert next(line for line in table if line.startswith("resnet18 ")).split()[1:6] == [
+        "224x224x3", "11,689,512", "1.81", "G", "69.8",
+    ]  # fmt: skip
+
+
+def test_one_network_in_detail(fovea: Callable[..., Answer]) -> None:
+    code, out, _ = fovea("models", "mobilenetv2")
+    assert code == 0
+    assert "norm='batch', padding=1" in out
+    assert "torchvision, timm, Keras Applications" in out
+    assert "https://download.pytorch.org/models/mobilenet_v2-7ebf99e0.pth" in out
+    assert json.loads(fovea("models", "resnet50", "--json")[1])["options"] == {"stride_at": "3x3"}
+    assert "none that fovea downloads" in fovea("models", "lenet5")[1]
+    code, out, err = fovea("models", "resnet5")
+    assert (code, out) == (2, "")
+    assert "near names" in err
