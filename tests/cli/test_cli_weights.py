@@ -54,7 +54,7 @@ def test_import_of_weights(fovea: Callable[..., Answer], checkpoint: Path, tmp_p
     assert "squeezenet: 26 layers by the names of torchvision" in out
     model = package.load(tmp_path / "out.safetensors")
     assert model.classes == ("ant", "bee", "cat")
-    assert model.graph.node("head.conv1").op.padding == ((1, 1), (1, 1))
+    assert model.graph.node("head.conv1").op.padding == 1
     assert model.preprocessing is not None
     assert (model.preprocessing.order, model.preprocessing.mean[0], model.preprocessing.scale) == ("bgr", 103.939, 1.0)
     expected = models.squeezenet(num_classes=3, seed=2).parameters()["stem.conv1.weight"]
@@ -76,7 +76,8 @@ def test_names_of_layers_tell_the_network(fovea: Callable[..., Answer], checkpoi
         (["FILE", "--option", "padding"], "expected KEY=VALUE such as padding=same, got 'padding'"),
         (["FILE", "--option", "width=2"], "got width; its options are dropout, head_padding"),
         (["FILE", "--preprocess", "keras"], "expected one of imagenet, tf, caffe, got 'keras'"),
-        (["OTHER"], r"are named as those of none; choose from fovea models"),
+        (["OTHER"], "have the names of no network that is known; choose from fovea models"),
+        (["NOTE"], "expected a file of ONNX, PyTorch, Keras or safetensors"),
         (["OWN"], "got a model of fovea"),
         (["torchvision"], "expected the name of a network for torchvision"),
         (["torchvision", "--network", "lenet5"], "got none for this network"),
@@ -91,7 +92,9 @@ def test_mistakes(
     other, own = tmp_path / "other.safetensors", tmp_path / "own.safetensors"
     safetensors.numpy.save_file({"a.weight": np.zeros((2, 2), np.float32)}, other)
     models.lenet5().save(own)
-    files = {"FILE": checkpoint, "OTHER": other, "OWN": own}
+    note = tmp_path / "note.txt"
+    note.write_text("hello")
+    files = {"FILE": checkpoint, "OTHER": other, "OWN": own, "NOTE": note}
     code, out, err = fovea("import", *(files.get(word, word) for word in words), "-o", tmp_path / "out.safetensors")
     assert code == 2
     assert message in err

@@ -26,7 +26,7 @@ from fovea.models.keras_names import KERAS
 from fovea.models.keras_order import KERAS_EPS, by_class
 from fovea.models.scheme import Scheme
 
-__all__ = ["KERAS_SUFFIXES", "TORCH_SUFFIXES", "Foreign", "Match", "read_foreign"]
+__all__ = ["AUXILIARY", "KERAS_SUFFIXES", "TORCH_SUFFIXES", "Foreign", "Match", "read_foreign"]
 
 Array = npt.NDArray[Any]
 Modules = Mapping[str, Mapping[str, Array]]

@@ -97,7 +97,7 @@ _CIFAR_RESNET = _resnet(("conv1", "bn1"), "linear", "shortcut")
 _DENSE = ("classifier.0", "classifier.3", "classifier.6")
 
 _NAMES: dict[str, dict[str, Names]] = {
-    **{name: {"torchvision": _TORCHVISION_RESNET} for name in ("resnet18", "resnet34", "resnet50")},  # and timm's
+    **{name: {"torchvision and timm": _TORCHVISION_RESNET} for name in ("resnet18", "resnet34", "resnet50")},
     **{
         name: {"CIFAR ResNets": _CIFAR_RESNET, "torchvision": _TORCHVISION_RESNET}
         for name in ("resnet20", "resnet32", "resnet56")
@@ -110,7 +110,7 @@ _NAMES: dict[str, dict[str, Names]] = {
     "alexnet": {"torchvision": _alexnet},
     "squeezenet": {"torchvision": _squeezenet},
     **{name: {"torchvision": names} for name, names in TORCHVISION.items()},
-    "densenet121": {"torchvision": TORCHVISION["densenet121"], "torchvision's file": densenet_as_published},
+    "densenet121": {"torchvision and timm": TORCHVISION["densenet121"], "torchvision's file": densenet_as_published},
 }
 
 SCHEMES: dict[str, tuple[Scheme, ...]] = {

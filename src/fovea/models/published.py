@@ -166,11 +166,12 @@ def _download(record: Published, target: Path) -> None:
                 "or put the file into FOVEA_WEIGHTS",
             )
         part.replace(target)
-    except (OSError, ValueError) as error:  # requests' errors are OSErrors
+    except (OSError, ValueError) as error:  # requests' errors are OSErrors; the one without a connection is very long
+        reason = "no connection" if type(error).__name__ == "ConnectionError" else str(error)[:160]
         raise DataError(
             record.file,
-            f"could not be downloaded from {record.url} ({str(error)[:160]}); put the file into a folder and set "
-            "FOVEA_WEIGHTS to it",
+            f"could not be downloaded from {record.url} ({reason}); put the file into a folder and set FOVEA_WEIGHTS "
+            "to it",
         ) from None
     finally:
         part.unlink(missing_ok=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from os import PathLike, fspath
+from pathlib import Path
 
 from fovea.errors import ConfigError
 from fovea.model import load
-from fovea.models.foreign import AUXILIARY, read_foreign
+from fovea.models.foreign import AUXILIARY, KERAS_SUFFIXES, TORCH_SUFFIXES, read_foreign
 from fovea.models.foreign_names import SCHEMES, recognised
 from fovea.models.published import PUBLISHED
 from fovea.models.registry import MODELS
@@ -22,6 +23,10 @@ def network_of(path: str | PathLike[str]) -> str:
     where = fspath(path)
     if where.split(":")[0] in PUBLISHED:
         raise ConfigError("--network", f"expected the name of a network for {where}, got none; see fovea models")
+    if Path(where).suffix.lower() not in (*TORCH_SUFFIXES, *KERAS_SUFFIXES, ".safetensors") and Path(where).is_file():
+        raise ConfigError(
+            "import", f"expected a file of ONNX, PyTorch, Keras or safetensors, got {where}; its name must end so"
+        )
     foreign = read_foreign(path)
     if foreign is None:
         load(path)
@@ -39,6 +44,6 @@ def network_of(path: str | PathLike[str]) -> str:
     some = ", ".join(layers[:3])
     raise ConfigError(
         "--network",
-        f"expected the name of the network, since the layers of {where} ({some}, ...) are named as those of "
-        f"{' and '.join(found) or 'none'}; choose from fovea models",
+        f"expected the name of the network, since the layers of {where} ({some}, ...) have the names of "
+        f"{' and '.join(found) or 'no network that is known'}; choose from fovea models, options included",
     )
