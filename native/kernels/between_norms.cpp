@@ -79,7 +79,7 @@ void forward(const OpCall& call) {
             float* to = z + at * s.cout;
             if (saved)
                 apply_rows<false, float>(from, nullptr, saved, 0, pixels, s.cin, call.reals[0], call.reals[1], y);
-            convolution.run(saved ? y : from, pixels, to);
+            convolution.run(saved ? y : from, pixels, to, saved ? from + pixels * s.cin : nullptr);
             if (!statistics.saved) return;
             if (at == s.runs.begin(piece)) start_moments(to, s.cout, part);
             add_moments(to, pixels, s.cout, part);
@@ -122,7 +122,10 @@ void backward(const OpCall& call) {
             const float *from = x + at * s.cin, *gradient = dz + at * s.cout;
             float* to = g + at * s.cin;
             apply_rows<false, float>(from, nullptr, saved, 0, pixels, s.cin, call.reals[0], call.reals[1], y);
-            if (out(call, 1)) add_pointwise_products(y, s.cin, gradient, s.cout, pixels, part);
+            if (out(call, 1)) {  // meanwhile the inputs of the next run come, and where this one's gradient goes
+                const Ahead ahead{{from + pixels * s.cin, to}, pixels * s.cin};
+                add_pointwise_products(y, s.cin, gradient, s.cout, pixels, part, ahead);
+            }
             back.run(gradient, pixels, to);
             mask(from, y, saved, call.reals[1], pixels, s.cin, to, sum);
         });

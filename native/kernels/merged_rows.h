@@ -59,11 +59,15 @@ static inline bool is_unpadded(const ConvShape& s) {
 template <class S, class Body>
 static inline void over_bands(const ConvShape& s, int n, const TapConv& whole, const S* from, const Body& body) {
     constexpr long band_elements = (192 << 10) / sizeof(S);
+    constexpr long least_rows = 4;  // of a band: it copies more rows than it has, and its last tile is not full
     const double macs = s.macs(n);
-    const Bands bands = make_bands(s, s.cin, band_elements, ceil_div(piece_count(macs), n));
+    const int rows = s.out[0] > 1 ? s.out[0] : s.out[1] > 1 ? s.out[1] : s.out[2];  // along the axis of the bands
+    const long wanted = min_of(ceil_div(piece_count(macs), n), max_of(1L, rows / least_rows));
+    const Bands bands = make_bands(s, s.cin, band_elements, wanted);
     const long image_elements = s.in_pixels() * s.cin;
     const auto run = [&](long piece) {
-        TapConv c = whole;
+        TapConv c;
+        copy_taps(whole, c);
         const int begin = static_cast<int>(piece % bands.count) * bands.positions;
         const int end = min_of(s.out[bands.axis], begin + bands.positions);
         int size[3] = {bands.size[0], bands.size[1], bands.size[2]};

@@ -54,7 +54,10 @@ void backward(const OpCall& call) {
                                        cout,
                                        0};
             gradient_rows<open>(norm, norm.dy, 0, pixels);
-            if (dw) add_pointwise_products(x, cin, dz, cout, pixels, part);
+            if (dw) {  // meanwhile the gradients and activations of the next run come
+                const Ahead ahead{{norm.dy + pixels * cout, norm.x + pixels * cout}, pixels * cout};
+                add_pointwise_products(x, cin, dz, cout, pixels, part, ahead);
+            }
             if (dx) back.run(dz, pixels, dx + at * cin);
         }
     });

@@ -27,8 +27,10 @@ class Pointwise {
     Pointwise(const Pointwise&) = delete;
     Pointwise& operator=(const Pointwise&) = delete;
 
-    void run(const float* from, long pixels, float* to) {
+    // ahead: what the next run will read, as many pixels, fetched meanwhile; null: nothing.
+    void run(const float* from, long pixels, float* to, const float* ahead = nullptr) {
         if (pixels == 0) return;
+        job_.ahead = ahead;
         conv_.positions[2] = conv_.in[2] = static_cast<int>(pixels);
         run_taps_here(job_, from, to);
     }

@@ -37,6 +37,11 @@ struct TapConv {
     }
 };
 
+// Without the taps that are not there, most of 16 KB.
+static FOVEA_INLINE void copy_taps(const TapConv& from, TapConv& to) {
+    std::memcpy(&to, &from, offsetof(TapConv, taps) + static_cast<size_t>(from.tap_count) * sizeof(Tap));
+}
+
 int phase_count(ConvPass pass, const ConvShape& shape);
 // Fills `c` for n images.
 void make_phase(ConvPass pass, const ConvShape& shape, int n, int phase, TapConv& c);

@@ -58,13 +58,16 @@ void walk_tiles(const TapJob& job, const Range& r, const Step& step, const float
     const bool few = static_cast<long>(c.tap_count) * c.depth <= few_products;
     const bool fits = c.images * c.position_count() * c.groups * c.columns <= third_level_floats;
     const long ahead = few && fits ? job.tile.pixels * c.out_stride[2] : 0;
-    const long in_ahead = c.tap_count == 1 ? job.tile.pixels * c.in_stride[2] * c.step[2] : 0;
+    const long next_tile = job.tile.pixels * c.in_stride[2] * c.step[2];
+    const long in_ahead = c.tap_count > 1 ? 0
+                          : job.ahead     ? (address(job.ahead) - address(from)) / static_cast<long>(sizeof(float))
+                                          : next_tile;
     walk.seek(r.tile_begin);
     for (long tile = r.tile_begin; tile < r.tile_end; tile++, walk.next()) {
         walk.fill(step, table);
         args.taps = table.taps;
         args.pixels = table.pixels;
-        if (in_ahead > 0) fetch_inputs(table, args.in_offset + in_ahead, args.depth);
+        if (in_ahead != 0) fetch_inputs(table, args.in_offset + in_ahead, args.depth);
         for (int block = r.block_begin; block < r.block_end; block++) {
             const int column = block * job.layout.width;
             args.panel = panels + (block - r.block_begin) * panel_stride;
@@ -112,11 +115,13 @@ void run_taps(const TapJob& job, const float* from, float* to) {
     const long most = job.packed ? tiles : max_of(1L, tiles / 8);  // who packs for itself needs tiles that repay it
     long chunks = max_of(1L, min_of(most, ceil_div(want, spans * c.groups)));
     const long rows = c.images * c.position_count();
-    // More weights than inputs: every core reads a share of the weights, and all of the few inputs.
-    if (job.packed && c.tap_count == 1 && c.columns > rows) {
+    // More weights than activations: every core reads a share of the weights, and all of the few inputs. Else rows are
+    // split, as what comes before and behind does it: each core then finds its inputs in its own caches.
+    const bool mostly_weights = static_cast<long>(c.depth) * c.columns > rows * (c.depth + c.columns);
+    if (job.packed && c.tap_count == 1 && mostly_weights) {
         spans = max_of(spans, min_of<long>(job.layout.blocks, want));
         chunks = max_of(1L, min_of(tiles, ceil_div(min_of(want, 16L), spans * c.groups)));
-    } else if (spans * c.groups * chunks < want)  // few tiles, as in a dense layer: fewer blocks per piece
+    } else if (spans * c.groups * chunks < min_of(want, 16L))  // few tiles, as in a dense layer: fewer blocks per piece
         spans = max_of(spans, min_of<long>(job.layout.blocks, ceil_div(want, c.groups * chunks)));
     parallel(c.groups * spans * chunks, [&](long piece) {
         const long chunk = piece % chunks, span = piece / chunks % spans;

@@ -16,6 +16,8 @@ struct TapJob {
     bool transposed;
     const float* weight;
     const Epilogue* epilogue;
+    const float* ahead =
+        nullptr;  // pointwise: inputs to fetch meanwhile, which lie as those that are read; null: next tile
 };
 
 // All groups, blocks and positions, threaded.

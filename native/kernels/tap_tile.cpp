@@ -4,8 +4,10 @@ namespace fovea::FOVEA_ISA_NAMESPACE {
 namespace {
 
 // Every loop over `acc` is fully unrolled: one index known only at run time would force the accumulators into memory.
-template <int P, int V>
+// Half: of the second vector of columns only the lower half is there (24 columns).
+template <int P, int V, bool Half = false>
 __attribute__((noinline)) void tile(const TileArgs& t) {
+    if (has_low_half && V == 2 && !Half && t.columns <= VL + VL / 2) return tile<P, V, (has_low_half && V == 2)>(t);
     const bool full = t.columns == V * VL && t.pixels == P;
     Mask mask[V];
     FOVEA_UNROLL
@@ -31,7 +33,8 @@ __attribute__((noinline)) void tile(const TileArgs& t) {
             for (int i = 0; i < P; i++) {
                 const Vec a = broadcast(in[i][k]);
                 FOVEA_UNROLL
-                for (int j = 0; j < V; j++) acc[i][j] += a * b[j];
+                for (int j = 0; j < V; j++)
+                    acc[i][j] = Half && j > 0 ? multiply_add_low(a, b[j], acc[i][j]) : acc[i][j] + a * b[j];
             }
         }
     }

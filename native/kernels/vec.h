@@ -94,6 +94,17 @@ static FOVEA_INLINE void store(float* p, Vec v, Mask m) {
 }
 #endif
 
+// a * b + c where only the lower half of the lanes counts: where a vector is computed in two halves, half of the time.
+static FOVEA_INLINE Vec multiply_add_low(Vec a, Vec b, Vec c) {
+#if FOVEA_VECTOR_BYTES == 64
+    const auto low = [](Vec v) { return _mm512_castps512_ps256(reinterpret_cast<__m512>(v)); };
+    return reinterpret_cast<Vec>(_mm512_castps256_ps512(_mm256_fmadd_ps(low(a), low(b), low(c))));
+#else
+    return a * b + c;
+#endif
+}
+constexpr bool has_low_half = FOVEA_VECTOR_BYTES == 64;
+
 // Sum of the lanes in a fixed order (halves added, again and again).
 static FOVEA_INLINE float sum_lanes(Vec v) {
     alignas(FOVEA_VECTOR_BYTES) float lane[VL];

@@ -5,9 +5,12 @@
 namespace fovea::FOVEA_ISA_NAMESPACE {
 namespace {
 
-// T taps, R rows, V vectors. As in tap_tile.cpp, every loop over `acc` must be unrolled fully.
-template <int T, int R, int V, bool Ragged>
+// T taps, R rows, V vectors. As in tap_tile.cpp, every loop over `acc` must be unrolled fully, and `Half` means that of
+// the second vector only the lower half is there.
+template <int T, int R, int V, bool Ragged, bool Half = false>
 __attribute__((noinline)) void weight_tile(const WeightTileArgs& a) {
+    constexpr bool may_be_low = has_low_half && V == 2 && Ragged;
+    if (may_be_low && !Half && a.columns <= VL + VL / 2) return weight_tile<T, R, V, Ragged, may_be_low>(a);
     Mask mask[V];
     FOVEA_UNROLL
     for (int j = 0; j < V; j++) mask[j] = first_lanes(a.columns - j * VL);
@@ -19,6 +22,7 @@ __attribute__((noinline)) void weight_tile(const WeightTileArgs& a) {
         const float* out = a.out + t * a.out_tap + i * a.out_row + j * VL;
         acc[t][i][j] = !a.accumulate ? Vec{} : Ragged ? load(out, mask[j]) : load(out);
     }
+    const char* next[2] = {a.next[0], a.next[1]};
     for (int n = 0; n < a.count[0]; n++)
         for (int d = 0; d < a.count[1]; d++)
             for (int h = 0; h < a.count[2]; h++) {
@@ -28,6 +32,12 @@ __attribute__((noinline)) void weight_tile(const WeightTileArgs& a) {
                 FOVEA_UNROLL
                 for (int t = 0; t < T; t++) x[t] = first + t * a.x_tap;
                 for (int w = 0; w < a.count[3]; w++) {
+                    if (next[0]) {
+                        __builtin_prefetch(next[0], 0, 2);
+                        __builtin_prefetch(next[1], 0, 2);
+                        next[0] += a.next_step;
+                        next[1] += a.next_step;
+                    }
                     Vec b[V];
                     FOVEA_UNROLL
                     for (int j = 0; j < V; j++) b[j] = Ragged ? load(dy + j * VL, mask[j]) : load(dy + j * VL);
@@ -36,7 +46,9 @@ __attribute__((noinline)) void weight_tile(const WeightTileArgs& a) {
                     for (int i = 0; i < R; i++) {
                         const Vec value = broadcast(x[t][i]);
                         FOVEA_UNROLL
-                        for (int j = 0; j < V; j++) acc[t][i][j] += value * b[j];
+                        for (int j = 0; j < V; j++)
+                            acc[t][i][j] = Half && j > 0 ? multiply_add_low(value, b[j], acc[t][i][j])
+                                                        : acc[t][i][j] + value * b[j];
                     }
                     dy += a.dy_stride[3];
                     FOVEA_UNROLL
@@ -117,7 +129,8 @@ WeightTile find_tap_weight_tile(int taps, int rows, bool ragged) {
     return nullptr;
 }
 
-void add_pointwise_products(const float* x, int cin, const float* dy, int cout, long pixels, float* out) {
+void add_pointwise_products(const float* x, int cin, const float* dy, int cout, long pixels, float* out,
+                            const Ahead& ahead) {
     WeightTileArgs a{};
     for (int i = 0; i < 4; i++) a.count[i] = 1;
     a.count[3] = static_cast<int>(pixels);
@@ -127,6 +140,8 @@ void add_pointwise_products(const float* x, int cin, const float* dy, int cout, 
     a.accumulate = true;
     const int width = weight_tile_vectors(cout) * VL, most = weight_tile_rows(weight_tile_vectors(cout));
     const int tiles = static_cast<int>(ceil_div(cin, most));
+    a.next_step = ceil_div(ahead.floats * static_cast<long>(sizeof(float)), tiles * ceil_div(cout, width) * pixels);
+    for (int i = 0; i < 2; i++) a.next[i] = reinterpret_cast<const char*>(ahead.next[i]);
     for (int column = 0; column < cout; column += width) {
         a.columns = min_of(width, cout - column);
         a.dy = dy + column;
@@ -135,6 +150,7 @@ void add_pointwise_products(const float* x, int cin, const float* dy, int cout, 
             a.x = x + row;
             a.out = out + static_cast<long>(row) * cout + column;
             find_weight_tile(rows, static_cast<int>(ceil_div(a.columns, VL)), a.columns % VL != 0)(a);
+            for (const char*& next : a.next) next += pixels * a.next_step;
         }
     }
 }

@@ -17,6 +17,9 @@ struct WeightTileArgs {
     long out_row;     // floats between rows of out
     int columns;      // valid ones
     bool accumulate;  // add to what is in out
+    // Memory that is used next, fetched while this is computed, some bytes with each pixel; null: nothing.
+    const char* next[2] = {nullptr, nullptr};
+    long next_step = 0;
 };
 
 using WeightTile = void (*)(const WeightTileArgs&);
@@ -29,8 +32,15 @@ WeightTile find_weight_tile(int rows, int vectors, bool ragged);
 // A tile of one vector for several taps at once, for few channels; null where there is none.
 WeightTile find_tap_weight_tile(int taps, int rows, bool ragged);
 
+// What to fetch meanwhile: memory that is used next, so many floats of both.
+struct Ahead {
+    const float* next[2];
+    long floats;
+};
+
 // out[row, column] += sum over pixels of x[pixel, row] * dy[pixel, column]: the weight's gradient of a pointwise
 // convolution, from a run of pixels.
-void add_pointwise_products(const float* x, int cin, const float* dy, int cout, long pixels, float* out);
+void add_pointwise_products(const float* x, int cin, const float* dy, int cout, long pixels, float* out,
+                            const Ahead& ahead);
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE
