@@ -41,6 +41,7 @@ def convs() -> Iterator[Case]:
         "same-stride3-kernel2": ({"kernel_size": 2, "stride": 3, "padding": "same"}, (10, 11, 3)),
         "rest-unread": ({"kernel_size": 3, "stride": 2}, (6, 8, 3)),
         "stride-over-kernel": ({"kernel_size": 2, "stride": 4}, (11, 9, 3)),
+        "narrower-than-stride": ({"kernel_size": 3, "stride": 3, "padding": 1}, (1, 2, 3)),
         "kernel-over-input": ({"kernel_size": 5, "padding": 2}, (3, 4, 3)),
         "whole-input": ({"kernel_size": (4, 5)}, (4, 5, 3)),
         "asymmetric": ({"kernel_size": 3, "padding": ((0, 2), (1, 0))}, (5, 6, 3)),
@@ -85,6 +86,7 @@ def transposed_convs() -> Iterator[Case]:
         "same-stride-over-kernel": ({"kernel_size": 1, "stride": 2, "padding": "same"}, (3, 4, 3)),
         "asymmetric": ({"kernel_size": 4, "stride": 2, "padding": ((1, 2), (0, 1))}, (3, 4, 3)),
         "dilation": ({"kernel_size": 2, "dilation": 2, "stride": 2, "padding": 1}, (3, 4, 3)),
+        "output-padding-of-the-stride": ({"kernel_size": 2, "dilation": 2, "output_padding": 1}, (3, 4, 3)),
         "no-bias": ({"kernel_size": 3, "use_bias": False}, (3, 4, 3)),
         "1d": ({"kernel_size": 4, "stride": 2, "padding": 1}, (5, 3)),
         "3d": ({"kernel_size": 2, "stride": 2}, (2, 3, 2, 2)),
@@ -126,6 +128,7 @@ def pools() -> Iterator[Case]:
         "1d": ({"kernel_size": 3, "padding": 1}, (10, 3)),
         "3d": ({"kernel_size": (1, 2, 2)}, (3, 4, 4, 2)),
     }
+    yield case("dilation-padded", ops.MaxPool(2, 1, padding=2, dilation=3), (5, 6, 3))
     for note, (fields, shape) in geometry.items():
         yield case(note, ops.MaxPool(**fields), shape)
         yield case(note, ops.AvgPool(**fields), shape)
@@ -165,6 +168,8 @@ def norms() -> Iterator[Case]:
         yield case(f"{groups}of{channels}", ops.GroupNorm(groups), (3, 4, channels))
     yield case("1d", ops.GroupNorm(2), (6, 4))
     yield case("even-strong", ops.LRN(size=4, alpha=0.5, beta=0.6, k=2.0), (2, 3, 9))
+    yield case("1d", ops.LRN(size=3, alpha=0.1), (4, 7))
+    yield case("on-a-vector", ops.LRN(size=3, alpha=0.1), (7,))
     yield case("wider-than-c", ops.LRN(size=9, alpha=1.0), (4, 3))
     imagenet = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
     yield case("float", ops.Normalize(**imagenet), (4, 5, 3))

@@ -79,7 +79,7 @@ void run_conv_taps(const ConvPlan& plan, int n, const float* from, const float* 
                          plan.pass == ConvPass::backward_data,
                          weight,
                          &epilogue};
-        run_taps(job, from, to);
+        if (c.position_count() > 0) run_taps(job, from, to);  // else the input is narrower than the stride
         if (packed) packed += c.groups * job.layout.group_floats();
     }
 }

@@ -61,9 +61,10 @@ void run_bf16_taps(const ConvPlan& plan, int n, const bf16* from, const float* p
                 fill_untouched(c, static_cast<bf16*>(to), epilogue);
             continue;
         }
-        run_pairs({&c, layout, find_pair_tile(plan.tile_pixels, plan.tile_vectors),
-                   plan.algorithm == ConvAlgorithm::batch_tiles, weight, plan.float_output, &epilogue},
-                  from, to);
+        if (c.position_count() > 0)  // else the input is narrower than the stride
+            run_pairs({&c, layout, find_pair_tile(plan.tile_pixels, plan.tile_vectors),
+                       plan.algorithm == ConvAlgorithm::batch_tiles, weight, plan.float_output, &epilogue},
+                      from, to);
         weight += layout.pairs(c);
     }
 }

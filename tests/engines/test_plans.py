@@ -250,6 +250,14 @@ def test_gradients_of_any_node_in_inference(engine: Engine) -> None:
     near(plan.backward(2 * grad)["input1"], 2 * expected["input1"])  # again, after the same forward
 
 
+def test_kept_values_that_share_memory_have_shapes_of_their_own(engine: Engine) -> None:
+    graph = build(Sequential(ops.Conv(4, 3), ops.Flatten(), ops.Dense(3)), (5, 6, 2))
+    plan = engine.compile(graph, filled(graph), batch_size=2, keep=["conv1", "flatten1"])
+    plan.forward(np.ones((2, 5, 6, 2), np.float32))
+    assert plan.kept["conv1"].shape == (2, 3, 4, 4)
+    np.testing.assert_array_equal(plan.kept["flatten1"], plan.kept["conv1"].reshape(2, -1))
+
+
 def test_frozen_layers_keep_their_numbers(engine: Engine) -> None:
     """A layer with all parameters frozen is left alone, its statistics too, and runs as in inference."""
     store, losses, _ = trained(engine, 3, trainable=["block", "head"], optimizer=ops.SGD(weight_decay=0.1))

@@ -21,6 +21,7 @@ from fovea.errors import DataError, EngineError, ShapeError
 from fovea.graph.graph import Ref
 from fovea.graph.store import ParameterStore
 from fovea.ops import SoftmaxCrossEntropy
+from fovea.ops.base import Shape
 
 __all__ = ["NativePlan"]
 
@@ -72,7 +73,7 @@ class NativePlan(Plan):
         self._backward_again = backward_again
         self._version = -1
         self._states: list[Any] = []
-        self._values: dict[Buffer, Array] = {}
+        self._values: dict[tuple[Buffer, Shape], Array] = {}
         self._loss_views = [self._program.view(value, (1,), 0) for value in self._lowering.loss_values]
 
     def _accumulate(self) -> Instruction:
@@ -151,10 +152,11 @@ class NativePlan(Plan):
     def _view(self, operand: Operand, ref: Ref, n: int) -> Array:
         """The first n samples of a value, sharing the plan's memory."""
         if isinstance(operand, Buffer):
-            if operand not in self._values:
+            shape = self.spec.graph.shape(ref)  # a map and its flat form share a buffer
+            if (operand, shape) not in self._values:
                 capacity = 0 if ref in self._lowering.whole else self.spec.batch_size
-                self._values[operand] = self._program.view(operand, self.spec.graph.shape(ref), capacity)
-            value = self._values[operand]
+                self._values[operand, shape] = self._program.view(operand, shape, capacity)
+            value = self._values[operand, shape]
             return value if ref in self._lowering.whole else value[:n]
         return self._program.view(operand, self.spec.graph.shape(ref), n)
 
