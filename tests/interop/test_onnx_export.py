@@ -25,7 +25,7 @@ REFUSED = {
     "pad-circular": "circular padding",
 }
 """Op samples that ONNX has no operator for, by the beginning of their name."""
-ELSEWHERE = ("lrn-even", "lrn-wider", "constant")
+ELSEWHERE = ("lrn-even", "constant")
 """What onnxruntime does not compute, and a graph without inputs."""
 
 

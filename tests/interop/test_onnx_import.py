@@ -153,6 +153,52 @@ def test_squeeze_and_excitation_broadcasts() -> None:
     assert compare(network(nodes, {"x": ["n", 3, 6, 7]}, ["y"], weights)).transposes == ()
 
 
+GELU = {
+    "as PyTorch writes it": ["s = Div(x, r)", "e = Erf(s)", "p = Add(e, one)", "m = Mul(x, p)", "y = Mul(m, half)"],
+    "half first": ["h = Mul(half, x)", "s = Mul(q, x)", "e = Erf(s)", "p = Add(one, e)", "y = Mul(h, p)"],
+    "half on the sum": ["s = Mul(x, q)", "e = Erf(s)", "p = Add(e, one)", "m = Mul(p, half)", "y = Mul(m, x)"],
+}
+
+
+def gelu(lines: list[str], outputs: list[str]) -> Any:
+    nodes = [onnx.parser.parse_node(line) for line in lines]
+    numbers = {"r": 2**0.5, "q": 0.5**0.5, "one": 1.0, "half": 0.5}
+    return network(nodes, {"x": ["N", 4]}, outputs, {name: np.float32(one) for name, one in numbers.items()})
+
+
+@pytest.mark.parametrize("name", GELU)
+def test_gelu_in_parts_becomes_one_node(name: str) -> None:
+    imported = compare(gelu(GELU[name], ["y"]))
+    assert [node.op.kind for node in imported.model.graph.nodes.values()] == ["input", "gelu"]
+
+
+def test_an_error_function_that_is_no_gelu_is_refused() -> None:
+    for lines, outputs in ((GELU["half first"], ["y", "p"]), (["y = Erf(x)"], ["y"])):
+        with pytest.raises(ModelFileError, match="Erf"):
+            import_model("net.onnx", gelu(lines, outputs))
+
+
+def test_slopes_of_the_last_axis() -> None:
+    slope = np.linspace(-0.5, 0.5, 5).astype(np.float32)
+    nodes = [helper.make_node("PRelu", ["x", "slope"], ["y"])]
+    compare(network(nodes, {"x": ["N", 3, 5]}, ["y"], {"slope": slope}))
+
+
+def test_a_constant_along_axes_that_memory_has_merged() -> None:
+    """One group of all: normalised as a single run of numbers, then scaled by row again."""
+    names = ["one", "nought"]
+    nodes = [
+        helper.make_node("Reshape", ["x", "flat"], ["r"]),
+        helper.make_node("InstanceNormalization", ["r", *names], ["n"]),
+        helper.make_node("Reshape", ["n", "back"], ["b"]),
+        helper.make_node("Mul", ["b", "scale"], ["y"]),
+    ]
+    scale = np.arange(1.0, 10.0, dtype=np.float32).reshape(1, 9, 1, 1)
+    sizes = {"flat": np.array([0, 1, -1]), "back": np.array([0, 9, 7, 1]), "scale": scale}
+    ones = {"one": np.ones(1, np.float32), "nought": np.zeros(1, np.float32)}
+    compare(network(nodes, {"x": ["N", 9, 7, 1]}, ["y"], {**sizes, **ones}))
+
+
 def test_sizes_may_stay_open_and_be_given() -> None:
     nodes = [conv("x", "a", "w"), helper.make_node("GlobalAveragePool", ["a"], ["g"])]
     nodes.append(helper.make_node("Flatten", ["g"], ["y"]))

@@ -235,10 +235,10 @@ class Importer:
         if any(size != 1 and BATCH in one for size, one in zip(array.shape, like.factors, strict=True)):
             raise self.refuse(f"expected a constant that is the same for every sample, got the shape {array.shape}")
         moved: Array = by_factors(array, like).transpose(like.memory)[0]
-        own = [size or 1 for size in self.shapes[like.ref]]
-        if len(own) == moved.ndim:
+        own, split = [size or 1 for size in self.shapes[like.ref]], [like.flat[i] or 1 for i in like.memory[1:]]
+        if own == split:
             return moved
-        full: Array = np.broadcast_to(moved, [like.flat[i] or 1 for i in like.memory[1:]]) if moved.size > 1 else moved
+        full: Array = np.broadcast_to(moved, split) if moved.size > 1 else moved
         return full.reshape(own) if moved.size > 1 else full.reshape((1,) * len(own))
 
     def folded(self, arrays: Sequence[Array | None]) -> list[Array]:

@@ -14,6 +14,7 @@ import onnx.version_converter
 from fovea.errors import FoveaError, ModelFileError
 from fovea.graph.graph import Graph, Ref
 from fovea.graph.store import ParameterStore
+from fovea.interop.onnx.gelu import with_gelu
 from fovea.interop.onnx.importer import Importer, array_of
 from fovea.interop.onnx.rules import RULES
 from fovea.interop.onnx.values import BATCH, Const, Tensor, Traced, channels_last_order
@@ -104,7 +105,7 @@ def _imported(where: str, graph: onnx.GraphProto, opset: int, input_shape: objec
     into.converted = opset < OLDEST_OPSET
     into.values = {name: Const(array) for name, array in weights.items()}
     inputs, orders = _inputs(into, graph, [one for one in graph.input if one.name not in weights], input_shape)
-    for node in graph.node:
+    for node in with_gelu(graph, weights):
         into.enter(node)
         for name, value in zip(node.output, _node(into), strict=False):
             if name:

@@ -62,8 +62,13 @@ def _conv_transpose(write: Writer, node: Node) -> None:
         (axis.input or 0) - (((axis.output or 0) - 1) * axis.stride + axis.extent - axis.pad_lo - max(axis.pad_hi, 0))
         for axis in axes
     ]
+    x = write.first(node)
+    if any(more >= axis.stride for more, axis in zip(extra, axes, strict=True)):  # runtimes take less than a stride
+        zeros = [more // axis.stride for more, axis in zip(extra, axes, strict=True)]  # each grows the output by one
+        x = write.emit("Pad", [x, write.integers(0, 0, *(0 for _ in axes), 0, 0, *zeros)])
+        extra = [more % axis.stride for more, axis in zip(extra, axes, strict=True)]
     name = write.emit(
-        "ConvTranspose", [write.first(node), *_weight(write, node)], node.name, kernel_shape=[a.kernel for a in axes],
+        "ConvTranspose", [x, *_weight(write, node)], node.name, kernel_shape=[a.kernel for a in axes],
         strides=[a.stride for a in axes], dilations=[a.dilation for a in axes], pads=_pads(axes), group=op.groups,
         output_padding=extra,
     )  # fmt: skip
@@ -95,6 +100,10 @@ def _pool(write: Writer, node: Node) -> None:
         raise write.refuse(node, "dilated average pooling came with a later opset; use a convolution")
     if average and any(pads):  # what counts differs between runtimes and versions: written as counts of our own
         return _counted_average(write, node, x, axes, pads)
+    if any(pad >= axis.kernel for pad, axis in zip(pads, (*axes, *axes), strict=True)):  # more than runtimes take
+        full = [0, 0, *pads[: len(axes)], 0, 0, *pads[len(axes) :]]
+        lowest = write.constant(f"{node.name}.lowest", np.array(-9e29, np.float32))
+        x, pads = write.emit("Pad", [x, write.integers(*full), lowest]), [0] * len(pads)
     name = write.emit(
         "AveragePool" if average else "MaxPool", [x], node.name, kernel_shape=[a.kernel for a in axes],
         strides=[a.stride for a in axes], pads=pads, dilations=None if average else [a.dilation for a in axes],
@@ -185,16 +194,17 @@ def _group_norm(write: Writer, node: Node) -> None:
 
 @rule("lrn")
 def _lrn(write: Writer, node: Node) -> None:
+    """Of images as they are; of anything else through a shape of four axes, as runtimes want it."""
     op: Any = node.op
-    name = write.emit(
-        "LRN",
-        [write.first(node)],
-        node.name,
-        size=op.size,
-        alpha=float(op.alpha),
-        beta=float(op.beta),
-        bias=float(op.k),
-    )
+    shape = node.input_shapes[0]
+    x, image = write.first(node), len(shape) == 3
+    if not image:
+        x = write.emit("Reshape", [x, write.integers(0, shape[-1] or 0, 1, -1)])
+    fields = {"size": op.size, "alpha": float(op.alpha), "beta": float(op.beta), "bias": float(op.k)}
+    name = write.emit("LRN", [x], node.name if image else "", **fields)
+    if not image:
+        sizes = write.integers(0, shape[-1] or 0, *(size or 0 for size in shape[:-1]))
+        name = write.emit("Reshape", [name, sizes], node.name)
     write.give(node, name, True)
 
 

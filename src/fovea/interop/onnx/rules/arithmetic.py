@@ -143,13 +143,18 @@ def _clip(into: Importer) -> list[Traced]:
 
 @rule("PRelu")
 def _prelu(into: Importer) -> list[Traced]:
-    slope = into.constant(1, "slopes")
-    x = into.channels_last(into.tensor(0))
-    channels = into.closed_sizes(x)[1]
+    slope, x = into.constant(1, "slopes"), into.tensor(0)
     sizes = (1,) * (x.ndim - slope.ndim) + slope.shape
+    if slope.size > 1 and x.ndim > 2 and sizes[-1] == slope.size == x.sizes[-1] and x.sizes[1] != slope.size:
+        x, channels = into.plain(x), slope.size  # of the last axis, as in the file
+    else:
+        x = into.channels_last(x)
+        channels = into.closed_sizes(x)[1]
+        if slope.size > 1 and sizes[1] != channels and not into.converted:  # before opset 7: per channel
+            channels = 0
     if slope.size == 1:
         slope = np.full(channels, slope.reshape(-1)[0])
-    elif slope.size != channels or (sizes[1] != channels and not into.converted):  # before opset 7: per channel
+    elif slope.size != channels:
         raise into.refuse(f"expected one slope per channel, got the shape {slope.shape}")
     return [x.at(into.emit(PReLU(), x.ref, arrays={"weight": slope.reshape(-1)}))]
 
