@@ -106,6 +106,7 @@ _PUBLIC: dict[str, str] = {
     "resume": "fovea.training",
     "set_threads": "fovea.engines.native.threads",
     "train": "fovea.training",
+    "verify": "fovea.interop.verify",
 }
 
 # Sub-packages that users reach as attributes: fovea.models.lenet5(...).

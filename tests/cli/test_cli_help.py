@@ -23,6 +23,7 @@ COMMANDS = [
     "classmap",
     "import",
     "export",
+    "verify",
     "quantize",
     "summary",
     "models",

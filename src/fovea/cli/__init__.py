@@ -16,8 +16,8 @@ BROKEN_PIPE, USER_ERROR, INTERRUPTED = 1, 2, 130  # 130 is 128 + the signal's nu
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code.
 
-    0 done; 1 `data check` found errors, or the reader of a pipe went away; 2 what a user can mend, said in one line
-    on stderr; 130 interrupted.
+    0 done; 1 `data check` found errors, `verify` a difference, or the reader of a pipe went away; 2 what a user can
+    mend, said in one line on stderr; 130 interrupted.
     """
     from fovea.cli.app import app
 

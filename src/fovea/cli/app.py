@@ -21,6 +21,7 @@ from fovea.cli import (
     quantize,
     summary,
     train,
+    verify,
 )
 
 __all__ = ["app"]
@@ -59,6 +60,7 @@ _COMMANDS = (
     (classmap.classmap, "Where in a picture a class is.", "fovea classmap runs/digits picture.png -o map.png"),
     (import_.import_, "A network of another system becomes a model file.", "fovea import net.onnx -o net.safetensors"),
     (export.export, "A model for other runtimes.", "fovea export runs/digits -o digits.onnx --images"),
+    (verify.verify, "All engines on a model, layer by layer.", "fovea verify runs/digits"),
     (quantize.quantize, "A smaller, faster int8 model.", "fovea quantize runs/digits digits -o digits.safetensors"),
     (summary.summary, "A network layer by layer.", "fovea summary lenet5 --input-shape 28,28,1"),
     (models.models, "The networks known by name, and their weights.", "fovea models resnet20"),

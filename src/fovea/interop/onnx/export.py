@@ -17,10 +17,10 @@ from fovea.graph.serialize import write_atomically
 from fovea.interop.onnx import write_moves
 from fovea.interop.onnx.write_images import resized_images
 from fovea.interop.onnx.write_rules import WRITE_RULES
-from fovea.interop.onnx.writer import OPSET, Writer
+from fovea.interop.onnx.writer import OPSET, Writer, Written
 from fovea.model import Model
 
-__all__ = ["export_onnx", "onnx_model"]
+__all__ = ["export_onnx", "onnx_model", "onnx_values"]
 
 TYPES = {"float32": onnx.TensorProto.FLOAT, "uint8": onnx.TensorProto.UINT8, "int64": onnx.TensorProto.INT64}
 _ = write_moves  # its rules join the table when it is imported
@@ -50,6 +50,26 @@ def export_onnx(model: Model, path: str | os.PathLike[str], images: bool = False
 
 def onnx_model(model: Model, where: str = "export", images: bool = False) -> Any:
     """The same as an ``onnx.ModelProto``."""
+    write, inputs, outputs = _written(model, where, images)
+    proto = _proto(model, write, inputs, outputs)
+    onnx.checker.check_model(proto, full_check=True)
+    return proto
+
+
+def onnx_values(model: Model, where: str = "export") -> tuple[Any, dict[Ref, Written]]:
+    """The same with every value that a node computes as a further output, and what each is called there."""
+    write, inputs, outputs = _written(model, where, False)
+    computed = {name for node in write.nodes for name in node.output}
+    values = {ref: value for ref, value in write.values.items() if value.name in computed}
+    taken = {one.name for one in outputs}
+    for name in dict.fromkeys(value.name for value in values.values()):
+        if name not in taken:
+            outputs.append(helper.make_tensor_value_info(name, TYPES["float32"], None))
+    return _proto(model, write, inputs, outputs), values
+
+
+def _written(model: Model, where: str, images: bool) -> tuple[Writer, list[Any], list[Any]]:
+    """The export's nodes and weights, its inputs and its outputs."""
     if any(size is None for shape in model.graph.input_shapes for size in shape):
         shapes = model.graph.input_shapes
         raise ModelFileError(where, f"expected closed input sizes, got {shapes}; give --input-shape, or build it so")
@@ -68,13 +88,16 @@ def onnx_model(model: Model, where: str = "export", images: bool = False) -> Any
         WRITE_RULES[node.op.kind](write, node)
     soft = images and model.task.kind == "classification"
     outputs = [_output(write, graph, ref, index, soft) for index, ref in enumerate(graph.outputs)]
+    return write, inputs, outputs
+
+
+def _proto(model: Model, write: Writer, inputs: list[Any], outputs: list[Any]) -> Any:
     proto = helper.make_model(
         helper.make_graph(write.nodes, model.name or "fovea", inputs, outputs, write.weights),
         opset_imports=[helper.make_opsetid("", OPSET)], producer_name="fovea", producer_version=fovea.__version__,
     )  # fmt: skip
     proto.ir_version = 8
     helper.set_model_props(proto, _metadata(model))
-    onnx.checker.check_model(proto, full_check=True)
     return proto
 
 
