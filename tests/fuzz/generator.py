@@ -22,8 +22,9 @@ __all__ = ["Case", "draw"]
 
 CHANNELS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 16, 17, 18, 24, 32, 33)
 """Around the widths of vector registers, and what divides well into groups."""
-MOST_ELEMENTS = 1600
-"""Of one activation of one sample."""
+WIDE_CHANNELS = (15, 16, 17, 24, 31, 32, 33, 48, 64)
+MOST_ELEMENTS, WIDE_ELEMENTS = 1600, 12_000
+"""Of one activation of one sample; some networks are wide enough for Winograd's algorithm and several pieces of work."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,10 @@ class Builder:
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
-        dims = int(rng.choice([1, 2, 2, 2, 2, 3]))
-        side = {1: 24, 2: 11, 3: 5}[dims]
-        shape = (*(int(rng.integers(1, side + 1)) for _ in range(dims)), self.channels(9))
+        self.wide = bool(rng.random() < 0.12)
+        dims = 2 if self.wide else int(rng.choice([1, 2, 2, 2, 2, 3]))
+        low, high = (7, 16) if self.wide else (1, {1: 24, 2: 11, 3: 5}[dims])
+        shape = (*(self.some(low, high) for _ in range(dims)), self.channels(9))
         self.inputs = [self._input(shape, "x")]
         self.spots = list(self.inputs)
         if rng.random() < 0.15:
@@ -119,6 +121,8 @@ class Builder:
 
     def channels(self, most: int = 33) -> int:
         """A number of channels."""
+        if self.wide and most > 9:
+            return int(self.pick(WIDE_CHANNELS))
         return int(self.pick([one for one in CHANNELS if one <= most]))
 
     def apply(self, op: Op, *spots: Spot) -> Spot:
@@ -129,7 +133,8 @@ class Builder:
         """All outputs of an op."""
         shapes: tuple[Shape, ...] = op.output_shapes(*(spot.shape for spot in spots))
         closed = [tuple(size or 0 for size in shape) for shape in shapes]
-        if any(not shape or min(shape) < 1 or int(np.prod(shape)) > MOST_ELEMENTS for shape in closed):
+        most = WIDE_ELEMENTS if self.wide else MOST_ELEMENTS
+        if any(not shape or min(shape) < 1 or int(np.prod(shape)) > most for shape in closed):
             raise Refused
         op.parameters(*(spot.shape for spot in spots))  # some fields are refused there
         result = op(*(spot.value for spot in spots))

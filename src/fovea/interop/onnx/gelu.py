@@ -94,16 +94,16 @@ class _Search:
         return None
 
     def _is(self, value: str, number: float) -> bool:
-        array = self.weights.get(value)
-        if array is None:
-            node = self.maker.get(value)
-            if node is None or node.op_type != "Constant" or len(node.attribute) != 1:
-                return False
+        held = self._number(value)
+        return held is not None and math.isclose(held, number, rel_tol=1e-4)
+
+    def _number(self, value: str) -> float | None:
+        """A constant of one element."""
+        array, node = self.weights.get(value), self.maker.get(value)
+        if array is None and node is not None and node.op_type == "Constant" and len(node.attribute) == 1:
             given = onnx.helper.get_attribute_value(node.attribute[0])
-            if not isinstance(given, (float, onnx.TensorProto)) or (
-                isinstance(given, onnx.TensorProto) and math.prod(given.dims) != 1
-            ):
-                return False
-            array = onnx.numpy_helper.to_array(given) if isinstance(given, onnx.TensorProto) else given
-        held = array if isinstance(array, float) else array.reshape(-1)[0] if array.size == 1 else math.nan
-        return math.isclose(float(held), number, rel_tol=1e-4)
+            if isinstance(given, float):
+                return given
+            if isinstance(given, onnx.TensorProto) and math.prod(given.dims) == 1:
+                array = onnx.numpy_helper.to_array(given)
+        return float(array.reshape(-1)[0]) if array is not None and array.size == 1 else None
