@@ -24,7 +24,7 @@ CHANNELS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 16, 17, 18, 24, 32, 33)
 """Around the widths of vector registers, and what divides well into groups."""
 WIDE_CHANNELS = (15, 16, 17, 24, 31, 32, 33, 48, 64)
 MOST_ELEMENTS, WIDE_ELEMENTS = 1600, 12_000
-"""Of one activation of one sample; some networks are wide enough for Winograd's algorithm and several pieces of work."""
+"""Of one activation of one sample; some networks are wide enough for Winograd and several pieces of work."""
 
 
 @dataclass(frozen=True)
