@@ -147,10 +147,9 @@ class _Casts:
     def _wanted(self, one: Instruction) -> tuple[list[str], list[str], str]:
         """The type of every operand where it matters, and the form of the kernel."""
         positions = _activations(one)
+        outs, ins = (["float32" if _stored(value) else "" for value in side] for side in (one.outs, one.ins))
         if positions is None or not self._runs_as_bf16(one, *positions):
-            plain = [["float32" if _stored(value) else "" for value in side] for side in (one.outs, one.ins)]
-            return plain[0], plain[1], "fp32"
-        outs, ins = [""] * len(one.outs), ["" for _ in one.ins]
+            return outs, ins, "fp32"
         for side, found in zip((outs, ins), positions, strict=True):
             for i in found:
                 side[i] = "bfloat16"

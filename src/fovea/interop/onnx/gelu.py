@@ -77,7 +77,7 @@ class _Search:
     @staticmethod
     def _other(node: onnx.NodeProto, value: str) -> str:
         first, second = node.input
-        return second if first == value else first
+        return str(second if first == value else first)
 
     def _scaled(self, value: str, factor: float) -> str | None:
         """The x of ``x * factor`` or ``x / (1 / factor)``."""

@@ -130,16 +130,24 @@ def _counted_average(write: Writer, node: Node, x: str, axes: Sequence[Any], pad
 def _adaptive(write: Writer, node: Node) -> None:
     """Windows of unequal size are, along every axis, a product with the matrix of their means."""
     op: Any = node.op
-    shape, name = node.input_shapes[0], write.first(node)
-    ndim = len(shape) + 1
-    for axis, bins in enumerate(op.bins(shape)):
-        means = np.zeros((shape[axis] or 0, len(bins)), np.float32)
+    shape = node.input_shapes[0]
+    matrices = []
+    for size, bins in zip(shape, op.bins(shape), strict=False):
+        means = np.zeros((size or 0, len(bins)), np.float32)
         for column, (start, stop) in enumerate(bins):
             means[start:stop, column] = 1 / (stop - start)
+        matrices.append(means)
+    _multiplied(write, node, matrices)
+
+
+def _multiplied(write: Writer, node: Node, matrices: Sequence[Any]) -> None:
+    """Every spatial axis times a matrix of its own."""
+    name, ndim = write.first(node), len(node.input_shapes[0]) + 1
+    for axis, matrix in enumerate(matrices):
         swap = list(range(ndim))
         swap[axis + 2], swap[-1] = swap[-1], swap[axis + 2]
         moved = name if axis + 2 == ndim - 1 else write.emit("Transpose", [name], perm=swap)
-        name = write.emit("MatMul", [moved, write.constant(f"{node.name}.means", means)])
+        name = write.emit("MatMul", [moved, write.constant(f"{node.name}.shares", matrix)])
         name = name if axis + 2 == ndim - 1 else write.emit("Transpose", [name], perm=swap)
     write.give(node, write.emit("Identity", [name], node.name), True)
 
@@ -297,12 +305,23 @@ def _normalize(write: Writer, node: Node) -> None:
     write.give(node, write.emit("Add", [scaled, write.constant(f"{node.name}.offset", offset)], node.name), first)
 
 
+def _nearest(old: int, new: int) -> Any:
+    """The element that every output of one axis takes, as runtimes find it, which divide in float32."""
+    return np.floor(np.arange(new).astype(np.float32) / np.float32(new / old)).astype(np.int64)
+
+
 @rule("resize")
 def _resize(write: Writer, node: Node) -> None:
     op = node.op
     assert isinstance(op, Resize)
     *spatial, channels = (size or 0 for size in node.output_shapes[0])
     linear = op.mode == "bilinear"
+    if not linear:
+        pairs = [(old or 0, new) for old, new in zip(node.input_shapes[0], spatial, strict=False)]
+        taken = [np.array(op.taps(*pair)[0]) for pair in pairs]
+        if any(np.any(_nearest(*pair) != exact) for pair, exact in zip(pairs, taken, strict=True)):
+            picks = [np.arange(old)[:, None] == exact for (old, _), exact in zip(pairs, taken, strict=True)]
+            return _multiplied(write, node, [pick.astype(np.float32) for pick in picks])
     empty = write.constant("nothing", np.zeros(0, np.float32))
     batch = write.emit("Slice", [write.emit("Shape", [write.first(node)]), write.integers(0), write.integers(1)])
     sizes = write.emit("Concat", [batch, write.integers(channels, *spatial)], axis=0)

@@ -145,7 +145,7 @@ def _clip(into: Importer) -> list[Traced]:
 def _prelu(into: Importer) -> list[Traced]:
     slope, x = into.constant(1, "slopes"), into.tensor(0)
     sizes = (1,) * (x.ndim - slope.ndim) + slope.shape
-    if slope.size > 1 and x.ndim > 2 and sizes[-1] == slope.size == x.sizes[-1] and x.sizes[1] != slope.size:
+    if slope.size > 1 and x.ndim > 2 and sizes[-1] == slope.size and not into.converted:
         x, channels = into.plain(x), slope.size  # of the last axis, as in the file
     else:
         x = into.channels_last(x)
