@@ -24,9 +24,9 @@ from fovea.graph.compose import Residual as Residual
 from fovea.graph.compose import Sequential as Sequential
 from fovea.graph.graph import Graph as Graph
 from fovea.graph.initialize import Initializer as Initializer
-from fovea.interop.load import load as load
 from fovea.interop.verify import verify as verify
 from fovea.model import Model as Model
+from fovea.models.load import load as load
 from fovea.ops import ELU as ELU
 from fovea.ops import GELU as GELU
 from fovea.ops import LRN as LRN

@@ -13,6 +13,7 @@ import safetensors.numpy
 import fovea as package
 from fovea import models
 from fovea.cli import main
+from fovea.errors import ModelFileError
 
 Answer = tuple[int, str, str]
 
@@ -61,6 +62,16 @@ def test_import_of_weights(fovea: Callable[..., Answer], checkpoint: Path, tmp_p
     np.testing.assert_array_equal(model.parameters()["stem.conv1.weight"], expected)
 
 
+def test_load_takes_weights_of_a_known_network(checkpoint: Path, tmp_path: Path) -> None:
+    model = package.load(checkpoint)
+    assert (model.name, model.graph.output_shapes) == ("squeezenet", ((3,),))
+    unknown = tmp_path / "other.safetensors"
+    safetensors.numpy.save_file({"a.weight": np.zeros((2, 2), np.float32)}, unknown)
+    with pytest.raises(ModelFileError, match=r"have the names of no network that is known; give it") as caught:
+        package.load(unknown)
+    assert "\n" not in str(caught.value)
+
+
 def test_names_of_layers_tell_the_network(fovea: Callable[..., Answer], checkpoint: Path, tmp_path: Path) -> None:
     code, out, err = fovea("import", checkpoint, "-o", tmp_path / "out.safetensors")
     assert code == 0, err
@@ -76,9 +87,9 @@ def test_names_of_layers_tell_the_network(fovea: Callable[..., Answer], checkpoi
         (["FILE", "--option", "padding"], "expected KEY=VALUE such as padding=same, got 'padding'"),
         (["FILE", "--option", "width=2"], "got width; its options are dropout, head_padding"),
         (["FILE", "--preprocess", "keras"], "expected one of imagenet, tf, caffe, got 'keras'"),
-        (["OTHER"], "have the names of no network that is known; choose from fovea models"),
+        (["OTHER"], "have the names of no network that is known; give it: fovea import --network"),
         (["NOTE"], "expected a file of ONNX, PyTorch, Keras or safetensors"),
-        (["OWN"], "got a model of fovea"),
+        (["OWN"], "expected a file of another system"),
         (["torchvision"], "expected the name of a network for torchvision"),
         (["torchvision", "--network", "lenet5"], "got none for this network"),
         (["nothing.pth"], "nothing.pth"),

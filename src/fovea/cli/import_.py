@@ -84,13 +84,30 @@ def _imported(file: str, network: str | None, options: list[str], input_shape: S
             notes.append(f"input {name}: {('N', *model.graph.shape(name))} ({layout})")
         moved = (f"note: {node} transposes at run time; everything else was renamed" for node in imported.transposes)
         return model, [*notes, *moved]
-    from fovea.models.recognise import network_of
     from fovea.models.registry import create
 
-    name = network_of(file) if network is None else network
+    name = _network(file) if network is None else network
     model = create(name, None, input_shape, weights=file, **dict(map(_option, options)))
     matched = model.provenance.get("weights", {}).get("matched", "all arrays by their paths, from a model of fovea")
     return model, [f"{name}: {matched}"]
+
+
+def _network(file: str) -> str:
+    """The network whose layers a file of weights names."""
+    from fovea.models.foreign import FOREIGN_SUFFIXES, read_foreign
+    from fovea.models.load import network_of
+    from fovea.models.published import PUBLISHED
+
+    if file.split(":")[0] in PUBLISHED:
+        raise ConfigError("--network", f"expected the name of a network for {file}, got none; see fovea models")
+    if Path(file).suffix.lower() not in FOREIGN_SUFFIXES:
+        raise ConfigError(
+            "import", f"expected a file of ONNX, PyTorch, Keras or safetensors, got {file}; its name must end so"
+        )
+    foreign = read_foreign(file)
+    if foreign is None:
+        raise ConfigError("import", f"expected a file of another system, got {file}, which is none; see fovea summary")
+    return network_of(foreign)
 
 
 def _option(text: str) -> tuple[str, Any]:

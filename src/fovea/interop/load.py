@@ -1,4 +1,4 @@
-"""``fovea.load``: a model from whatever file holds one."""
+"""A model from a file that holds one, of ours or of another system."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from fovea.models.keras_names import KERAS
 from fovea.models.keras_order import KERAS_EPS, by_class
 from fovea.models.scheme import Scheme
 
-__all__ = ["AUXILIARY", "KERAS_SUFFIXES", "TORCH_SUFFIXES", "Foreign", "Match", "read_foreign"]
+__all__ = ["AUXILIARY", "FOREIGN_SUFFIXES", "Foreign", "Match", "read_foreign"]
 
 Array = npt.NDArray[Any]
 Modules = Mapping[str, Mapping[str, Array]]
@@ -34,6 +34,7 @@ AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 """Heads that only help training (Szegedy et al. 2015, section 5), stored beside the network."""
 TORCH_SUFFIXES = (".pt", ".pth", ".th", ".t7", ".ckpt", ".bin")
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
+FOREIGN_SUFFIXES = (*TORCH_SUFFIXES, *KERAS_SUFFIXES, ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,10 @@ def read_foreign(path: str | PathLike[str]) -> Foreign | None:
         with safe_open(where, framework="numpy") as content:
             if "fovea" in (content.metadata() or {}):
                 return None
+    except (SafetensorError, OSError):  # the reader of model files says what is wrong
+        return None
+    try:
+        with safe_open(where, framework="numpy") as content:
             tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118  # no mapping
     except (SafetensorError, OSError, TypeError, ValueError) as error:
         raise ModelFileError(where, f"expected a safetensors file that can be read, got: {error}") from None
