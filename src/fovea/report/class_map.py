@@ -11,6 +11,7 @@ from fovea.explain.class_maps import ClassMap
 __all__ = ["overlay"]
 
 _HEIGHT, _WIDEST, _DPI = 4.6, 8.0, 110  # inches: a picture for a page
+_FAINTEST = 0.25  # the end of the colours at least: a class that is nowhere must not look as if it were somewhere
 _COLOURS = "inferno"  # dark to light, even to the eye and for the colour-blind
 
 
@@ -32,7 +33,8 @@ def overlay(found: ClassMap, index: int) -> bytes:
     axes = figure.subplots()
     heat, extent = found.heat(index), (0.0, float(width), float(height), 0.0)
     peak, (row, column) = found.peak(index)
-    low, high = (0.0, 1.0) if heat.min() >= 0 and heat.max() <= 1 else (float(heat.min()), float(heat.max()))
+    shares = bool(heat.min() >= 0 and heat.max() <= 1)
+    low, high = (0.0, max(_FAINTEST, peak)) if shares else (float(heat.min()), float(heat.max()))
     share = np.clip((heat - low) / max(high - low, 1e-12), 0, 1)
     axes.imshow(found.image, extent=extent)
     axes.imshow(heat, extent=extent, cmap=_COLOURS, vmin=low, vmax=high, alpha=0.25 + 0.5 * share)
@@ -41,9 +43,9 @@ def overlay(found: ClassMap, index: int) -> bytes:
     axes.plot([column], [row], "o", mfc="none", mec="white", ms=9, mew=1.5)
     axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
     name = found.classes[index] if len(found.classes[index]) <= 60 else f"{found.classes[index][:57]}..."
-    axes.set_title(f"{name}: {peak:.1%} at the ring" if high == 1.0 else f"{name}: {peak:.3g} at the ring", loc="left")
+    axes.set_title(f"{name}: {peak:.1%} at the ring" if shares else f"{name}: {peak:.3g} at the ring", loc="left")
     colours = ScalarMappable(Normalize(low, high), _COLOURS)
-    figure.colorbar(colours, ax=axes, fraction=0.05, pad=0.02, label="probability" if high == 1.0 else "value")
+    figure.colorbar(colours, ax=axes, fraction=0.05, pad=0.02, label="probability" if shares else "value")
     data = io.BytesIO()
     figure.savefig(data, format="png", metadata={"Software": None})
     return data.getvalue()

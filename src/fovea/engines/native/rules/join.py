@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["JOINS", "copy_ints", "sizes"]
 
 Sizes = tuple[int, ...]
+SHORT_ROW = 8
+"""Elements of a row that are copied in the time of its divisions, more or less."""
+LONG_ROW, CUT_ROWS = 1 << 14, 16
+"""Elements that are worth a second thread, and into how many rows at most they are cut."""
 
 
 def sizes(low: Lowering, ref: Ref) -> Sizes:
@@ -59,8 +63,19 @@ def merged(full: Sizes, *steps: Sizes) -> tuple[list[int], list[list[int]]]:
 def copy_ints(
     size: Sizes, from_strides: Sizes, to_strides: Sizes, samples: tuple[int, int], offsets: tuple[int, int]
 ) -> list[int]:
-    """The ints of a strided copy: floats between samples, offsets (source, destination), then the axes."""
+    """The ints of a strided copy: floats between samples, offsets (source, destination), then the axes.
+
+    A row costs some divisions, so rows lie along the longer of the two inner axes (a channel shuffle's groups are few);
+    threads share rows, so a single long one is cut.
+    """
     shape, (source, target) = merged(size, from_strides, to_strides)
+    if len(shape) > 1 and shape[-1] < SHORT_ROW <= shape[-2]:
+        for one in (shape, source, target):
+            one[-2:] = one[-1], one[-2]
+    rows = math.gcd(shape[0], CUT_ROWS) if len(shape) == 1 and shape[0] >= LONG_ROW else 1
+    if rows > 1:
+        shape = [rows, shape[0] // rows]
+        source, target = ([shape[1] * step, step] for (step,) in (source, target))
     return [*samples, *offsets, len(shape), *shape, *source, *target]
 
 
