@@ -37,7 +37,7 @@ def overlay(found: ClassMap, index: int) -> bytes:
     low, high = (0.0, max(_FAINTEST, peak)) if shares else (float(heat.min()), float(heat.max()))
     share = np.clip((heat - low) / max(high - low, 1e-12), 0, 1)
     axes.imshow(found.image, extent=extent)
-    axes.imshow(heat, extent=extent, cmap=_COLOURS, vmin=low, vmax=high, alpha=0.25 + 0.5 * share)
+    axes.imshow(heat, extent=extent, cmap=_COLOURS, vmin=low, vmax=high, alpha=0.2 + 0.4 * share)
     frame = (column - found.window[1] / 2, row - found.window[0] / 2)
     axes.add_patch(Rectangle(frame, found.window[1], found.window[0], fill=False, color="white", ls="--", lw=1.2))
     axes.plot([column], [row], "o", mfc="none", mec="white", ms=9, mew=1.5)
