@@ -48,7 +48,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 def test_import_of_weights(fovea: Callable[..., Answer], checkpoint: Path, tmp_path: Path) -> None:
     labels = tmp_path / "labels.txt"
-    labels.write_text("ant\nbee\ncat\n")
+    labels.write_text("n02219486 ant\nbee\ncat\n")  # some lists name WordNet's sets too
     words = ["--preprocess", "caffe", "--labels", labels, "--network", "squeezenet", "--option", "head_padding=1"]
     code, out, err = fovea("import", checkpoint, "-o", tmp_path / "out.safetensors", *words)
     assert code == 0, err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from fovea.ops.base import Shape
 
 __all__ = ["import_"]
+
+_WORDNET_ID = re.compile(r"^n\d{8}\s+")
+"""What lists of ImageNet's classes put before each name."""
 
 
 def import_(
@@ -176,7 +180,7 @@ def _labels(model: Model, path: Path) -> tuple[str, ...]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError("--labels", f"expected a text file with one class a line, got: {error}") from None
-    names = tuple(line.strip() for line in lines if line.strip())
+    names = tuple(_WORDNET_ID.sub("", line.strip()) for line in lines if line.strip())
     outputs = model.graph.output_shapes[0][-1] if model.graph.output_shapes[0] else None
     if len(names) != outputs:
         raise ConfigError("--labels", f"expected {outputs} names for as many outputs, got {len(names)} in {path}")
