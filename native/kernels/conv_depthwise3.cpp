@@ -129,22 +129,29 @@ FOVEA_INLINE void weight_vector(const DepthwiseRowOf<S>& r, int x, int channel, 
     FOVEA_UNROLL
     for (int i = 0; i < P; i++) g[i] = get<Ragged>(grad + static_cast<long>(i) * r.channels, mask);
     const long left = (static_cast<long>(x) * Step - r.pad) * r.channels + channel;
-    for (int k = 0; k < r.rows.count; k++) {
-        const S* in = r.rows.in[k] + left;
-        float* sum = r.sum + r.rows.kernel[k] * r.weight_row + channel;
-        Vec acc[3];
-        FOVEA_UNROLL
-        for (int m = 0; m < 3; m++) acc[m] = get<Ragged>(sum + m * r.weight_column, mask);
+    const S* inputs[3] = {nullptr, nullptr, nullptr};
+    for (int k = 0; k < r.rows.count; k++) inputs[r.rows.kernel[k]] = r.rows.in[k];
+    // All sums at once: a load of x behind a store whose address has the same lower bits would wait for it.
+    Vec acc[3][3];
+    FOVEA_UNROLL
+    for (int k = 0; k < 3; k++) FOVEA_UNROLL
+    for (int m = 0; m < 3; m++) acc[k][m] = get<Ragged>(r.sum + k * r.weight_row + m * r.weight_column + channel, mask);
+    FOVEA_UNROLL
+    for (int k = 0; k < 3; k++) {
+        const S* in = inputs[k];
+        if (!in) continue;
+        in += left;
         FOVEA_UNROLL
         for (int c = 0; c < columns.count; c++) {
             const Vec v = columns.get(in, c);
             FOVEA_UNROLL
             for (int m = 0; m < 3; m++)
-                if (c - m >= 0 && (c - m) % Step == 0 && (c - m) / Step < P) acc[m] += v * g[(c - m) / Step];
+                if (c - m >= 0 && (c - m) % Step == 0 && (c - m) / Step < P) acc[k][m] += v * g[(c - m) / Step];
         }
-        FOVEA_UNROLL
-        for (int m = 0; m < 3; m++) put<Ragged>(sum + m * r.weight_column, acc[m], mask);
     }
+    FOVEA_UNROLL
+    for (int k = 0; k < 3; k++) FOVEA_UNROLL
+    for (int m = 0; m < 3; m++) put<Ragged>(r.sum + k * r.weight_row + m * r.weight_column + channel, acc[k][m], mask);
 }
 
 // All channels of a block: whole vectors, then what is left.

@@ -22,6 +22,10 @@ struct Group {
         return whole || k < vectors - 1 ? load(p + at(k)) : load(p + at(k), mask);
     }
     template <class S>
+    FOVEA_INLINE void fetch(const S* p, int k) const {
+        __builtin_prefetch(p + at(k), 0, 2);
+    }
+    template <class S>
     FOVEA_INLINE void put(S* p, int k, Vec v) const {
         if (whole || k < vectors - 1)
             store(p + at(k), v);
@@ -38,10 +42,13 @@ struct Channels<const Group<vectors, whole>&> {
     static constexpr int count = vectors;
 };
 
-// body(group, first row, behind the last row) over blocks of rows that stay in the first cache.
+static FOVEA_INLINE long rows_of_block(long width) { return max_of(8L, 4096 / width); }
+
+// body(group, first row, behind the last row) over blocks of rows that stay in the first cache. A block is read in runs
+// of some vectors, which hardware follows badly: who reads from memory fetches the next block meanwhile.
 template <class Body>
 FOVEA_INLINE void over_blocks(long begin, long end, long width, const Body& body) {
-    const long rows = max_of(8L, 4096 / width);
+    const long rows = rows_of_block(width);
     for (long first = begin; first < end; first += rows) {
         const long last = min_of(first + rows, end);
         for (long c = 0; c < width;) {
@@ -175,6 +182,7 @@ template <bool residual, class S>
 void apply_rows(const S* x, const S* skip, const float* saved, long begin, long end, long width, float low, float high,
                 S* y) {
     const Vec lowest = broadcast(low), highest = broadcast(high);
+    const long ahead = rows_of_block(width) * width;
     over_blocks(begin, end, width, [=](const auto& group, long first, long last) {
         constexpr int count = Channels<decltype(group)>::count;
         Vec mean[count], factor[count], beta[count];
@@ -185,6 +193,7 @@ void apply_rows(const S* x, const S* skip, const float* saved, long begin, long 
         }
         for (long at = first * width; at < last * width; at += width) FOVEA_UNROLL
         for (int k = 0; k < count; k++) {
+            group.fetch(x + at + ahead, k);
             Vec z = (group.get(x + at, k) - mean[k]) * factor[k] + beta[k];
             if (residual) z += group.get(skip + at, k);
             group.put(y + at, k, at_most(at_least(z, lowest), highest));
@@ -248,7 +257,7 @@ struct Backward {
 // dx = factor (g - mean(g) - (x - mean) inv_std^2 mean(g (x - mean)))
 template <GateKind kind, class S>
 void gradient_rows(const Backward<S>& b, const S* dy, long begin, long end) {
-    const long width = b.width;
+    const long width = b.width, ahead = rows_of_block(width) * width;
     const Vec high = broadcast(b.high);
     over_blocks(begin, end, width, [&](const auto& group, long first, long last) {
         constexpr int count = Channels<decltype(group)>::count;
@@ -262,6 +271,8 @@ void gradient_rows(const Backward<S>& b, const S* dy, long begin, long end) {
         for (long at = first * width; at < last * width; at += width) FOVEA_UNROLL
         for (int k = 0; k < count; k++) {
             const Vec x = group.get(b.x + at, k), y = kind == by_output ? group.get(b.y + at, k) : Vec{};
+            group.fetch(dy + at + ahead, k);
+            group.fetch(b.x + at + ahead, k);
             const Vec g = gate[k].masked(group.get(dy + at, k), x, y, high);
             group.put(b.dx + at, k, (g - mean[k] - (x - gate[k].mean) * slope[k]) * gate[k].factor);
         }
