@@ -48,7 +48,7 @@ __attribute__((noinline)) void weight_tile(const WeightTileArgs& a) {
                         FOVEA_UNROLL
                         for (int j = 0; j < V; j++)
                             acc[t][i][j] = Half && j > 0 ? multiply_add_low(value, b[j], acc[t][i][j])
-                                                        : acc[t][i][j] + value * b[j];
+                                                         : acc[t][i][j] + value * b[j];
                     }
                     dy += a.dy_stride[3];
                     FOVEA_UNROLL
