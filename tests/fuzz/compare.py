@@ -61,7 +61,7 @@ def check(case: Case) -> set[str]:
     oracle = run_torch(case.graph, store.copy(), inputs, grads, case.training, STEP)
     for results in (oracle, truth):  # a store holds float32
         results |= {name: np.float32(array) for name, array in results.items() if name.startswith("buffer")}
-    close("PyTorch", oracle, truth, noise, EXACT, 0.01)
+    close("PyTorch", oracle, {name: truth[name] for name in oracle}, noise, EXACT, 0.01)
     compared = truth if "gradients" in done else _forward(truth)
     for name in available_engines():
         if name != "reference":
@@ -107,14 +107,15 @@ def _run(
 ) -> Results:
     """A store of its own: training renews running statistics."""
     own = store.copy()
-    plan = engine.compile(
-        case.graph, own, batch_size=case.batch + 1, training=case.training, wrt=case.graph.inputs, precision=precision
-    )
+    asked = [name for name in case.asked if name in case.graph.nodes]
+    options: dict[str, Any] = {"training": case.training, "keep": asked, "wrt": [*case.graph.inputs, *asked]}
+    plan = engine.compile(case.graph, own, batch_size=case.batch + 1, precision=precision, **options)
     outputs = plan.forward(*inputs, step=STEP)
     gradients = plan.backward(grads)
     listed = list(outputs) if isinstance(outputs, tuple) else [outputs]
     parameters = {path: plan.gradients.get(path, np.zeros_like(array)) for path, array in own.parameters.items()}
-    return named(listed, gradients, parameters if case.training else {}, own.buffers)
+    result = named(listed, gradients, parameters if case.training else {}, own.buffers)
+    return result | {f"kept {name}": np.array(array) for name, array in plan.kept.items()}
 
 
 def _noise(

@@ -29,13 +29,15 @@ MOST_ELEMENTS, WIDE_ELEMENTS = 1600, 12_000
 
 @dataclass(frozen=True)
 class Case:
-    """What one seed stands for. ``training``: batch statistics, dropout, gradients of parameters."""
+    """What one seed stands for. ``training``: batch statistics, dropout, gradients of parameters; ``asked``: nodes
+    whose values and gradients are wanted, so that engines may not fuse them away."""
 
     seed: int
     graph: Graph
     batch: int
     training: bool
     bf16: bool
+    asked: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,10 @@ def draw(seed: int) -> Case:
     builder = Builder(rng)
     graph = builder.graph(int(rng.integers(2, 14)))
     lowest = 3 if training else 1  # batch norm makes 1 and -1 of two values, whatever they are
-    return Case(seed, graph, int(rng.integers(lowest, 6)), training, bool(rng.random() < 0.2))
+    batch, bf16 = int(rng.integers(lowest, 6)), bool(rng.random() < 0.2)
+    inner = [node.name for node in graph.nodes.values() if node.inputs and node.op.num_outputs == 1]
+    asked = rng.choice(inner, min(int(rng.choice([0, 0, 0, 1, 2, 3])), len(inner)), replace=False)
+    return Case(seed, graph, batch, training, bf16, tuple(map(str, asked)))
 
 
 class Builder:
