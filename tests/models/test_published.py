@@ -18,16 +18,18 @@ from fovea import models
 from fovea.errors import ConfigError, DataError
 from fovea.models import published
 from fovea.models.published import TORCHVISION, Published, imagenet_classes
-from tests.models.test_foreign_weights import PEERS
 from tests.models.torchvision_peers import torchvision_models
 
-THEIRS = {**{name: theirs for name, (theirs, _, _) in PEERS.items()}, "resnet34": "resnet34"}
-THEIRS |= {"vgg16": "vgg16", "vgg19": "vgg19"}
+THEIRS = {
+    "mobilenetv2": "mobilenet_v2", "mobilenetv3_large": "mobilenet_v3_large", "mobilenetv3_small": "mobilenet_v3_small",
+    "shufflenetv2": "shufflenet_v2_x1_0", "squeezenet": "squeezenet1_0",
+}  # fmt: skip
+"""Where torchvision's name is another."""
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_the_table_is_torchvisions(name: str) -> None:
-    record = torchvision_models().get_model_weights(THEIRS[name])
+    record = torchvision_models().get_model_weights(THEIRS.get(name, name))
     for one in TORCHVISION[name]:
         theirs = record[one.name]
         measured = theirs.meta["_metrics"]["ImageNet-1K"]

@@ -57,6 +57,7 @@ def read_keras_file(path: str | PathLike[str]) -> list[KerasLayer]:
         out = str(Path(folder) / "layers.safetensors")
         command = [sys.executable, "-m", "fovea.interop.keras_layers", str(Path(path).absolute()), out]
         surrounding = {**os.environ, "PYTHONPATH": os.pathsep.join(one for one in sys.path if one)}
+        surrounding |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # each thread of NumPy takes addresses
         try:
             # in an empty folder: modules are searched in the current one first
             answer = subprocess.run(

@@ -17,6 +17,7 @@ import re
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -227,7 +228,8 @@ def _limit(size: int) -> None:
         return
     for kind, most in ((resource.RLIMIT_AS, (2 << 30) + 4 * size), (resource.RLIMIT_CPU, 5 + size // 10_000_000)):
         _, hard = resource.getrlimit(kind)
-        resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+        with suppress(ValueError, OSError):  # macOS knows no limit of addresses; the one of seconds it keeps
+            resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
 if __name__ == "__main__":
