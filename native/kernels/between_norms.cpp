@@ -1,143 +1,16 @@
-// Pointwise convolutions in training, with the batch norms around them: they normalise the pixels that they read, so
-// that the output y = clamp((x - mean) factor + beta) of the norm before is never stored, and take the statistics for
-// the norm behind. Backward gives the weight's gradient, the gradient behind the clamp, and the sums that the norm's
-// needs. All of it is done run by run of pixels, which stays in the second-level cache.
+// Pointwise convolutions in training with the batch norms around them, in float32.
+#include "kernels/between_norms.h"
+
 #include "kernels/families.h"
-#include "kernels/norm_rows.h"
-#include "kernels/partial_sums.h"
 #include "kernels/pointwise.h"
-#include "kernels/weight_tile.h"
-#include "runtime/memory.h"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
 namespace {
 
-constexpr long run_floats = (96 << 10) / 4;  // of the wide side
-constexpr long whole_tiles = 24;             // pixels: a multiple of what most register tiles take
-constexpr long least_pixels = 256;           // of a piece: its sums of dw are written and read once
-
-// How all pixels are cut: runs, and pieces of whole runs.
-struct Runs {
-    long rows, run, count, pieces;
-
-    Runs(long all, long width)
-        : rows(all),
-          run(max_of(whole_tiles, run_floats / width / whole_tiles * whole_tiles)),
-          count(ceil_div(rows, run)),
-          pieces(max_of(1L, min_of(min_of(rows / least_pixels, 64L), count))) {}
-
-    long begin(long piece) const { return min_of(rows, count * piece / pieces * run); }
-    // body(first pixel, pixels) over the runs of a piece.
-    template <class Body>
-    void over(long piece, const Body& body) const {
-        const long end = begin(piece + 1);
-        for (long at = begin(piece); at < end; at += run) body(at, min_of(run, end - at));
-    }
-};
-
-struct Sizes {
-    int cin, cout;
-    Runs runs;
-
-    explicit Sizes(const OpCall& call)
-        : cin(static_cast<int>(call.ints[1])),
-          cout(static_cast<int>(call.ints[2])),
-          runs(call.n * call.ints[0], max_of(call.ints[1], call.ints[2])) {}
-};
-
-size_t forward_scratch(const OpCall& call) {
-    const Sizes s(call);
-    const Epilogue none;
-    const Pointwise convolution(s.cin, s.cout, nullptr, none);
-    return static_cast<size_t>(convolution.packed_floats() + s.runs.pieces * moment_rows * s.cout);
-}
-
-// z; of the batch norm behind it (null without): saved, running_mean, running_var; x; saved of the batch norm before it
-// (null: x is read as it is); weight, bias (may be null); of the batch norm behind it: gamma, beta. ints: positions of
-// one sample, C_in, C_out; reals: low, high of y; eps, momentum of the batch norm behind.
-void forward(const OpCall& call) {
-    const Sizes s(call);
-    const Epilogue epilogue{in(call, 7), false, 0, 0};
-    const Statistics statistics{out(call, 1),
-                                out(call, 2),
-                                out(call, 3),
-                                in(call, 8),
-                                in(call, 9),
-                                static_cast<double>(call.reals[2]),
-                                static_cast<double>(call.reals[3])};
-    const float *x = in(call, 4), *saved = in(call, 5);
-    float *z = out(call, 0), *packed = call.scratch;
-    const Pointwise packer(s.cin, s.cout, nullptr, epilogue);
-    packer.pack(in(call, 6), false, packed);
-    float* parts = packed + packer.packed_floats();
-    parallel(s.runs.pieces, [&](long piece) {
-        float *y = saved ? thread_scratch(static_cast<size_t>(s.runs.run * s.cin)) : nullptr,
-              *part = parts + piece * moment_rows * s.cout;
-        Pointwise convolution(s.cin, s.cout, packed, epilogue);
-        s.runs.over(piece, [&](long at, long pixels) {
-            const float* from = x + at * s.cin;
-            float* to = z + at * s.cout;
-            if (saved)
-                apply_rows<false, float>(from, nullptr, saved, 0, pixels, s.cin, call.reals[0], call.reals[1], y);
-            convolution.run(saved ? y : from, pixels, to, saved ? from + pixels * s.cin : nullptr);
-            if (!statistics.saved) return;
-            if (at == s.runs.begin(piece)) start_moments(to, s.cout, part);
-            add_moments(to, pixels, s.cout, part);
-        });
-    });
-    if (statistics.saved)
-        finish_statistics(statistics, parts, s.runs.pieces, s.runs.rows, s.cout,
-                          [&](long piece) { return s.runs.begin(piece + 1) - s.runs.begin(piece); });
-}
-
-// Of every piece the weight's gradient; behind those of all pieces, the sums of g and of g (x - mean).
-constexpr long sum_rows = 2;
-constexpr Epilogue plain{};
-
-size_t backward_scratch(const OpCall& call) {
-    const Sizes s(call);
-    const Pointwise back(s.cout, s.cin, nullptr, plain);
-    return static_cast<size_t>(back.packed_floats() + s.runs.pieces * s.cin * (s.cout + sum_rows));
-}
-
-// g, dweight, dgamma, dbeta (these may be null), means, dz, x, saved, weight; ints: see forward; reals: low, high of y.
-// g is the gradient behind the clamp, with respect to (x - mean) factor + beta; `means` is for batchnorm_gradient.
-void backward(const OpCall& call) {
-    const Sizes s(call);
-    const Pointwise packer(s.cout, s.cin, nullptr, plain);
-    float *g = out(call, 0), *packed = call.scratch, *parts = packed + packer.packed_floats();
-    const float *dz = in(call, 5), *x = in(call, 6), *saved = in(call, 7);
-    const long weights = static_cast<long>(s.cin) * s.cout;
-    float* sums = parts + s.runs.pieces * weights;
-    packer.pack(in(call, 8), true, packed);
-    const bool clamps = call.reals[1] < __builtin_inff() || call.reals[0] > -__builtin_inff();
-    const auto mask = clamps ? mask_and_sum<by_output, float> : mask_and_sum<open, float>;
-    parallel(s.runs.pieces, [&](long piece) {
-        float *y = thread_scratch(static_cast<size_t>(s.runs.run * s.cin)), *part = parts + piece * weights,
-              *sum = sums + piece * sum_rows * s.cin;
-        for (long i = 0; i < weights; i++) part[i] = 0;
-        for (long i = 0; i < sum_rows * s.cin; i++) sum[i] = 0;
-        Pointwise back(s.cout, s.cin, packed, plain);
-        s.runs.over(piece, [&](long at, long pixels) {
-            const float *from = x + at * s.cin, *gradient = dz + at * s.cout;
-            float* to = g + at * s.cin;
-            apply_rows<false, float>(from, nullptr, saved, 0, pixels, s.cin, call.reals[0], call.reals[1], y);
-            if (out(call, 1)) {  // meanwhile the inputs of the next run come, and where this one's gradient goes
-                const Ahead ahead{{from + pixels * s.cin, to}, pixels * s.cin};
-                add_pointwise_products(y, s.cin, gradient, s.cout, pixels, part, ahead);
-            }
-            back.run(gradient, pixels, to);
-            mask(from, y, saved, call.reals[1], pixels, s.cin, to, sum);
-        });
-    });
-    if (out(call, 1)) add_partial_sums(parts, weights, s.runs.pieces, out(call, 1));
-    finish_gradients(saved, sums, s.runs.pieces, sum_rows * s.cin, s.runs.rows, s.cin, out(call, 2), out(call, 3),
-                     out(call, 4));
-}
-
 const OpKernel list[] = {
-    {"pointwise_between_norms", 10, 3, 4, forward, forward_scratch},
-    {"pointwise_between_norms_backward", 9, 3, 2, backward, backward_scratch},
+    {"pointwise_between_norms", 10, 3, 4, between::forward<PointwiseMath>, between::forward_scratch<PointwiseMath>},
+    {"pointwise_between_norms_backward", 9, 3, 2, between::backward<PointwiseMath>,
+     between::backward_scratch<PointwiseMath>},
 };
 
 }  // namespace

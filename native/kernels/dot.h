@@ -27,7 +27,7 @@ struct Bf16ConvKernels {
                                 float* grad_weight, float* grad_bias, float* scratch);
 };
 
-constexpr int stored_files = 10;
+constexpr int stored_files = 11;
 
 struct DotKernels {
     const char* isa;  // as KernelTable's, or "v4d"

@@ -8,5 +8,6 @@ namespace fovea::FOVEA_ISA_NAMESPACE {
 Bf16ConvKernels bf16_conv_kernels();
 OpList int8_ops();
 OpList dot_inverted_ops();
+OpList dot_between_norms_ops();
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

@@ -118,7 +118,7 @@ void inverted_residual(const OpCall& call) {
 void pack_pointwise(const OpCall& call) {
     const Epilogue none;
     const PairPointwise convolution(static_cast<int>(call.ints[0]), static_cast<int>(call.ints[1]), nullptr, none);
-    convolution.pack(in(call, 1), false, out<Pair>(call, 0));
+    convolution.pack(in(call, 1), false, call.operand[0]);
 }
 
 // packed, weight, bias (may be null); ints: channels. 13 words for each channel of whole vectors.

@@ -10,7 +10,7 @@ DotKernels dot_table() {
         FOVEA_ISA_NAME,
         bf16_conv_kernels(),
         {norm_ops(), elementwise_ops(), pool_ops(), binary_ops(), reduce_ops(), shape_ops(), rownorm_ops(),
-         softmax_ops(), normed_depthwise_ops(), dot_inverted_ops()},
+         softmax_ops(), normed_depthwise_ops(), dot_inverted_ops(), dot_between_norms_ops()},
         int8_ops(),
     };
 }

@@ -1,70 +1,14 @@
-// Backward of a pointwise convolution through the batch norm behind it: dz = the norm's gradient, made from g (the
-// gradient behind its clamp) for a run of pixels that stays in the first caches, is never stored; from it come
-// dx = dz w^T and dw = x^T dz.
+// Backward of a pointwise convolution through the batch norm behind it, in float32.
+#include "kernels/normed_pointwise.h"
+
 #include "kernels/families.h"
-#include "kernels/norm_rows.h"
-#include "kernels/partial_sums.h"
 #include "kernels/pointwise.h"
-#include "kernels/weight_tile.h"
-#include "runtime/memory.h"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
 namespace {
 
-constexpr long run_floats = (64 << 10) / 4;
-constexpr long whole_tiles = 24;  // pixels: a multiple of what most register tiles take
-
-// Partial sums of dw: one per 480 pixels repays its writing and reading.
-long piece_count_of(long rows) { return max_of(1L, min_of(rows / 480, 64L)); }
-
-constexpr Epilogue plain{};
-
-size_t scratch(const OpCall& call) {
-    const int cin = static_cast<int>(call.ints[1]), cout = static_cast<int>(call.ints[2]);
-    const Pointwise back(cout, cin, nullptr, plain);
-    return static_cast<size_t>(back.packed_floats() + piece_count_of(call.n * call.ints[0]) * cin * cout);
-}
-
-// dx, dw (each may be null), g, z, saved, means, x, w; ints: positions of one sample, C_in, C_out. z is the
-// convolution's output, of which batchnorm_statistics left `saved`; `means` as batchnorm_gradient takes them.
-void backward(const OpCall& call) {
-    const int cin = static_cast<int>(call.ints[1]), cout = static_cast<int>(call.ints[2]);
-    const long rows = call.n * call.ints[0], pieces = piece_count_of(rows), weights = static_cast<long>(cin) * cout;
-    float *dx = out(call, 0), *dw = out(call, 1), *packed = call.scratch;
-    const Pointwise packer(cout, cin, nullptr, plain);
-    float* parts = packed + packer.packed_floats();
-    if (dx) packer.pack(in(call, 7), true, packed);
-    const long run = max_of(whole_tiles, run_floats / cout / whole_tiles * whole_tiles);
-    parallel(pieces, [&](long piece) {
-        float *dz = thread_scratch(static_cast<size_t>(run * cout)), *part = parts + piece * weights;
-        for (long i = 0; i < weights; i++) part[i] = 0;
-        Pointwise back(cout, cin, packed, plain);
-        const long end = rows * (piece + 1) / pieces;
-        for (long at = rows * piece / pieces; at < end; at += run) {
-            const long pixels = min_of(run, end - at);
-            const float* x = in(call, 6) + at * cin;
-            const Backward<float> norm{in(call, 2) + at * cout,
-                                       nullptr,
-                                       in(call, 3) + at * cout,
-                                       nullptr,
-                                       in(call, 4),
-                                       dz,
-                                       nullptr,
-                                       static_cast<float*>(call.operand[5]),
-                                       cout,
-                                       0};
-            gradient_rows<open>(norm, norm.dy, 0, pixels);
-            if (dw) {  // meanwhile the gradients and activations of the next run come
-                const Ahead ahead{{norm.dy + pixels * cout, norm.x + pixels * cout}, pixels * cout};
-                add_pointwise_products(x, cin, dz, cout, pixels, part, ahead);
-            }
-            if (dx) back.run(dz, pixels, dx + at * cin);
-        }
-    });
-    if (dw) add_partial_sums(parts, weights, pieces, dw);
-}
-
-const OpKernel list[] = {{"normed_pointwise_backward", 8, 3, 0, backward, scratch}};
+const OpKernel list[] = {
+    {"normed_pointwise_backward", 8, 3, 0, normed::backward<PointwiseMath>, normed::scratch<PointwiseMath>}};
 
 }  // namespace
 

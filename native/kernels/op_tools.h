@@ -14,6 +14,12 @@ static FOVEA_INLINE float value(bf16 x) { return to_float(x); }
 static FOVEA_INLINE void put(float* to, float x) { *to = x; }
 static FOVEA_INLINE void put(bf16* to, float x) { *to = to_bf16(x); }
 
+// Floats of `count` stored values, whole lines.
+template <class Stored>
+long line_floats(long count) {
+    return round_up(ceil_div(count * static_cast<long>(sizeof(Stored)), sizeof(float)), 16);
+}
+
 // Floats of one piece of element-wise work: small tensors stay on the calling thread.
 constexpr long piece_floats = 16384;
 

@@ -1,6 +1,7 @@
 // Pointwise convolutions as parts of fused kernels.
 #pragma once
 #include "kernels/tap_run.h"
+#include "kernels/weight_tile.h"
 
 namespace fovea::FOVEA_ISA_NAMESPACE {
 
@@ -48,6 +49,20 @@ class Pointwise {
     static constexpr long many = 1000;  // pixels; the tile must not depend on the band
     TapConv conv_;
     TapJob job_;
+};
+
+// Forward, backward data and backward weight of a run of pixels as kernels take them that are written once for float32
+// and bf16.
+struct PointwiseMath {
+    using Stored = float;
+    using Convolution = Pointwise;
+    // Floats that add_products needs, aligned to a line.
+    static long room(int, int, long) { return 0; }
+    // out += x^T dy
+    static void add_products(const float* x, int cin, const float* dy, int cout, long pixels, const Ahead<float>& ahead,
+                             float*, float* out) {
+        add_pointwise_products(x, cin, dy, cout, pixels, out, ahead);
+    }
 };
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

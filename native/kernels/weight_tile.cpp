@@ -130,7 +130,7 @@ WeightTile find_tap_weight_tile(int taps, int rows, bool ragged) {
 }
 
 void add_pointwise_products(const float* x, int cin, const float* dy, int cout, long pixels, float* out,
-                            const Ahead& ahead) {
+                            const Ahead<float>& ahead) {
     WeightTileArgs a{};
     for (int i = 0; i < 4; i++) a.count[i] = 1;
     a.count[3] = static_cast<int>(pixels);
@@ -140,7 +140,7 @@ void add_pointwise_products(const float* x, int cin, const float* dy, int cout, 
     a.accumulate = true;
     const int width = weight_tile_vectors(cout) * VL, most = weight_tile_rows(weight_tile_vectors(cout));
     const int tiles = static_cast<int>(ceil_div(cin, most));
-    a.next_step = ceil_div(ahead.floats * static_cast<long>(sizeof(float)), tiles * ceil_div(cout, width) * pixels);
+    a.next_step = ceil_div(ahead.count * static_cast<long>(sizeof(float)), tiles * ceil_div(cout, width) * pixels);
     for (int i = 0; i < 2; i++) a.next[i] = reinterpret_cast<const char*>(ahead.next[i]);
     for (int column = 0; column < cout; column += width) {
         a.columns = min_of(width, cout - column);

@@ -32,15 +32,16 @@ WeightTile find_weight_tile(int rows, int vectors, bool ragged);
 // A tile of one vector for several taps at once, for few channels; null where there is none.
 WeightTile find_tap_weight_tile(int taps, int rows, bool ragged);
 
-// What to fetch meanwhile: memory that is used next, so many floats of both.
+// What to fetch meanwhile: memory that is used next, so many values of both.
+template <class S>
 struct Ahead {
-    const float* next[2];
-    long floats;
+    const S* next[2];
+    long count;
 };
 
 // out[row, column] += sum over pixels of x[pixel, row] * dy[pixel, column]: the weight's gradient of a pointwise
 // convolution, from a run of pixels.
 void add_pointwise_products(const float* x, int cin, const float* dy, int cout, long pixels, float* out,
-                            const Ahead& ahead);
+                            const Ahead<float>& ahead);
 
 }  // namespace fovea::FOVEA_ISA_NAMESPACE

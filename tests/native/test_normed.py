@@ -15,6 +15,7 @@ from fovea.engines.native.rules import between, normed
 from fovea.engines.reference import ReferenceEngine
 from fovea.graph.compose import Sequential, build
 from fovea.graph.graph import Graph
+from tests.native.bf16_arrays import HALF_STEP
 from tests.native.networks import filled
 
 pytest.importorskip("fovea.engines.native._core", reason="the compiled core is not built; run `make native`")
@@ -83,13 +84,17 @@ def near(ours: dict[str, Any], exact: dict[str, Any], tolerance: float) -> None:
         np.testing.assert_allclose(ours[name], array, rtol=0, atol=tolerance * scale, err_msg=name)
 
 
+def choose(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(normed, "LEAST_PIXELS", 1 << 40 if kind == "apart" else 0)
+    monkeypatch.setattr(between, "LEAST_PIXELS", 0 if kind == "between" else 1 << 40)
+
+
 @pytest.fixture(params=["apart", "through", "between"])
 def pointwise(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """What pointwise convolutions do with the norms around them, whatever their size: nothing; their gradient goes
     through the norm behind; that, and they normalise what they read and take the statistics of what they write."""
     kind = str(request.param)
-    monkeypatch.setattr(normed, "LEAST_PIXELS", 1 << 40 if kind == "apart" else 0)
-    monkeypatch.setattr(between, "LEAST_PIXELS", 0 if kind == "between" else 1 << 40)
+    choose(monkeypatch, kind)
     return kind
 
 
@@ -118,6 +123,23 @@ def test_bits_do_not_depend_on_threads(case: Case, pointwise: str) -> None:
     for other in results[1:]:
         for name, array in results[0].items():
             np.testing.assert_array_equal(other[name], array, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", ["through", "between"])
+@pytest.mark.parametrize("case", [case for case in CASES if case.first], ids=str)
+def test_in_bfloat16_as_apart_and_for_any_threads(case: Case, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = []
+    for one, threads in ((kind, 1), (kind, 3), ("apart", 1)):
+        choose(monkeypatch, one)
+        set_threads(threads)
+        kernels, values = computed(NativeEngine(), case, precision="bf16")
+        assert ("normed_pointwise_backward" in kernels) == (one != "apart")
+        results.append(values)
+    for name, array in results[0].items():
+        np.testing.assert_array_equal(results[1][name], array, err_msg=name)
+        apart = results[2][name]
+        error = float(np.linalg.norm(array - apart)) / max(1e-3, float(np.linalg.norm(apart)))
+        assert error < 2 * HALF_STEP, name
 
 
 def test_backward_twice_after_one_forward_adds_up(pointwise: str) -> None:

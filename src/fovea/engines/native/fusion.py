@@ -199,7 +199,6 @@ class _Finder:
         self._replace([], conv, partial(normed_depthwise, norm, clamp, behind))
         self.found.backward[conv.name] = partial(normed_depthwise_backward, norm, clamp, behind)
         through = alone and is_pointwise(first) and first.name in self.spec.differentiated
-        through = through and self.spec.precision == "fp32"
         if through and not first.op.use_bias and pointwise_pays(first, self.spec.batch_size):  # type: ignore[attr-defined]
             self.found.through.add(norm.name)
             self.found.backward[first.name] = partial(normed_pointwise_backward, norm)
@@ -215,8 +214,7 @@ class _Finder:
 
     def pointwise(self, conv: Node) -> None:
         """A pointwise convolution that takes the statistics of the batch norm behind it."""
-        pays = self.spec.precision == "fp32" and pays_between(conv, self.spec.batch_size)
-        if pays and (behind := self._measured(conv)) is not None:
+        if pays_between(conv, self.spec.batch_size) and (behind := self._measured(conv)) is not None:
             self._replace([], conv, partial(between_norms, None, None, behind))
 
     def norm_before_pointwise(self, norm: Node) -> bool:
@@ -224,7 +222,7 @@ class _Finder:
         clamp, first = self._clamp(norm), self.spec.graph.node(norm.inputs[0].node)
         last = clamp or norm
         conv = self._reader(last)
-        if conv is None or self.spec.precision != "fp32" or not pays_between(conv, self.spec.batch_size):
+        if conv is None or not pays_between(conv, self.spec.batch_size):
             return False
         wide = (norm.output_shapes[0][-1] or 0) > (conv.output_shapes[0][-1] or 0)
         if not wide or not self.spec.trains(norm) or last.name not in self.spec.differentiated:

@@ -23,8 +23,11 @@ _CONVOLUTIONS = {
     "conv_backward_weight": ((), (0, 1)),
 }
 """Activations among what an instruction writes, and among what it reads."""
-_ALWAYS = frozenset({*_CONVOLUTIONS, "inverted_residual"})
-"""Products of bfloat16 numbers whatever is around them: their weights are packed for it."""
+_ALWAYS = frozenset({
+    *_CONVOLUTIONS, "inverted_residual",
+    "normed_pointwise_backward", "pointwise_between_norms", "pointwise_between_norms_backward",
+})  # fmt: skip
+"""Products of bfloat16 numbers whatever is around them."""
 
 
 @lru_cache
