@@ -47,10 +47,13 @@ ConvShape forward_shape(const ConvPlan& plan) {
     return plan.pass == ConvPass::backward_data ? mirrored(plan.shape) : plan.shape;
 }
 
+// Weights that stay in a second-level cache.
+constexpr long resident_floats = (640 << 10) / 4;
+
 // Tiles of a chunk: few enough to stay in its second-level cache with the weights passing by, and enough to make that
 // stream slow (each vector of weights does as many multiplications as there are tiles).
 long chunk_rows(const Job& job) {
-    const long chunk_floats = (512 << 10) / 4, resident_floats = (640 << 10) / 4;
+    const long chunk_floats = (512 << 10) / 4;
     const long per_tile = job.products * (round_up(job.grid.cin, VL) + job.blocks * job.width);
     const double macs = static_cast<double>(job.grid.tiles) * job.weight_floats();
     const long pieces = min_of(piece_count(macs), ceil_div(job.grid.tiles, job.tile.rows));
@@ -66,10 +69,15 @@ void run_chunks(const Job& job, const From* from, const float* packed, To* to) {
         float* own = thread_scratch(job.input_floats(rows) + job.result_floats(rows, columns));
         const Matrices in = job.inputs(own, rows), out = job.matrices(own + job.input_floats(rows), rows, columns);
         const long first = chunk * rows, count = min_of(rows, job.grid.tiles - first);
+        // Tiles of the next chunk, which mostly is this thread's, too; not where the weights fill the cache.
+        const long left = job.grid.tiles - first - count;
+        const long ahead = job.weight_floats() > resident_floats ? 0 : min_of(rows, left);
         transform_inputs(job.outputs, job.grid, from, first, count, in);
         for (int xi = 0; xi < job.products; xi++) {
-            const long begin = count * xi / job.products, end = count * (xi + 1) / job.products;
-            prefetch_pixels(job.outputs, job.grid, job.grid.out, job.grid.cout, first + begin, end - begin, to);
+            const auto share = [&](long tiles) { return tiles * (xi + 1) / job.products - tiles * xi / job.products; };
+            const TileGrid& g = job.grid;
+            prefetch_pixels(job.outputs, g, g.out, g.cout, first + count * xi / job.products, share(count), to);
+            prefetch_pixels(job.outputs, g, g.in, g.cin, first + count + ahead * xi / job.products, share(ahead), from);
             for (long block = 0; block < job.blocks; block++)
                 job.tile.run(in.data + xi * in.xi_stride, in.tile_stride, round_up(count, job.tile.rows), job.depth,
                              packed + xi * job.panel_stride + block * job.panel_floats,
