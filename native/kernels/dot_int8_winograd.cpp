@@ -225,11 +225,26 @@ void run_piece(const Job& job, const Span& s) {
         transform_output(job, tile_at(job, s.tile_begin + i), products + i * pitch, first, end - first, columns);
 }
 
-// Tiles of a piece: at least two register tiles for each panel of weights, at most what the cache holds.
-long piece_tiles(const Job& job, long tiles) {
-    const long bytes = job.input_pitch() + 4 * job.product_pitch(round_up(job.cout, VL));
-    const long most = max_of(1L, piece_bytes / bytes / job.pixels) * job.pixels;
-    return min_of(most, max_of(2L * job.pixels, round_up(ceil_div(tiles, 64), job.pixels)));
+// How work is cut: runs of `tiles` tiles, each in `spans` ranges of columns, which transform the same input once more.
+// Weights pass once for every run, so few tiles are one run of many ranges.
+struct Cut {
+    int pixels;
+    long tiles, spans;
+};
+
+Cut cut_of(const Job& job, long tiles) {
+    constexpr long least_pieces = 8;
+    const int usual = int8_tile_pixels(job.blocks, tiles, false), small = int8_tile_pixels(job.blocks, tiles, true);
+    const bool few = tiles <= 4L * usual;
+    Cut cut{few && round_up(tiles, small) < round_up(tiles, usual) ? small : usual, tiles, 1};
+    if (!few) {
+        const long bytes = job.input_pitch() + 4 * job.product_pitch(round_up(job.cout, VL));
+        const long most = max_of(1L, piece_bytes / bytes / cut.pixels) * cut.pixels;
+        cut.tiles = min_of(most, max_of(4L * cut.pixels, round_up(ceil_div(tiles, 64), cut.pixels)));
+    }
+    const long blocks = job.blocks.count(), wanted = ceil_div(least_pieces, ceil_div(tiles, cut.tiles));
+    while (cut.spans < min_of(wanted, blocks) || blocks % cut.spans != 0) cut.spans++;
+    return cut;
 }
 
 }  // namespace
@@ -263,9 +278,9 @@ void int8_winograd(const OpCall& call) {
             rounding(call.reals[0], call.reals[1], at(21)),
             static_cast<uint8_t*>(call.operand[0])};
     const long tiles = call.n * tiles_y * tiles_x;
-    job.pixels = int8_tile_pixels(job.blocks, tiles, false);
-    const long chunks = ceil_div(tiles, piece_tiles(job, tiles)), blocks = job.blocks.count();
-    const long spans = max_of(1L, min_of(blocks, 4 / chunks));  // each transforms the input once more
+    const Cut cut = cut_of(job, tiles);
+    job.pixels = cut.pixels;
+    const long chunks = ceil_div(tiles, cut.tiles), blocks = job.blocks.count(), spans = cut.spans;
     parallel(chunks * spans, [&](long piece) {
         const long chunk = piece / spans, span = piece % spans;
         const long begin = tiles * chunk / chunks, end = tiles * (chunk + 1) / chunks;
