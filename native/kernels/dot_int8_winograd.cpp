@@ -226,7 +226,7 @@ void run_piece(const Job& job, const Span& s) {
 }
 
 // How work is cut: runs of `tiles` tiles, each in `spans` ranges of columns, which transform the same input once more.
-// Weights pass once for every run, so few tiles are one run of many ranges.
+// Weights pass once for every run, so few tiles are one run of many ranges, unless the columns are few as well.
 struct Cut {
     int pixels;
     long tiles, spans;
@@ -242,7 +242,9 @@ Cut cut_of(const Job& job, long tiles) {
         const long most = max_of(1L, piece_bytes / bytes / cut.pixels) * cut.pixels;
         cut.tiles = min_of(most, max_of(4L * cut.pixels, round_up(ceil_div(tiles, 64), cut.pixels)));
     }
-    const long blocks = job.blocks.count(), wanted = ceil_div(least_pieces, ceil_div(tiles, cut.tiles));
+    const long blocks = job.blocks.count();
+    if (blocks == 1) cut.tiles = min_of(cut.tiles, round_up(ceil_div(tiles, least_pieces / 2), cut.pixels));
+    const long wanted = ceil_div(least_pieces, ceil_div(tiles, cut.tiles));
     while (cut.spans < min_of(wanted, blocks) || blocks % cut.spans != 0) cut.spans++;
     return cut;
 }
