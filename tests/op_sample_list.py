@@ -277,9 +277,16 @@ def moves() -> Iterator[Case]:
         yield case(f"{reduction}-all", ops.Reduce((1, 2, 3), reduction), (3, 4, 5))
         yield case(f"{reduction}-outer", ops.Reduce((1, 3), reduction), (3, 4, 5))
     yield case("max-ties", ops.Reduce((1, 3), "max"), (3, 4, 5), draws=("ties",))
-    for coordinates in ("half_pixel", "align_corners", "asymmetric"):
+    for coordinates in ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"):
         yield case(f"{coordinates}-up", ops.Resize(scale=2, mode="bilinear", coordinates=coordinates), (3, 4, 3))
         yield case(f"{coordinates}-odd", ops.Resize(size=(5, 3), mode="bilinear", coordinates=coordinates), (3, 7, 17))
+        yield case(f"{coordinates}-cubic", ops.Resize(size=(5, 1), mode="bicubic", coordinates=coordinates), (3, 7, 17))
+        for rounding in ("floor", "ceil", "half_down", "half_up"):
+            nearest = ops.Resize(size=(7, 3), coordinates=coordinates, rounding=rounding)
+            yield case(f"{coordinates}-{rounding}", nearest, (3, 6, 3))
+    yield case("cubic-softer", ops.Resize(scale=(2, 1.6), mode="bicubic", cubic=-0.5), (3, 4, 3))
+    yield case("fraction", ops.Resize(scale=(1.5, 0.7), mode="bilinear"), (3, 5, 3))
+    yield case("nearest-fraction", ops.Resize(scale=(0.6, 2.4)), (5, 3, 4))
     yield case("nearest-up", ops.Resize(scale=2), (3, 4, 17))
     yield case("nearest-odd", ops.Resize(size=(5, 3)), (3, 7, 3))
     yield case("to-one", ops.Resize(size=1, mode="bilinear", coordinates="align_corners"), (3, 4, 3))

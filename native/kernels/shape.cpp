@@ -43,22 +43,37 @@ constexpr int axis_ints = 4;
 
 FOVEA_INLINE const Axis& axis(const OpCall& call) { return *reinterpret_cast<const Axis*>(call.ints); }
 
-// y, x; ints: Axis, low index for every output, high index; reals: weight of the high one.
-// y[o, i, :] = (1 - w_i) x[o, low_i, :] + w_i x[o, high_i, :]
+// Elements of the input that every output position mixes: indices and weights of `count` taps, position by position.
+struct Taps {
+    long count;
+    const long* index;
+    const float* weight;
+};
+
+FOVEA_INLINE Taps taps_of(const OpCall& call) {
+    return {call.ints[axis_ints], call.ints + axis_ints + 1, call.reals};
+}
+
+// y, x; ints: Axis, number of taps, their indices; reals: their weights.  y[o, i, :] = sum of w_it x[o, index_it, :]
 void taps(const OpCall& call) {
     const Axis a = axis(call);
-    const long *low = call.ints + axis_ints, *high = low + a.out;
-    const float *x = in(call, 1), *weight = call.reals;
+    const Taps t = taps_of(call);
+    const float* x = in(call, 1);
     float* y = out(call, 0);
-    over_rows(call.n * a.outer * a.out, a.inner, [=](long begin, long end) {
+    over_rows(call.n * a.outer * a.out, a.inner * t.count, [=](long begin, long end) {
         for (long row = begin; row < end; row++) {
-            const long i = row % a.out, o = row / a.out;
-            const float *first = x + (o * a.in + low[i]) * a.inner, *second = x + (o * a.in + high[i]) * a.inner;
-            float *to = y + row * a.inner, w = weight[i];
-            if (w == 0.0f) {
-                for (long c = 0; c < a.inner; c++) to[c] = first[c];
-            } else {
-                for (long c = 0; c < a.inner; c++) to[c] = (1.0f - w) * first[c] + w * second[c];
+            const long o = row / a.out, first = row % a.out * t.count;
+            float* to = y + row * a.inner;
+            bool empty = true;
+            for (long i = first; i < first + t.count; i++) {
+                const float *from = x + (o * a.in + t.index[i]) * a.inner, w = t.weight[i];
+                if (w == 0.0f) continue;  // what has no weight may be infinite
+                if (empty) {
+                    for (long c = 0; c < a.inner; c++) to[c] = w * from[c];
+                } else {
+                    for (long c = 0; c < a.inner; c++) to[c] += w * from[c];
+                }
+                empty = false;
             }
         }
     });
@@ -67,19 +82,18 @@ void taps(const OpCall& call) {
 // dx, dy; ints and reals as taps.
 void taps_backward(const OpCall& call) {
     const Axis a = axis(call);
-    const long *low = call.ints + axis_ints, *high = low + a.out;
-    const float *dy = in(call, 1), *weight = call.reals;
+    const Taps t = taps_of(call);
+    const float* dy = in(call, 1);
     float* dx = out(call, 0);
-    over_rows(call.n * a.outer, max_of(a.in, a.out) * a.inner, [=](long begin, long end) {
+    over_rows(call.n * a.outer, max_of(a.in, a.out * t.count) * a.inner, [=](long begin, long end) {
         for (long o = begin; o < end; o++) {
             float* to = dx + o * a.in * a.inner;
             for (long c = 0; c < a.in * a.inner; c++) to[c] = 0;
-            for (long i = 0; i < a.out; i++) {
-                const float *g = dy + (o * a.out + i) * a.inner, w = weight[i];
-                float *first = to + low[i] * a.inner, *second = to + high[i] * a.inner;
-                for (long c = 0; c < a.inner; c++) first[c] += (1.0f - w) * g[c];
+            for (long i = 0; i < a.out * t.count; i++) {
+                const float *g = dy + (o * a.out + i / t.count) * a.inner, w = t.weight[i];
+                float* into = to + t.index[i] * a.inner;
                 if (w == 0.0f) continue;
-                for (long c = 0; c < a.inner; c++) second[c] += w * g[c];
+                for (long c = 0; c < a.inner; c++) into[c] += w * g[c];
             }
         }
     });

@@ -298,6 +298,13 @@ def test_resize() -> None:
     result = Computed(ops.Resize(scale=2, mode="bilinear"), image([0, 4]), grad=image([1, 2, 3, 4]))
     equal(result.output, image([0, 1, 3, 4]))
     equal(result.grad_inputs[0], image([3.25, 6.75]))
+    # o / 1.5 = 0, 2/3, 4/3, 2 of three elements; -1/6, 1/2, 7/6, 11/6 between them, with ties down
+    equal(Computed(ops.Resize(scale=1.5), image([1, 2, 3])).output, image([1, 1, 2, 3]))
+    for rounding, expected in (("half_down", [1, 1, 2, 3]), ("half_up", [1, 2, 2, 3])):
+        equal(Computed(ops.Resize(scale=1.5, rounding=rounding), image([1, 2, 3])).output, image(expected))
+    # half way between 4 and 8, a = -3/4: (-3 * 0 + 19 * 4 + 19 * 8 - 3 * 16) / 32, edges repeated outside
+    cubic = ops.Resize(scale=2, mode="bicubic", coordinates="asymmetric")
+    equal(Computed(cubic, image([0, 4, 8, 16])).output[0, 3], [5.625])
 
 
 def test_broadcasting_sums_the_gradient_of_what_was_repeated() -> None:

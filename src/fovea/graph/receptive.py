@@ -60,9 +60,9 @@ def _through(graph: Graph, node: Node, seen: Fields, everything: Fields) -> Fiel
         )
     if isinstance(op, Resize):
         out = node.output_shapes[0]
-        extra = 1 if op.mode == "bilinear" else 0
+        extra, before = {"nearest": (0, 0), "bilinear": (1, 0), "bicubic": (3, 1)}[op.mode]
         return tuple(
-            ReceptiveField(f.size + extra * f.jump, _scaled(f.jump, a, b), f.start)
+            ReceptiveField(f.size + extra * f.jump, _scaled(f.jump, a, b), f.start - before * f.jump)
             for f, a, b in zip(seen, shape, out[:-1], strict=False)
         )
     if isinstance(op, Slice):

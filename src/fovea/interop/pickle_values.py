@@ -15,7 +15,12 @@ from typing import IO, Any
 
 from fovea.errors import ModelFileError
 
-__all__ = ["Built", "Global", "Record", "read_pickle"]
+__all__ = ["Built", "Global", "Record", "read_pickle", "text_of"]
+
+
+def text_of(value: Any) -> str:
+    """A plain value as a text, of anything else its kind alone: lists that hold each other twice over have no end."""
+    return str(value) if isinstance(value, (str, int, float, Global, type(None))) else type(value).__name__
 
 
 class Built(abc.ABC):

@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fovea.errors import ModelFileError
-from fovea.interop.pickle_values import read_pickle
-from fovea.interop.torch_values import Storage, names_of, tensor
+from fovea.interop.pickle_values import read_pickle, text_of
+from fovea.interop.torch_values import Allowance, Storage, names_of, tensor
 
 __all__ = ["read_torch_file", "state_dict"]
 
@@ -43,14 +43,16 @@ def read_torch_file(path: str | os.PathLike[str]) -> Any:
     """
     where = str(path)
     try:
-        if not Path(path).stat().st_size:
+        size = Path(path).stat().st_size
+        if not size:
             raise ModelFileError(where, "expected a PyTorch file, got an empty one; save or download it again")
+        allowance = Allowance(where, size)
         if zipfile.is_zipfile(path):
-            return _read_zip(where, path)
+            return _read_zip(where, path, allowance)
         if tarfile.is_tarfile(path):
-            return _read_tar(where, path)
+            return _read_tar(where, path, allowance)
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return _read_legacy(where, cast(IO[bytes], content))
+            return _read_legacy(where, cast(IO[bytes], content), allowance)
     except ModelFileError:
         raise
     except OSError as error:
@@ -73,16 +75,15 @@ def state_dict(where: str, stored: Any) -> dict[str, Array]:
                 arrays = {k: v for k, v in candidate.items() if isinstance(k, str) and isinstance(v, np.ndarray)}
                 if arrays and (candidate is not stored or len(arrays) > 1 or len(stored) == 1):
                     return arrays
-    held = (
-        f"a dictionary with {', '.join(map(repr, list(stored)[:8]))}" if isinstance(stored, dict) else "no dictionary"
-    )
+    names = ", ".join(repr(text_of(key)[:60]) for key in list(stored)[:8]) if isinstance(stored, dict) else ""
+    held = f"a dictionary with {names}" if isinstance(stored, dict) else "no dictionary"
     raise ModelFileError(where, f"expected a dictionary of tensors, got {held}; save model.state_dict()")
 
 
 # --- zip
 
 
-def _read_zip(where: str, path: str | os.PathLike[str]) -> Any:
+def _read_zip(where: str, path: str | os.PathLike[str], allowance: Allowance) -> Any:
     with zipfile.ZipFile(path) as archive:
         entries = {info.filename: info for info in archive.infolist()}
         roots = [name[: -len("data.pkl")] for name in entries if name.endswith("/data.pkl")]
@@ -93,14 +94,15 @@ def _read_zip(where: str, path: str | os.PathLike[str]) -> Any:
             raise ModelFileError(
                 where, "expected weights, got a TorchScript program; save its state_dict() with torch.save instead"
             )
-        order = archive.read(entries[f"{root}byteorder"]).decode() if f"{root}byteorder" in entries else "little"
 
         def read(name: str) -> bytes:
             info = entries.get(root + name)
             if info is None or info.compress_type != zipfile.ZIP_STORED:
                 raise ModelFileError(where, f"expected an uncompressed entry {name!r}; the file is damaged")
+            allowance.take(info.file_size)  # entries may lie over each other
             return archive.read(info)
 
+        order = read("byteorder").decode() if f"{root}byteorder" in entries else "little"
         storages: dict[str, Storage] = {}
 
         def persistent(identity: Any) -> Storage:
@@ -111,27 +113,27 @@ def _read_zip(where: str, path: str | os.PathLike[str]) -> Any:
                 storages[key] = Storage.of(where, dtype, count, read(f"data/{key}"), order)
             return storages[key]
 
-        return _read(where, io.BytesIO(read("data.pkl")), persistent)
+        return _read(allowance, io.BytesIO(read("data.pkl")), persistent)
 
 
-def _read(where: str, file: IO[bytes], persistent: Callable[[Any], Any] | None = None) -> Any:
-    return read_pickle(where, file, names_of(where), persistent)
+def _read(allowance: Allowance, file: IO[bytes], persistent: Callable[[Any], Any] | None = None) -> Any:
+    return read_pickle(allowance.where, file, names_of(allowance.where, allowance), persistent)
 
 
 # --- a stream of pickles, then storages
 
 
-def _read_legacy(where: str, content: IO[bytes]) -> Any:
+def _read_legacy(where: str, content: IO[bytes], allowance: Allowance) -> Any:
     if _first_number(content) != LEGACY_MAGIC:
         raise ModelFileError(
             where, "expected a file that torch.save wrote, got something else; see fovea import --help"
         )
     content.seek(0)
-    _read(where, content)
-    protocol, system = _read(where, content), _read(where, content)
+    _read(allowance, content)
+    protocol, system = _read(allowance, content), _read(allowance, content)
     if protocol != LEGACY_PROTOCOL or not isinstance(system, dict):
         raise ModelFileError(
-            where, f"expected protocol {LEGACY_PROTOCOL}, got {str(protocol)[:50]}; the file is damaged"
+            where, f"expected protocol {LEGACY_PROTOCOL}, got {text_of(protocol)[:50]}; the file is damaged"
         )
     order = "little" if system.get("little_endian", True) else "big"
     start = content.tell()
@@ -142,8 +144,8 @@ def _read_legacy(where: str, content: IO[bytes]) -> Any:
         wanted.setdefault(key, (dtype, count))
         return Storage.of(where, dtype, 0, b"", order)
 
-    read_pickle(where, content, names_of(where, shapes_only=True), note)
-    keys = _read(where, content)
+    read_pickle(where, content, names_of(where, allowance, shapes_only=True), note)
+    keys = [key for key in _read(allowance, content) if isinstance(key, str)]
     storages = {key: _legacy_storage(where, content, *wanted[key], order) for key in keys}
 
     def persistent(identity: Any) -> Storage:
@@ -151,13 +153,14 @@ def _read_legacy(where: str, content: IO[bytes]) -> Any:
         return storages[key] if view is None else storages[key].part(where, int(view[1]), int(view[2]))
 
     content.seek(start)
-    return _read(where, content, persistent)
+    return _read(allowance, content, persistent)
 
 
 def _legacy_identity(where: str, identity: Any) -> Any:
     if isinstance(identity, tuple) and len(identity) == 4 and identity[0] == "module":  # its class, file and source
         raise ModelFileError(where, "expected weights, got a whole model; save model.state_dict() instead")
-    if not isinstance(identity, tuple) or len(identity) != 6 or identity[0] != "storage":
+    usual = isinstance(identity, tuple) and len(identity) == 6 and identity[0] == "storage"
+    if not usual or not isinstance(identity[2], str):  # a key of nested tuples ends the process
         raise ValueError("persistent id")
     return identity
 
@@ -166,7 +169,7 @@ def _legacy_storage(where: str, content: IO[bytes], dtype: Any, count: Any, orde
     """The number of elements as int64, then the elements."""
     (stored,) = struct.unpack("<q" if order == "little" else ">q", content.read(8))
     if stored != count:
-        raise ModelFileError(where, f"expected {str(count)[:30]} elements, got {stored:,}; the file is damaged")
+        raise ModelFileError(where, f"expected {text_of(count)[:30]} elements, got {stored:,}; the file is damaged")
     size = stored * Storage.itemsize(where, dtype)
     return Storage.of(where, dtype, count, content.read(max(0, size)), order)
 
@@ -185,45 +188,49 @@ def _first_number(content: IO[bytes]) -> Any:
 # --- tar
 
 
-def _read_tar(where: str, path: str | os.PathLike[str]) -> Any:
+def _read_tar(where: str, path: str | os.PathLike[str], allowance: Allowance) -> Any:
     """Entries "storages", "tensors" (sizes and strides), and "pickle", whose persistent ids name tensors."""
     with tarfile.open(path, "r:") as archive:
-        system = _read(where, _entry(where, archive, "sys_info"))
+
+        def entry(name: str) -> io.BytesIO:
+            info = archive.getmember(name) if name in archive.getnames() else None
+            file = archive.extractfile(info) if info is not None and not info.issparse() else None
+            if info is None or file is None:
+                raise ModelFileError(where, f"expected an entry {name!r}; this tar file is not PyTorch's")
+            allowance.take(info.size)
+            return io.BytesIO(file.read())
+
+        system = _read(allowance, entry("sys_info"))
         order = "little" if system.get("little_endian", True) else "big"
-        storages = _tar_storages(where, _entry(where, archive, "storages"), order)
-        tensors = _tar_tensors(where, _entry(where, archive, "tensors"), storages)
+        storages = _tar_storages(allowance, entry("storages"), order)
+        tensors = _tar_tensors(allowance, entry("tensors"), storages)
 
         def persistent(identity: Any) -> Any:
-            return identity[0] if isinstance(identity, tuple) else tensors[str(identity)]
+            return identity[0] if isinstance(identity, tuple) else tensors[text_of(identity)]
 
-        return _read(where, _entry(where, archive, "pickle"), persistent)
-
-
-def _entry(where: str, archive: tarfile.TarFile, name: str) -> io.BytesIO:
-    file = archive.extractfile(name) if name in archive.getnames() else None
-    if file is None:
-        raise ModelFileError(where, f"expected an entry {name!r}; this tar file is not PyTorch's")
-    return io.BytesIO(file.read())
+        return _read(allowance, entry("pickle"), persistent)
 
 
-def _tar_storages(where: str, file: io.BytesIO, order: str) -> dict[str, Storage]:
-    storages = {}
-    for _ in range(_read(where, file)):
-        key, _, dtype = _read(where, file)
+def _tar_storages(allowance: Allowance, file: io.BytesIO, order: str) -> dict[str, Storage]:
+    storages, where = {}, allowance.where
+    for _ in range(_read(allowance, file)):
+        key, _, dtype = _read(allowance, file)
         (count,) = struct.unpack("<q" if order == "little" else ">q", file.read(8))
         size = count * Storage.itemsize(where, dtype)
-        storages[str(key)] = Storage.of(where, dtype, count, file.read(max(0, size)), order)
-    for target, root, offset, count in _read(where, file):
-        storages[str(target)] = storages[str(root)].part(where, offset, count)
+        storages[text_of(key)] = Storage.of(where, dtype, count, file.read(max(0, size)), order)
+    for target, root, offset, count in _read(allowance, file):
+        storages[text_of(target)] = storages[text_of(root)].part(where, offset, count)
     return storages
 
 
-def _tar_tensors(where: str, file: io.BytesIO, storages: dict[str, Storage]) -> dict[str, Array]:
-    tensors = {}
-    for _ in range(_read(where, file)):
-        key, storage, _ = _read(where, file)
+def _tar_tensors(allowance: Allowance, file: io.BytesIO, storages: dict[str, Storage]) -> dict[str, Array]:
+    tensors, where = {}, allowance.where
+    for _ in range(_read(allowance, file)):
+        key, storage, _ = _read(allowance, file)
         dimensions = struct.unpack("<i4x", file.read(8))[0]
         numbers = struct.unpack(f"<{2 * dimensions + 1}q", file.read(8 * (2 * dimensions + 1)))
         size, stride = numbers[:dimensions], numbers[dimensions:-1]
-        tensors[str(key)] = tensor(where, storages[str(storage)], numbers[-1], size, stride)
+        made = tensor(where, storages[text_of(storage)], numbers[-1], size, stride)
+        allowance.take(made.nbytes)
+        tensors[text_of(key)] = made
     return tensors

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fovea.errors import ModelFileError
-from fovea.interop.pickle_values import Built, Global, Record
+from fovea.interop.pickle_values import Built, Global, Record, text_of
 
-__all__ = ["ELEMENTS", "Storage", "names_of", "tensor"]
+__all__ = ["ELEMENTS", "Allowance", "Storage", "names_of", "tensor"]
 
 Array = npt.NDArray[Any]
 
@@ -32,6 +32,22 @@ ELEMENTS = {
 MAX_DIMENSIONS = 32
 
 
+class Allowance:
+    """Bytes that may still be made of a file, where a few lines could name one storage a million times."""
+
+    def __init__(self, where: str, file_size: int) -> None:
+        self.where = where
+        self.left = 16 * file_size + (1 << 20)
+
+    def take(self, count: int) -> None:
+        """Raises ModelFileError where a file makes far more than it holds."""
+        self.left -= count
+        if self.left < 0:
+            raise ModelFileError(
+                self.where, "expected about as many numbers as the file holds, got far more; it is damaged"
+            )
+
+
 @dataclass(frozen=True)
 class Storage:
     """One block of numbers that tensors are views of."""
@@ -42,7 +58,7 @@ class Storage:
     @staticmethod
     def kind_of(where: str, name: Any) -> str:
         """The kind of element behind a storage class. Raises ModelFileError for one that NumPy has no dtype for."""
-        text = name.name if isinstance(name, Global) else str(name)
+        text = text_of(name)
         kind = text.removeprefix("torch.").removeprefix("cuda.").removesuffix("Storage")
         if kind not in ELEMENTS or not text.endswith("Storage"):
             raise ModelFileError(
@@ -62,7 +78,8 @@ class Storage:
         dtype = np.dtype(ELEMENTS[kind]).newbyteorder("<" if order == "little" else ">")
         if type(count) is not int or count < 0 or len(content) < count * dtype.itemsize:
             raise ModelFileError(
-                where, f"expected a storage of {str(count)[:30]} elements, got {len(content):,} bytes; it is cut short"
+                where,
+                f"expected a storage of {text_of(count)[:30]} elements, got {len(content):,} bytes; it is cut short",
             )
         raw = np.frombuffer(content, dtype, count)
         if kind == "BFloat16":  # the upper half of a float32
@@ -82,7 +99,8 @@ def tensor(where: str, storage: Any, offset: Any, size: Any, stride: Any) -> Arr
         raise TypeError("tensor")
     numbers = (offset, *size, *stride)
     if len(size) != len(stride) or len(size) > MAX_DIMENSIONS or any(type(n) is not int or n < 0 for n in numbers):
-        raise ModelFileError(where, f"expected sizes and strides of a tensor, got {str(numbers)[:100]}; it is damaged")
+        got = ", ".join(text_of(number)[:30] for number in numbers[:8])
+        raise ModelFileError(where, f"expected sizes and strides of a tensor, got {got}; the file is damaged")
     elements = storage.elements
     count, last = 1, offset
     for length, step in zip(size, stride, strict=True):
@@ -102,7 +120,7 @@ def tensor(where: str, storage: Any, offset: Any, size: Any, stride: Any) -> Arr
 
 
 def _mapping(pairs: Any = ()) -> dict[Any, Any]:
-    return {key if isinstance(key, (str, int)) else str(key): value for key, value in pairs}
+    return {key if isinstance(key, (str, int)) else text_of(key): value for key, value in pairs}
 
 
 class _Dtype(Built):
@@ -130,11 +148,15 @@ def _encode(text: Any, encoding: Any = "latin1") -> bytes:
     return text.encode("latin-1")
 
 
-def names_of(where: str, shapes_only: bool = False) -> Mapping[str, Global]:
+def names_of(where: str, allowance: Allowance, shapes_only: bool = False) -> Mapping[str, Global]:
     """The names that a PyTorch file may use, each with our own function. ``shapes_only``: tensors stay None."""
 
     def rebuild(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Array | None:
-        return None if shapes_only else tensor(where, storage, offset, size, stride)
+        if shapes_only:
+            return None
+        array = tensor(where, storage, offset, size, stride)
+        allowance.take(array.nbytes)
+        return array
 
     def parameter(data: Any, *_: Any) -> Any:
         return data
@@ -145,7 +167,7 @@ def names_of(where: str, shapes_only: bool = False) -> Mapping[str, Global]:
         "torch._utils._rebuild_tensor_v2": rebuild,
         "torch._utils._rebuild_parameter": parameter,
         "torch.Size": lambda sizes=(): tuple(sizes),
-        "torch.device": lambda *parts: ":".join(map(str, parts)),
+        "torch.device": lambda *parts: ":".join(map(text_of, parts)),
         "argparse.Namespace": Record,
         "numpy.dtype": _Dtype,
         "numpy.core.multiarray.scalar": _scalar,

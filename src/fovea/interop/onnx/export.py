@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import helper
 
@@ -15,13 +15,17 @@ from fovea.errors import ModelFileError
 from fovea.graph.graph import Graph, Ref
 from fovea.graph.serialize import write_atomically
 from fovea.interop.onnx import write_moves
+from fovea.interop.onnx.metadata import PRODUCER, metadata_of, network_text
 from fovea.interop.onnx.write_images import resized_images
 from fovea.interop.onnx.write_rules import WRITE_RULES
 from fovea.interop.onnx.writer import OPSET, Writer, Written
 from fovea.model import Model
+from fovea.tasks import Classification, Regression
 
 __all__ = ["export_onnx", "onnx_model", "onnx_values"]
 
+LARGEST = (1 << 31) - (64 << 20)
+"""Bytes of weights: a file ends at 2 GiB, and holds the graph as well."""
 TYPES = {"float32": onnx.TensorProto.FLOAT, "uint8": onnx.TensorProto.UINT8, "int64": onnx.TensorProto.INT64}
 _ = write_moves  # its rules join the table when it is imported
 
@@ -31,8 +35,9 @@ def export_onnx(model: Model, path: str | os.PathLike[str], images: bool = False
 
     The file takes N,C,*spatial float32 as usual there, and any number of samples; class names stand in its metadata.
     ``images``: it takes N,H,W,C uint8 images of any one size instead, resizes and normalises them as the model's
-    preprocessing says, and a classifier gives probabilities. Raises ModelFileError, in one line, for open input sizes,
-    an op that ONNX has no operator for, or a disk that is full.
+    preprocessing says, and gives what the task reads from outputs: probabilities of a classifier, values of a
+    regression. ``fovea.load`` reads both kinds again. Raises ModelFileError, in one line, for open input sizes, an op
+    that ONNX has no operator for, weights of 2 GiB and more, or a disk that is full.
     """
     made = onnx_model(model, str(path), images)
 
@@ -51,7 +56,7 @@ def export_onnx(model: Model, path: str | os.PathLike[str], images: bool = False
 def onnx_model(model: Model, where: str = "export", images: bool = False) -> Any:
     """The same as an ``onnx.ModelProto``."""
     write, inputs, outputs = _written(model, where, images)
-    proto = _proto(model, write, inputs, outputs)
+    proto = _proto(model, write, inputs, outputs, images)
     onnx.checker.check_model(proto, full_check=True)
     return proto
 
@@ -77,6 +82,12 @@ def _written(model: Model, where: str, images: bool) -> tuple[Writer, list[Any],
         raise ModelFileError(
             where, "expected a model with one input that knows its preprocessing, got none; export without images"
         )
+    held = sum(array.nbytes for array in (*model.store.parameters.values(), *model.store.buffers.values()))
+    if held > LARGEST:
+        limit, size = f"{LARGEST / 1e9:.1f} GB", f"{held / 1e9:.1f} GB"
+        raise ModelFileError(
+            where, f"expected weights below {limit}, what an ONNX file holds, got {size}; save a model file instead"
+        )
     graph = model.with_pixels() if images else model.graph
     write = Writer(where, graph, model.store)
     inputs = [_image(write, model) if images else _input(write, graph, name) for name in graph.inputs]
@@ -86,28 +97,23 @@ def _written(model: Model, where: str, images: bool) -> tuple[Writer, list[Any],
         if node.op.kind not in WRITE_RULES:
             raise write.refuse(node, "there is no operator for it; leave the node out")
         WRITE_RULES[node.op.kind](write, node)
-    soft = images and model.task.kind == "classification"
-    outputs = [_output(write, graph, ref, index, soft) for index, ref in enumerate(graph.outputs)]
+    outputs = [_output(write, graph, ref, index, model if images else None) for index, ref in enumerate(graph.outputs)]
     return write, inputs, outputs
 
 
-def _proto(model: Model, write: Writer, inputs: list[Any], outputs: list[Any]) -> Any:
+def _proto(model: Model, write: Writer, inputs: list[Any], outputs: list[Any], images: bool = False) -> Any:
+    about = metadata_of(model)
+    if images:
+        begin = write.values[Ref(next(name for name in write.graph.nodes if name not in model.graph.nodes))]
+        ends = [write.values[ref].name for ref in write.graph.outputs]
+        about["network"] = network_text(begin.name, model.graph.input_shapes[0], ends)
     proto = helper.make_model(
         helper.make_graph(write.nodes, model.name or "fovea", inputs, outputs, write.weights),
-        opset_imports=[helper.make_opsetid("", OPSET)], producer_name="fovea", producer_version=fovea.__version__,
+        opset_imports=[helper.make_opsetid("", OPSET)], producer_name=PRODUCER, producer_version=fovea.__version__,
     )  # fmt: skip
     proto.ir_version = 8
-    helper.set_model_props(proto, _metadata(model))
+    helper.set_model_props(proto, about)
     return proto
-
-
-def _metadata(model: Model) -> dict[str, str]:
-    metadata = {"task": model.task.kind}
-    if model.classes is not None:
-        metadata["classes"] = json.dumps(list(model.classes), ensure_ascii=False)
-    if model.preprocessing is not None:
-        metadata["preprocessing"] = json.dumps(model.preprocessing.to_dict())
-    return metadata
 
 
 def _input(write: Writer, graph: Graph, name: str) -> Any:
@@ -130,13 +136,22 @@ def _ordered(shape: tuple[int | None, ...], first: bool) -> list[int]:
     return [sizes[-1], *sizes[:-1]] if first else sizes
 
 
-def _output(write: Writer, graph: Graph, ref: Ref, index: int, soft: bool) -> Any:
-    """Feature maps as N,C,*spatial, everything else as it is; ``soft``: probabilities along the classes."""
+def _output(write: Writer, graph: Graph, ref: Ref, index: int, decoded: Model | None) -> Any:
+    """Feature maps as N,C,*spatial, everything else as it is; ``decoded``: as this model's task reads it."""
     value, shape = write.values[ref], graph.shape(ref)
-    name = ("probabilities" if soft else "output") + (str(index + 1) if len(graph.outputs) > 1 else "")
-    if soft:
-        write.emit("Softmax", [value.name], name, axis=1 if value.first else len(shape))
-    else:
-        write.emit("Identity", [value.name], name)
+    task = None if decoded is None else decoded.task
+    name, result = "output", value.name
+    last = 1 if value.first else len(shape)
+    if isinstance(task, Classification):
+        name = "probabilities"
+        if task.temperature != 1.0:
+            result = write.emit("Div", [result, write.constant("temperature", np.array(task.temperature, np.float32))])
+        result = write.emit("Softmax", [result], axis=last)
+    elif isinstance(task, Regression):
+        name = "values"
+        std, mean = (write.constant(field, np.array(getattr(task, field), np.float32)) for field in ("std", "mean"))
+        result = write.emit("Add", [write.emit("Mul", [result, std]), mean])
+    name += str(index + 1) if len(graph.outputs) > 1 else ""
+    write.emit("Identity", [result], name)
     sizes = _ordered(shape, value.first and len(shape) > 1)
     return helper.make_tensor_value_info(name, TYPES["float32"], ["N", *sizes])

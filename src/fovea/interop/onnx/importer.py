@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from fovea.errors import FoveaError, ModelFileError
 from fovea.graph.graph import Ref
+from fovea.interop.onnx.fold import LARGEST_CONSTANT, elements_of, evaluate
 from fovea.interop.onnx.names import Names
 from fovea.interop.onnx.values import BATCH, Array, Tensor, Traced, by_factors, channels_last_order
 from fovea.ops import ChannelShuffle, Constant, Reshape, Transpose
@@ -19,21 +20,22 @@ from fovea.ops.base import Op, Shape
 
 __all__ = ["Importer"]
 
-LARGEST_CONSTANT = 1 << 26
-"""Elements of a constant that folding may make: a file must not fill the memory by ConstantOfShape."""
-
 
 class Importer:
     """The state of one import; rules read inputs, emit nodes, and return the values of their node's outputs."""
 
-    def __init__(self, where: str, opset: int, weight_names: Iterable[str]) -> None:
+    def __init__(self, where: str, opset: int, weights: Mapping[str, Array]) -> None:
         self.where = where
         self.opset = opset
-        self.names = Names(weight_names)
+        self.names = Names(weights)
+        self.allowance = LARGEST_CONSTANT + 2.0 * sum(array.nbytes for array in weights.values())
+        """Bytes of arrays that may still be made: a file must not fill the memory."""
         self.entries: list[tuple[str, Op, tuple[Ref, ...]]] = []
         self.shapes: dict[Ref, Shape] = {}
         self.tensors: dict[str, Array] = {}
         self.values: dict[str, Traced] = {}
+        self.absent: dict[str, str] = {}
+        """Outputs of operators that nothing here gives, and what they are: an error where one is read."""
         self.transposes: list[str] = []
         """Nodes that had to be transposed at run time: import tells about each."""
         self.fixed_batch: int | None = None
@@ -48,10 +50,17 @@ class Importer:
     def refuse(self, why: str, fix: str = "change the network before exporting it") -> FoveaError:
         """The error for a node that cannot be imported; raise it."""
         name = self.node.name or (self.node.output[0] if self.node.output else "?")
-        why = why.replace(str(BATCH), "N")
+        operator = re.sub(r"[^\w.]", "?", self.node.op_type)[:60]
+        why = why.replace(str(BATCH), "N")[:300]
         return ModelFileError(
-            self.where, f"node {name!r}, operator {self.node.op_type} of opset {self.opset}: {why}; {fix}"
+            self.where, f"node {name[:80]!r}, operator {operator} of opset {self.opset}: {why}; {fix}"
         )
+
+    def allow(self, elements: float, itemsize: int = 4) -> None:
+        """Refuse the current node where it would make more elements than a file may."""
+        self.allowance -= elements * itemsize
+        if not self.allowance >= 0:
+            raise self.refuse("expected a constant of moderate size, got one that depends on the batch or is huge")
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """An attribute of the current node as a Python value."""
@@ -65,6 +74,10 @@ class Importer:
             value = onnx.helper.get_attribute_value(attribute)
             self.attributes[attribute.name] = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
+    def leave_out(self, what: str) -> None:
+        """The current node gives its first output alone; the others are ``what``."""
+        self.absent.update((name, what) for name in self.node.output[1:] if name)
+
     # --- inputs
 
     def given(self, index: int) -> bool:
@@ -76,6 +89,8 @@ class Importer:
         if not self.given(index):
             raise self.refuse(f"expected input {index}, got none", "the file is damaged")
         name = self.node.input[index]
+        if name in self.absent:
+            raise self.refuse(f"expected an input that is there, {self.absent[name]} of another node is not")
         if name not in self.values:
             raise self.refuse(f"expected {name!r} to be computed before it is read", "the file is damaged")
         return self.values[name]
@@ -140,9 +155,12 @@ class Importer:
             if array is None or array.shape != spec.shape:
                 got = "none" if array is None else str(array.shape)
                 raise self.refuse(f"expected {key} of shape {spec.shape}, got {got}", "the file is damaged")
+            self.allow(array.size)
             self.tensors[f"{name}.{key}"] = np.array(array, np.float32, order="C")
         self.entries.append((name, op, inputs))
         for index, shape in enumerate(outputs):
+            if any(size is not None and size % BATCH == 0 for size in shape):
+                raise self.refuse(f"expected sizes that are no multiple of {BATCH:,}")
             self.shapes[Ref(name, index)] = shape
         return Ref(name)
 
@@ -217,10 +235,12 @@ class Importer:
         )
         lead = [own[0]] if own else []
         ones = [axis for axis in range(value.ndim) if not value.factors[axis]]
-        for order in (channels_last_order(value.ndim), tuple(range(value.ndim)), (*lead, *ones, *own[1:])):
+        nearest = (*lead, *ones, *own[1:])
+        for order in (channels_last_order(value.ndim), tuple(range(value.ndim))):
             if value.memory_of(order) == value.memory:
-                return self.arranged(value, order), tuple(order)
-        return self.plain(value), tuple(range(value.ndim))
+                nearest = order
+                break
+        return self.arranged(value, nearest), nearest
 
     @staticmethod
     def _first(value: Tensor, axis: int) -> int:
@@ -238,56 +258,15 @@ class Importer:
         own, split = [size or 1 for size in self.shapes[like.ref]], [like.flat[i] or 1 for i in like.memory[1:]]
         if own == split:
             return moved
-        full: Array = np.broadcast_to(moved, split) if moved.size > 1 else moved
-        return full.reshape(own) if moved.size > 1 else full.reshape((1,) * len(own))
+        if moved.size <= 1:
+            return moved.reshape((1,) * len(own))
+        self.allow(math.prod(own))
+        full: Array = np.broadcast_to(moved, split).reshape(own)
+        return full
 
     def folded(self, arrays: Sequence[Array | None]) -> list[Array]:
-        """The outputs of the current node for known inputs, computed by ONNX's own reference implementation."""
-        if sum(array.size for array in arrays if array is not None) > LARGEST_CONSTANT:
-            raise self.refuse("the constants are too large", "the file is damaged")
-        if self.node.op_type in ("ConstantOfShape", "Expand", "Tile", "Range"):
-            self._check_size([array for array in arrays if array is not None])
+        """The outputs of the current node for known inputs."""
+        size = elements_of(self.node, [array for array in arrays if array is not None])
+        held = self.node.op_type == "ConstantOfShape" and size <= LARGEST_CONSTANT / 4  # as one number
+        self.allow(0 if held else size, 8)
         return evaluate(self.node, arrays, self.opset)
-
-    def _check_size(self, arrays: Sequence[Array]) -> None:
-        kind = self.node.op_type
-        if kind == "Range":
-            start, stop, step = (float(array.reshape(-1)[0]) for array in arrays)
-            count = abs(stop - start) / abs(step) if step else math.inf
-        else:
-            factor = arrays[0].size if kind in ("Tile", "Expand") else 1
-            count = float(np.prod(np.abs(arrays[-1].astype(float)))) * factor
-        if not count <= LARGEST_CONSTANT:
-            raise self.refuse("expected a constant of moderate size, got one that depends on the batch or is huge")
-
-
-def evaluate(node: onnx.NodeProto, arrays: Sequence[Array | None], opset: int) -> list[Array]:
-    """One node on NumPy arrays."""
-    from onnx.reference import ReferenceEvaluator
-
-    feeds = {name: array for name, array in zip(node.input, arrays, strict=True) if array is not None and name}
-    inputs = [
-        onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
-        for name, array in feeds.items()
-    ]
-    outputs = [onnx.helper.make_empty_tensor_value_info(name) for name in node.output if name]
-    graph = onnx.helper.make_graph([node], "one", inputs, outputs)
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
-    results: Any = ReferenceEvaluator(model).run(None, feeds)
-    return [np.asarray(result) for result in results]
-
-
-def array_of(where: str, tensor: onnx.TensorProto) -> Array:
-    """An initializer. Raises ModelFileError for data outside the file, or of another size than its shape says."""
-    if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        raise ModelFileError(
-            where,
-            f"expected weights in the file, {tensor.name[:80]!r} lies in another; load it with onnx and save it whole",
-        )
-    try:
-        array: Array = numpy_helper.to_array(tensor)
-    except Exception as error:  # a hostile file may hold anything
-        raise ModelFileError(
-            where, f"expected a tensor {tensor.name[:80]!r}, got {type(error).__name__} while reading it; it is damaged"
-        ) from None
-    return array

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,11 +14,15 @@ import onnx.version_converter
 
 from fovea.errors import FoveaError, ModelFileError
 from fovea.graph.graph import Graph, Ref
+from fovea.graph.serialize import MAX_NODES
 from fovea.graph.store import ParameterStore
+from fovea.interop.onnx.external import external_arrays
+from fovea.interop.onnx.fold import FOLDED, array_of
 from fovea.interop.onnx.gelu import with_gelu
-from fovea.interop.onnx.importer import Importer, array_of
+from fovea.interop.onnx.importer import Importer
+from fovea.interop.onnx.metadata import network_of, restored
 from fovea.interop.onnx.rules import RULES
-from fovea.interop.onnx.values import BATCH, Const, Tensor, Traced, channels_last_order
+from fovea.interop.onnx.values import BATCH, Array, Const, Tensor, Traced, channels_last_order
 from fovea.model import Model
 from fovea.ops.base import OPS, Shape
 
@@ -68,30 +73,35 @@ def load_onnx(
         model = onnx.load_model_from_string(Path(path).read_bytes())
     except Exception as error:  # the parser has its own family of errors
         raise ModelFileError(where, f"expected an ONNX file, got {type(error).__name__} while reading it") from None
-    return import_model(where, model, input_shape)
+    return import_model(where, model, input_shape, external_arrays(Path(path), model.graph))
 
 
 def import_model(
     where: str,
     proto: onnx.ModelProto,
     input_shape: Sequence[int | None] | Sequence[Sequence[int | None]] | None = None,
+    external: Mapping[str, Array] | None = None,
 ) -> Imported:
-    """The same for a file that is read already."""
+    """The same for a file that is read already; ``external``: weights that lie outside it, by name."""
     opset = next((one.version for one in proto.opset_import if one.domain in ("", "ai.onnx")), 1)
     if not CONVERTED_OPSET <= opset <= onnx.defs.onnx_opset_version():
         newest = onnx.defs.onnx_opset_version()
         raise ModelFileError(
             where, f"expected opset {CONVERTED_OPSET} to {newest}, got {opset}; convert it with onnx.version_converter"
         )
-    if opset < OLDEST_OPSET:
-        proto = onnx.version_converter.convert_version(proto, OLDEST_OPSET)
-    graph = proto.graph
-    if not graph.node:
-        raise ModelFileError(where, "expected an ONNX graph with nodes, got none; the file is damaged or no ONNX file")
+    if not 0 < len(proto.graph.node) <= MAX_NODES:
+        raise ModelFileError(
+            where, f"expected an ONNX graph with 1 to {MAX_NODES:,} nodes, got {len(proto.graph.node):,}; it is damaged"
+        )
     try:
-        return _imported(where, graph, opset, input_shape)
-    except FoveaError:
+        about = restored(where, proto)
+        if opset < OLDEST_OPSET:
+            proto = onnx.version_converter.convert_version(proto, OLDEST_OPSET)
+        return _imported(where, network_of(where, proto), opset, input_shape, external or {}, about)
+    except ModelFileError:
         raise
+    except FoveaError as error:
+        raise ModelFileError(where, error.message) from None
     except Exception as error:  # a hostile file may hold anything anywhere
         raise ModelFileError(
             where,
@@ -99,8 +109,18 @@ def import_model(
         ) from None
 
 
-def _imported(where: str, graph: onnx.GraphProto, opset: int, input_shape: object) -> Imported:
-    weights = {tensor.name: array_of(where, tensor) for tensor in graph.initializer}
+def _imported(
+    where: str,
+    graph: onnx.GraphProto,
+    opset: int,
+    input_shape: object,
+    external: Mapping[str, Array],
+    about: Mapping[str, Any],
+) -> Imported:
+    weights = {
+        tensor.name: external[tensor.name] if tensor.name in external else array_of(where, tensor)
+        for tensor in graph.initializer
+    }
     into = Importer(where, max(opset, OLDEST_OPSET), weights)
     into.converted = opset < OLDEST_OPSET
     into.values = {name: Const(array) for name, array in weights.items()}
@@ -120,7 +140,7 @@ def _imported(where: str, graph: onnx.GraphProto, opset: int, input_shape: objec
         0,
     )
     model = Model.from_store(
-        made, store, name=graph.name[:80], provenance={"imported": {"format": "onnx", "opset": opset}}
+        made, store, name=graph.name[:80], provenance={"imported": {"format": "onnx", "opset": opset}}, **about
     )
     return Imported(model, tuple(into.transposes), tuple(orders), tuple(order for _, order in results))
 
@@ -133,7 +153,7 @@ def _node(into: Importer) -> list[Traced]:
     known = [value.array if isinstance(value, Const) else None for value in given]
     if node.op_type == "Constant":
         return RULES["Constant"](into)
-    if given and all(value is None or isinstance(value, Const) for value in given):
+    if given and node.op_type in FOLDED and all(value is None or isinstance(value, Const) for value in given):
         return [Const(array) for array in into.folded(known)]
     if node.op_type not in RULES:
         raise into.refuse("this operator is not known here", "replace it before exporting, or ask for it")
@@ -151,6 +171,10 @@ def _inputs(
     if not infos:
         raise ModelFileError(into.where, "expected a graph with an input, got none; the file is damaged")
     names, orders = [], []
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for one in set(node.input[:1] if node.op_type not in THROUGH else node.input):
+            readers.setdefault(one, []).append(node)
     for index, info in enumerate(infos):
         dims = info.type.tensor_type.shape.dim
         sizes: list[int | None] = [
@@ -162,7 +186,7 @@ def _inputs(
             )
         if sizes[0] is not None:
             into.fixed_batch = sizes[0]
-        last = len(sizes) > 2 and _is_map(graph, info.name)
+        last = len(sizes) > 2 and _is_map(readers, info.name)
         order = channels_last_order(len(sizes)) if last else tuple(range(len(sizes)))
         shape: Shape = tuple(sizes[axis] for axis in order[1:])
         wanted = _given_shape(given, index, len(infos))
@@ -191,17 +215,14 @@ def _given_shape(given: object, index: int, count: int) -> tuple[int | None, ...
     return None if one is None else tuple(one)
 
 
-def _is_map(graph: onnx.GraphProto, name: str) -> bool:
+def _is_map(readers: Mapping[str, list[onnx.NodeProto]], name: str) -> bool:
     """Whether the first node that cares reads an input as a feature map."""
     pending, seen = [name], {name}
     while pending:
-        current = pending.pop(0)
-        for node in graph.node:
-            if current not in node.input[:1] and not (node.op_type in THROUGH and current in node.input):
-                continue
+        for node in readers.get(pending.pop(0), ()):
             if node.op_type in MAPS:
                 return True
-            if node.op_type in THROUGH and node.output[0] not in seen:
+            if node.op_type in THROUGH and node.output and node.output[0] not in seen:
                 seen.add(node.output[0])
                 pending.append(node.output[0])
     return False
@@ -211,6 +232,8 @@ def _output(into: Importer, name: str) -> tuple[Ref, tuple[int, ...]]:
     """A feature map as N,*spatial,C, anything else in ONNX's order."""
     value = into.values.get(name)
     into.node = onnx.NodeProto(name=name, op_type="output", output=[name])
+    if name in into.absent:
+        raise into.refuse(f"{into.absent[name]} is not there", "leave this output out")
     if value is None:
         raise ModelFileError(
             into.where, f"expected the output {name[:80]!r} to be computed by a node; the file is damaged"

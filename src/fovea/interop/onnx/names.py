@@ -14,21 +14,23 @@ class Names:
     """Gives every node a name of its own.
 
     In order: the common stem of its weights ("layer1.0.conv1.weight" -> "layer1.0.conv1"), the path that exporters
-    write into the node's name ("/layer1/layer1.0/conv1/Conv" -> "layer1.0.conv1"), kind and count ("relu3").
+    write into the node's name ("/layer1/layer1.0/conv1/Conv" or "conv1/Conv" -> "layer1.0.conv1"), kind and count.
     """
 
     def __init__(self, weight_names: Iterable[str]) -> None:
         self._weights = set(weight_names)
         self._taken: set[str] = set()
         self._counts: dict[str, int] = {}
+        self._used: dict[str, int] = {}
 
     def take(self, name: str) -> str:
         """This name, or with a number behind it when it is in use."""
         name = re.sub(r"[^\w.\-]", "_", name)[:200] or "node"
-        free, count = name, 1
+        free, count = name, self._used.get(name, 0)
         while free in self._taken:
-            count += 1
+            count = max(count, 1) + 1
             free = f"{name}_{count}"
+        self._used[name] = count
         self._taken.add(free)
         return free
 
@@ -52,7 +54,8 @@ def _own(kind: str, node: onnx.NodeProto) -> bool:
 
 def _module_path(node: onnx.NodeProto) -> str:
     parts = [part for part in node.name.split("/") if part]
-    if not node.name.startswith("/") or not parts:
+    ends = len(parts) > 1 and parts[-1] == node.op_type
+    if not parts or not (node.name.startswith("/") or ends):
         return ""
     if re.fullmatch(rf"{node.op_type}(_\d+)?", parts[-1]):
         parts.pop()

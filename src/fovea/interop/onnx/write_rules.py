@@ -315,19 +315,30 @@ def _resize(write: Writer, node: Node) -> None:
     op = node.op
     assert isinstance(op, Resize)
     *spatial, channels = (size or 0 for size in node.output_shapes[0])
-    linear = op.mode == "bilinear"
-    if not linear:
+    if op.mode == "nearest" and op.rounding is None and op.size is not None:
         pairs = [(old or 0, new) for old, new in zip(node.input_shapes[0], spatial, strict=False)]
-        taken = [np.array(op.taps(*pair)[0]) for pair in pairs]
+        taken = [op.taps(axis, *pair)[0][:, 0] for axis, pair in enumerate(pairs)]
         if any(np.any(_nearest(*pair) != exact) for pair, exact in zip(pairs, taken, strict=True)):
             picks = [np.arange(old)[:, None] == exact for (old, _), exact in zip(pairs, taken, strict=True)]
             return _multiplied(write, node, [pick.astype(np.float32) for pick in picks])
     empty = write.constant("nothing", np.zeros(0, np.float32))
-    batch = write.emit("Slice", [write.emit("Shape", [write.first(node)]), write.integers(0), write.integers(1)])
-    sizes = write.emit("Concat", [batch, write.integers(channels, *spatial)], axis=0)
+    x = write.first(node)
+    if op.scale is not None and op.coordinates != "align_corners":
+        scales = np.broadcast_to(np.asarray(op.scale, np.float32), len(spatial))
+        target = [write.constant(f"{node.name}.scales", np.concatenate((np.ones(2, np.float32), scales)))]
+    else:
+        batch = write.emit("Slice", [write.emit("Shape", [x]), write.integers(0), write.integers(1)])
+        target = [empty, write.emit("Concat", [batch, write.integers(channels, *spatial)], axis=0)]
+    rounding = op.rounding or "floor"
+    nearest, floor = op.mode == "nearest", op.mode == "nearest" and op.rounding is None
     name = write.emit(
-        "Resize", [write.first(node), empty, empty, sizes], node.name, mode="linear" if linear else "nearest",
-        coordinate_transformation_mode=op.coordinates if linear else "asymmetric",
-        nearest_mode=None if linear else "floor",
+        "Resize", [x, empty, *target], node.name,
+        mode={"nearest": "nearest", "bilinear": "linear", "bicubic": "cubic"}[op.mode],
+        coordinate_transformation_mode="asymmetric" if floor else op.coordinates,
+        nearest_mode=_ROUNDING.get(rounding, rounding) if nearest else None,
+        cubic_coeff_a=op.cubic if op.mode == "bicubic" else None,
     )  # fmt: skip
     write.give(node, name, True)
+
+
+_ROUNDING = {"half_down": "round_prefer_floor", "half_up": "round_prefer_ceil"}

@@ -177,13 +177,14 @@ def chain(steps_of: Callable[[Lowering, Node], list[Along]]) -> Rule:
 
 
 def resize_steps(low: Lowering, node: Node) -> list[Along]:
-    """Two taps along every spatial axis."""
+    """One, two or four taps along every spatial axis."""
     assert isinstance(node.op, Resize)
     shape, target = sizes(low, node.inputs[0]), sizes(low, Ref(node.name))
     steps = []
     for axis in range(len(shape) - 1):
-        low_index, high_index, weight = node.op.taps(shape[axis], target[axis])
-        steps.append(Along("taps", shape, axis, target[axis], [*low_index, *high_index], weight))
+        index, weight = node.op.taps(axis, shape[axis], target[axis])
+        ints = [index.shape[1], *index.ravel().tolist()]
+        steps.append(Along("taps", shape, axis, target[axis], ints, weight.ravel().tolist()))
         shape = steps[-1].result
     return steps
 
@@ -212,7 +213,7 @@ def pad_steps(low: Lowering, node: Node) -> list[Along]:
         if before or behind:
             index = np.arange(shape[axis])
             source = np.pad(index, (before, behind), _SOURCES[node.op.mode]).tolist()  # type: ignore[call-overload]
-            steps.append(Along("taps", shape, axis, len(source), [*source, *source], [0.0] * len(source)))
+            steps.append(Along("taps", shape, axis, len(source), [1, *source], [1.0] * len(source)))
             shape = steps[-1].result
     return steps
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 
 from fovea.interop.onnx.importer import Importer
 from fovea.interop.onnx.rules.rule import RULES, rule
-from fovea.interop.onnx.values import Array, Const, Tensor, Traced
+from fovea.interop.onnx.values import BATCH, Array, Const, Tensor, Traced
 from fovea.ops import (
     ELU,
     GELU,
@@ -153,6 +154,7 @@ def _prelu(into: Importer) -> list[Traced]:
         if slope.size > 1 and sizes[1] != channels and not into.converted:  # before opset 7: per channel
             channels = 0
     if slope.size == 1:
+        into.allow(channels)
         slope = np.full(channels, slope.reshape(-1)[0])
     elif slope.size != channels:
         raise into.refuse(f"expected one slope per channel, got the shape {slope.shape}")
@@ -166,9 +168,13 @@ def _softmax(into: Importer) -> list[Traced]:
     if axis == order[0]:
         raise into.refuse("expected an axis of the sample, got the batch axis")
     if into.opset < 13 and any(size != 1 for size in x.sizes[axis + 1 :]):
-        raise into.refuse(
-            f"before opset 13 Softmax flattens the axes from {axis} on; that is not there", "export again"
-        )
+        if axis != 1:
+            raise into.refuse(
+                f"before opset 13 Softmax flattens the axes from {axis} on; only 1 is there", "export again"
+            )
+        flat = into.shaped(x.ref, [math.prod(into.closed_sizes(x)[1:])])  # whatever their order: all are summed
+        soft = into.emit(Softmax(1), flat)
+        return [x.at(into.shaped(soft, into.shapes[x.ref]))]
     return [x.at(into.emit(Softmax(order.index(axis)), x.ref))]
 
 
@@ -177,8 +183,7 @@ def _dropout(into: Importer) -> list[Traced]:
     x = into.tensor(0)
     given = into.constant_or_none(1, "the ratio") if into.opset >= 12 else None
     rate = into.attribute("ratio", 0.5) if given is None else float(given.reshape(-1)[0])
-    if len(into.node.output) > 1 and into.node.output[1]:
-        raise into.refuse("the mask is wanted as well; that output is not there")
+    into.leave_out("the mask of a dropout")
     return [x.at(into.emit(Dropout(rate), x.ref))]
 
 
@@ -239,6 +244,21 @@ def _with_constant(into: Importer, op: Op, x: Tensor, array: Array, constant_fir
         own = own[0]
     ref = into.emit(Constant(own), hint="constant")
     return x.at(into.emit(op, *((ref, x.ref) if constant_first else (x.ref, ref))))
+
+
+@rule("Expand")
+def _expand(into: Importer) -> list[Traced]:
+    """Ones of that shape, multiplied by: an axis of the batch, or a new one, cannot appear."""
+    x, target = into.tensor(0), into.constant(1, "the new shape").reshape(-1).tolist()
+    shape = [1] * (x.ndim - len(target)) + [int(size) for size in target]
+    batch = {1, BATCH, into.fixed_batch}
+    if len(shape) > x.ndim or x.batch_axis is None or shape[x.batch_axis] not in batch or min(shape) < 1:
+        raise into.refuse(f"expected a shape with {x.ndim} axes and the batch as it is, got {target}")
+    shape[x.batch_axis] = 1
+    if all(size in (1, have) for size, have in zip(shape, x.sizes, strict=True)):
+        return [x]
+    into.allow(math.prod(shape))
+    return [_with_constant(into, Multiply(), x, np.ones(shape, np.float32), False)]
 
 
 @rule("Sum")

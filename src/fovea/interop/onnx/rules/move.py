@@ -6,7 +6,8 @@ import itertools
 
 import numpy as np
 
-from fovea.interop.onnx.importer import Importer, array_of
+from fovea.interop.onnx.fold import array_of
+from fovea.interop.onnx.importer import Importer
 from fovea.interop.onnx.rules.rule import rule
 from fovea.interop.onnx.values import BATCH, Const, Tensor, Traced
 from fovea.ops import Concat, Reduce, Slice, Split

@@ -120,18 +120,6 @@ def _image(into: Importer, x: Tensor) -> list[int]:
     return into.closed_sizes(x)
 
 
-@rule("Expand")
-def _expand(into: Importer) -> list[Traced]:
-    x = into.tensor(0)
-    target = into.constant(1, "the new shape").reshape(-1).tolist()
-    sizes = list(x.sizes)
-    if len(target) > len(sizes) or any(
-        want not in (1, have) for want, have in zip(target[::-1], sizes[::-1], strict=False)
-    ):
-        raise into.refuse(f"expected a shape that changes nothing, got {target} for {sizes}")
-    return [x]
-
-
 def reshaped(into: Importer, x: Tensor, target: Sequence[int | None]) -> Tensor:
     """ONNX's Reshape: factors are regrouped; where that is impossible, memory is put into ONNX's order before."""
     sizes = into.closed_sizes(x)

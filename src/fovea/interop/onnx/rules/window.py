@@ -1,7 +1,9 @@
-"""Convolution, pooling, resizing: operators that slide windows over channels-last feature maps."""
+"""Convolution, pooling, padding: operators that slide windows over channels-last feature maps."""
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,18 +19,22 @@ from fovea.ops import (
     Constant,
     Conv,
     ConvTranspose,
+    Exp,
     GlobalAvgPool,
     GlobalMaxPool,
+    Log,
     MaxPool,
     Multiply,
     Pad,
     Reduce,
-    Resize,
     Slice,
     Sqrt,
 )
 
-__all__: list[str] = []
+__all__ = ["feature_map"]
+
+LARGEST_NORM = 16
+"""Of LpPool: powers are products."""
 
 
 def _padding(into: Importer, x: Tensor, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> Any:
@@ -54,7 +60,7 @@ def _padding(into: Importer, x: Tensor, kernel: Sequence[int], strides: Sequence
     return tuple(pairs)
 
 
-def _map(into: Importer, ref: Ref, like: Tensor) -> Tensor:
+def feature_map(into: Importer, ref: Ref, like: Tensor) -> Tensor:
     """A channels-last feature map as an ONNX value N,C,*spatial."""
     *spatial, channels = into.shapes[ref]
     return into.fresh(ref, (BATCH, channels, *spatial), channels_last_order(like.ndim))
@@ -80,7 +86,7 @@ def _conv(into: Importer) -> list[Traced]:
     groups = into.attribute("group", 1)
     op = Conv(weight.shape[0], kernel, strides, padding, dilations, groups, bias is not None)
     arrays = {"weight": np.moveaxis(weight, (0, 1), (-1, -2))} | ({} if bias is None else {"bias": bias})
-    return [_map(into, into.emit(op, x.ref, arrays=arrays), x)]
+    return [feature_map(into, into.emit(op, x.ref, arrays=arrays), x)]
 
 
 @rule("ConvTranspose")
@@ -97,7 +103,7 @@ def _conv_transpose(into: Importer) -> list[Traced]:
         weight.shape[1] * groups, kernel, strides, padding, dilations, groups, bias is not None, tuple(extra)
     )
     arrays = {"weight": np.moveaxis(weight, (0, 1), (-1, -2))} | ({} if bias is None else {"bias": bias})
-    return [_map(into, into.emit(op, x.ref, arrays=arrays), x)]
+    return [feature_map(into, into.emit(op, x.ref, arrays=arrays), x)]
 
 
 def _transposed_padding(
@@ -124,42 +130,60 @@ def _transposed_padding(
 
 @rule("MaxPool", "AveragePool")
 def _pool(into: Importer) -> list[Traced]:
-    if len(into.node.output) > 1 and into.node.output[1]:
-        raise into.refuse("the positions of the maxima are wanted as well; that output is not there")
+    into.leave_out("the position of the maxima")
     x = into.channels_last(into.tensor(0))
     count = x.ndim - 2
     kernel, strides = _numbers(into, "kernel_shape", count), _numbers(into, "strides", count)
     dilations, ceil_mode = _numbers(into, "dilations", count), bool(into.attribute("ceil_mode", 0))
     padding = _padding(into, x, kernel, strides, dilations)
     if into.node.op_type == "MaxPool":
-        return [_map(into, into.emit(MaxPool(kernel, strides, padding, dilations, ceil_mode), x.ref), x)]
+        return [feature_map(into, into.emit(MaxPool(kernel, strides, padding, dilations, ceil_mode), x.ref), x)]
     counted = bool(into.attribute("count_include_pad", 0))
-    return [_map(into, into.emit(AvgPool(kernel, strides, padding, dilations, ceil_mode, counted), x.ref), x)]
+    return [feature_map(into, into.emit(AvgPool(kernel, strides, padding, dilations, ceil_mode, counted), x.ref), x)]
 
 
 @rule("GlobalAveragePool", "GlobalMaxPool")
 def _global_pool(into: Importer) -> list[Traced]:
     x = into.channels_last(into.tensor(0))
     kind = GlobalAvgPool if into.node.op_type == "GlobalAveragePool" else GlobalMaxPool
-    return [_map(into, into.emit(kind(keepdims=True), x.ref), x)]
+    return [feature_map(into, into.emit(kind(keepdims=True), x.ref), x)]
 
 
 @rule("LpPool", "GlobalLpPool")
 def _lp_pool(into: Importer) -> list[Traced]:
     """The p-norm of a window: mean of |x|^p, times the number of elements, to the power 1 / p."""
     x, p = into.channels_last(into.tensor(0)), into.attribute("p", 2)
-    if p not in (1, 2) or into.attribute("ceil_mode", 0):
-        raise into.refuse(f"expected p = 1 or 2 without ceil_mode, got p = {p}")
-    powers = into.emit(Multiply(), x.ref, x.ref, hint="square") if p == 2 else into.emit(Abs(), x.ref, hint="abs")
+    if not 1 <= p <= LARGEST_NORM:
+        raise into.refuse(f"expected p from 1 to {LARGEST_NORM}, got {p}")
+    size = x.ref if p % 2 == 0 else into.emit(Abs(), x.ref, hint="abs")
+    powers = size
+    for _ in range(p - 1):
+        powers = into.emit(Multiply(), powers, size, hint="power")
     if into.node.op_type == "GlobalLpPool":
         summed = into.emit(Reduce(tuple(range(1, x.ndim - 1)), "sum", True), powers, hint="sum")
     else:
-        kernel, strides = _numbers(into, "kernel_shape", x.ndim - 2), _numbers(into, "strides", x.ndim - 2)
-        dilations = _numbers(into, "dilations", x.ndim - 2)
-        mean = into.emit(AvgPool(kernel, strides, _padding(into, x, kernel, strides, dilations), dilations), powers)
-        count = into.emit(Constant([float(np.prod(kernel))]), hint="count")
-        summed = into.emit(Multiply(), mean, count, hint="sum")
-    return [_map(into, into.emit(Sqrt(), summed, hint="root") if p == 2 else summed, x)]
+        summed = _window_sum(into, x, powers)
+    while p % 2 == 0:
+        summed, p = into.emit(Sqrt(), summed, hint="root"), p // 2
+    if p > 1:
+        inverse = into.emit(Constant([1 / p]), hint="inverse")
+        summed = into.emit(Exp(), into.emit(Multiply(), into.emit(Log(), summed, hint="log"), inverse), hint="root")
+    return [feature_map(into, summed, x)]
+
+
+def _window_sum(into: Importer, x: Tensor, ref: Ref) -> Ref:
+    """The sum over every window: its mean, times how many elements the mean counted."""
+    kernel, strides = _numbers(into, "kernel_shape", x.ndim - 2), _numbers(into, "strides", x.ndim - 2)
+    dilations, ceil_mode = _numbers(into, "dilations", x.ndim - 2), bool(into.attribute("ceil_mode", 0))
+    pool = AvgPool(kernel, strides, _padding(into, x, kernel, strides, dilations), dilations, ceil_mode)
+    mean = into.emit(pool, ref, hint="mean")
+    count = np.array([float(np.prod(kernel))])
+    if ceil_mode:
+        into.closed_sizes(x)
+        into.allow(math.prod(size or 0 for size in into.shapes[mean][:-1]))
+        per_axis = pool.counts(into.shapes[ref])
+        count = np.asarray(functools.reduce(np.multiply.outer, map(np.asarray, per_axis)), float)[..., None]
+    return into.emit(Multiply(), mean, into.emit(Constant(count), hint="count"), hint="sum")
 
 
 @rule("Pad")
@@ -189,73 +213,3 @@ def _pad(into: Importer) -> list[Traced]:
     if any(pair != (0, 0) for pair in own):
         ref = into.emit(Pad(tuple(own), modes[mode], fill), ref)
     return [into.fresh_like(ref, order)]
-
-
-@rule("Resize", "Upsample")
-def _resize(into: Importer) -> list[Traced]:
-    x = into.channels_last(into.tensor(0))
-    sizes = into.closed_sizes(x)
-    wanted = _wanted_sizes(into, sizes)
-    if wanted[:2] != sizes[:2]:
-        raise into.refuse("expected only spatial axes to be resized")
-    old = into.node.op_type == "Upsample" or into.opset < 11
-    mode, nearest = into.attribute("mode", "nearest"), into.attribute("nearest_mode", "round_prefer_floor")
-    coordinates = "asymmetric" if old else into.attribute("coordinate_transformation_mode", "half_pixel")
-    if old:
-        nearest = "floor"
-    spatial, target = sizes[2:], wanted[2:]
-    if mode == "linear" and coordinates == "pytorch_half_pixel" and 1 not in target:
-        coordinates = "half_pixel"
-    if mode == "linear" and not into.attribute("antialias", 0):
-        names = {"half_pixel": "half_pixel", "align_corners": "align_corners", "asymmetric": "asymmetric"}
-        if coordinates in names:
-            return [_map(into, into.emit(Resize(tuple(target), None, "bilinear", names[coordinates]), x.ref), x)]
-    if mode == "nearest" and _is_floor(spatial, target, coordinates, nearest):
-        return [_map(into, into.emit(Resize(tuple(target)), x.ref), x)]
-    raise into.refuse(f"the combination {mode}, {coordinates}, {nearest} is not there for {spatial} to {target}")
-
-
-def _wanted_sizes(into: Importer, sizes: list[int]) -> list[int]:
-    """Output sizes of all axes."""
-    if into.node.op_type == "Upsample":
-        scales = into.attribute("scales") if into.opset < 9 else into.constant(1, "the scales").tolist()
-        return [int(np.floor(size * scale)) for size, scale in zip(sizes, scales, strict=True)]
-    first = 1 if into.opset < 11 else 2
-    axes = into.attribute("axes") or list(range(len(sizes)))
-    scale_array = into.constant_or_none(first, "the scales")
-    wanted = list(sizes)
-    if scale_array is not None and scale_array.size:
-        for axis, scale in zip(axes, scale_array.tolist(), strict=True):
-            wanted[axis] = sizes[axis] if scale == 1 else int(np.floor(sizes[axis] * np.float32(scale)))
-            if abs(wanted[axis] - sizes[axis] * scale) > 1e-3:  # positions would follow the scale, not the sizes
-                raise into.refuse(f"expected a scale that gives a whole size, got {sizes[axis]} times {scale:g}")
-        return wanted
-    if into.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
-        raise into.refuse("expected the policy 'stretch'")
-    given = into.constant(3, "the sizes").tolist()
-    for axis, size in zip(axes, given, strict=True):
-        wanted[axis] = sizes[0] if axis == 0 and size in (sizes[0], into.fixed_batch) else int(size)
-    return wanted
-
-
-def _is_floor(spatial: Sequence[int], target: Sequence[int], coordinates: str, nearest: str) -> bool:
-    """Whether the file's rule picks the element ``floor(o * in / out)`` everywhere, which is ours."""
-    for size, out in zip(spatial, target, strict=True):
-        o = np.arange(out)
-        if coordinates in ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric"):
-            x = (o + 0.5) * size / out - 0.5
-        elif coordinates == "align_corners":
-            x = o * (size - 1) / max(out - 1, 1)
-        elif coordinates == "asymmetric":
-            x = o * size / out
-        else:
-            return False
-        rounded = {
-            "round_prefer_floor": np.ceil(x - 0.5),
-            "round_prefer_ceil": np.floor(x + 0.5),
-            "floor": np.floor(x),
-            "ceil": np.ceil(x),
-        }.get(nearest)
-        if rounded is None or not np.array_equal(np.clip(rounded, 0, size - 1), o * size // out):
-            return False
-    return True
