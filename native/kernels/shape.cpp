@@ -50,9 +50,7 @@ struct Taps {
     const float* weight;
 };
 
-FOVEA_INLINE Taps taps_of(const OpCall& call) {
-    return {call.ints[axis_ints], call.ints + axis_ints + 1, call.reals};
-}
+FOVEA_INLINE Taps taps_of(const OpCall& call) { return {call.ints[axis_ints], call.ints + axis_ints + 1, call.reals}; }
 
 // y, x; ints: Axis, number of taps, their indices; reals: their weights.  y[o, i, :] = sum of w_it x[o, index_it, :]
 void taps(const OpCall& call) {

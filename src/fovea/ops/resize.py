@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from fovea.ops.conv import spatial_and_channels
 __all__ = ["Resize"]
 
 LARGEST_SCALE = 1 << 31
-_ROUNDED = {
+_ROUNDED: dict[str, Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]] = {
     "floor": np.floor,
     "ceil": np.ceil,
     "half_down": lambda p: np.ceil(p - 0.5),

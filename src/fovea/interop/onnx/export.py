@@ -143,7 +143,10 @@ def _output(write: Writer, graph: Graph, ref: Ref, index: int, decoded: Model | 
     name, result = "output", value.name
     last = 1 if value.first else len(shape)
     if isinstance(task, Classification):
+        assert decoded is not None
         name = "probabilities"
+        if decoded.gives_probabilities:  # logits with the same softmax
+            result = write.emit("Log", [result])
         if task.temperature != 1.0:
             result = write.emit("Div", [result, write.constant("temperature", np.array(task.temperature, np.float32))])
         result = write.emit("Softmax", [result], axis=last)

@@ -43,7 +43,7 @@ def elements_of(node: onnx.NodeProto, arrays: Sequence[Array]) -> float:
     if kind == "ConstantOfShape":
         return _product(arrays[0])
     if kind == "Tile":
-        return arrays[0].size * _product(arrays[1])
+        return float(arrays[0].size) * _product(arrays[1])
     if kind == "Range":
         start, stop, step = (float(array.reshape(-1)[0]) for array in arrays)
         return abs(stop - start) / abs(step) + 1 if step else math.inf
@@ -59,7 +59,7 @@ def elements_of(node: onnx.NodeProto, arrays: Sequence[Array]) -> float:
         return total if total <= LARGEST_LOOP else math.inf
     if kind == "Gather":
         axis = next((one.i for one in node.attribute if one.name == "axis"), 0)
-        return arrays[1].size * arrays[0].size / max(arrays[0].shape[axis], 1)
+        return float(arrays[1].size * arrays[0].size / max(arrays[0].shape[axis], 1))
     if kind == "MatMul":
         inner = max(arrays[0].shape[-1], 1) if arrays[0].ndim else 1
         size = arrays[0].size * arrays[1].size / inner**2
