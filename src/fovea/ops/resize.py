@@ -131,8 +131,9 @@ class Resize(Op):
         if self.size is not None:
             return (o + offset) * in_size / out_size - offset
         scale = self.scale[axis] if isinstance(self.scale, tuple) else self.scale
-        quotient = (o + offset).astype(np.float32) / np.float32(scale)  # ties fall as they do in runtimes
-        return quotient.astype(np.float64) - offset
+        if self.mode == "nearest":  # in float32 ties fall as they do in runtimes
+            return ((o + offset).astype(np.float32) / np.float32(scale)).astype(np.float64) - offset
+        return (o + offset) / scale - offset
 
 
 def _keys(distance: npt.NDArray[np.float64], a: float) -> npt.NDArray[np.float64]:
