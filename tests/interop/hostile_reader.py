@@ -21,7 +21,7 @@ import onnx
 from fovea.errors import FoveaError
 from fovea.interop.load import load
 from fovea.interop.torch_file import read_torch_file, state_dict
-from fovea.models.foreign import foreign_tensors
+from fovea.models.foreign import read_foreign
 
 SECONDS, MEGABYTES = 240, 3000
 NUMBERS = [-(1 << 63), -1, 0, 1, 3, 7, 1 << 16, (1 << 31) - 1, 1 << 31, 1 << 40, (1 << 63) - 1, 1_000_003]
@@ -33,7 +33,7 @@ def read(path: Path) -> None:
         load(path)
     elif path.suffix == ".pth":
         state_dict(str(path), read_torch_file(path))
-    elif foreign_tensors(path) is None:
+    elif read_foreign(path) is None:
         load(path)
 
 

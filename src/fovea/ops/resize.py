@@ -130,7 +130,7 @@ class Resize(Op):
         offset = 0.0 if coordinates == "asymmetric" else 0.5
         if self.size is not None:
             return (o + offset) * in_size / out_size - offset
-        scale = self.scale[axis] if isinstance(self.scale, tuple) else self.scale
+        scale = float(self.scale[axis] if isinstance(self.scale, tuple) else self.scale)
         if self.mode == "nearest":  # in float32 ties fall as they do in runtimes
             return ((o + offset).astype(np.float32) / np.float32(scale)).astype(np.float64) - offset
         return (o + offset) / scale - offset
