@@ -41,6 +41,7 @@ def convs() -> Iterator[Case]:
         "same-stride3-kernel2": ({"kernel_size": 2, "stride": 3, "padding": "same"}, (10, 11, 3)),
         "rest-unread": ({"kernel_size": 3, "stride": 2}, (6, 8, 3)),
         "stride-over-kernel": ({"kernel_size": 2, "stride": 4}, (11, 9, 3)),
+        "1x1-strides-of-a-thin-volume": ({"kernel_size": 1, "stride": (2, 1, 2)}, (2, 2, 1, 4)),
         "narrower-than-stride": ({"kernel_size": 3, "stride": 3, "padding": 1}, (1, 2, 3)),
         "kernel-over-input": ({"kernel_size": 5, "padding": 2}, (3, 4, 3)),
         "whole-input": ({"kernel_size": (4, 5)}, (4, 5, 3)),

@@ -26,6 +26,8 @@ void flatten_if_pointwise(TapConv& c) {
         return;
     for (int i = 0; i < 3; i++)
         if (c.step[i] != 1 || c.taps[0].offset[i] != 0) return;
+    for (int i = 0; i < 2; i++)  // positions of a strided phase may fill an image without lying side by side
+        if (c.out_stride[i] != c.out_stride[i + 1] * c.positions[i + 1]) return;
     c.positions[2] = c.in[2] = static_cast<int>(c.images * c.position_count());
     c.positions[0] = c.positions[1] = c.in[0] = c.in[1] = c.images = 1;
 }
