@@ -17,9 +17,7 @@ for tool in apt-get dpkg aarch64-linux-gnu-g++ qemu-aarch64; do
         left_out "it needs Debian or Ubuntu with: apt-get install g++-aarch64-linux-gnu qemu-user"
 done
 
-quietly() { # shows what a command says only when it fails
-    "$@" >"$folder/log" 2>&1 || { cat "$folder/log" >&2 && return 1; }
-}
+. native/core_copy.sh
 
 fetch_python() {
     local state=$folder/apt packages
@@ -59,13 +57,6 @@ echo "building the C++ core for aarch64 (the first time: a few minutes)"
 printf '%s\n' 'set(CMAKE_SYSTEM_NAME Linux)' 'set(CMAKE_SYSTEM_PROCESSOR aarch64)' \
     'set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)' "set(CMAKE_CXX_FLAGS_INIT \"-idirafter $folder/sysroot/usr/include\")" \
     >"$folder/toolchain.cmake"
-quietly "$venv/bin/cmake" -S . -B "$folder/objects" -G Ninja -DCMAKE_MAKE_PROGRAM="$venv/bin/ninja" --log-level=ERROR \
-    -DCMAKE_TOOLCHAIN_FILE="$folder/toolchain.cmake" -DPython_EXECUTABLE="$python"
-quietly "$venv/bin/cmake" --build "$folder/objects" --parallel "${JOBS:-2}"
-rm -rf "$folder/package"
-mkdir -p "$folder/package"
-cp -R src/fovea "$folder/package"
-rm -f "$folder"/package/fovea/engines/native/_core*
-quietly "$venv/bin/cmake" --install "$folder/objects" --prefix "$folder/package"
+build_core_copy -DCMAKE_TOOLCHAIN_FILE="$folder/toolchain.cmake" -DPython_EXECUTABLE="$python"
 
 PYTHONDONTWRITEBYTECODE=1 "$python" -m pytest -p no:cacheprovider "$@"

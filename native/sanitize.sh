@@ -12,20 +12,11 @@ if [ "$(uname -s)" != Linux ] || ! ${CXX:-c++} --version | grep -q "Free Softwar
     exit 0
 fi
 
-quietly() { # shows what a command says only when it fails
-    "$@" >"$folder/log" 2>&1 || { cat "$folder/log" >&2 && exit 1; }
-}
+. native/core_copy.sh
 
 echo "building the C++ core with -fsanitize=$sanitizers (the first time: a few minutes)"
 mkdir -p "$folder"
-quietly "$venv/bin/cmake" -S . -B "$folder/objects" -G Ninja -DCMAKE_MAKE_PROGRAM="$venv/bin/ninja" --log-level=ERROR \
-    -DPython_EXECUTABLE="$venv/bin/python" -DCMAKE_BUILD_TYPE=RelWithDebInfo -DFOVEA_SANITIZE="$sanitizers"
-quietly "$venv/bin/cmake" --build "$folder/objects" --parallel "${JOBS:-2}"
-rm -rf "$folder/package"
-mkdir -p "$folder/package"
-cp -R src/fovea "$folder/package"
-rm -f "$folder"/package/fovea/engines/native/_core*
-quietly "$venv/bin/cmake" --install "$folder/objects" --prefix "$folder/package"
+build_core_copy -DPython_EXECUTABLE="$venv/bin/python" -DCMAKE_BUILD_TYPE=RelWithDebInfo -DFOVEA_SANITIZE="$sanitizers"
 
 [ -x "$folder/python/bin/python" ] || "$venv/bin/python" -m venv --without-pip "$folder/python"
 site='import sysconfig; print(sysconfig.get_path("purelib"))'

@@ -123,6 +123,11 @@ def test_wrong_input_gets_one_line(case: str, world: Path, capsys: pytest.Captur
     assert not (world / "never").exists()
 
 
+def test_options_are_refused_before_data_are_read(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", str(world / "nothing"), "--precision", "int8"]) == 2
+    assert capsys.readouterr().err.startswith("[precision]")
+
+
 def test_json_stays_json_when_something_is_wrong(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["predict", world / "run", world / "data" / "test" / "red", world / "broken.png", "--json"]
     assert main([str(word) for word in words]) == 2

@@ -86,7 +86,7 @@ def train(
         raise ConfigError(
             "train", "expected DATA, got none; name a folder, a file or a known set such as digits, or --resume RUN"
         )
-    from fovea.training.config import read_options
+    from fovea.training.config import TrainConfig, read_options
 
     words = {
         "model": model,
@@ -100,6 +100,7 @@ def train(
         "loss": loss,
     }
     options = {**(read_options(config) if config else {}), **recipe, **machine}
+    TrainConfig(**options)  # refuses what it cannot do before the data are read
     _train(data, reading, model, freeze, loss, find_lr, out, options, _command(data, words))
 
 
