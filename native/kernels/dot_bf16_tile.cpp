@@ -35,10 +35,11 @@ FOVEA_INLINE void write(const PairTileArgs& t, const Vec (&acc)[P][V]) {
     }
 }
 
-// The odd pixel at the end is paired with 0.
+// The odd pixel at the end is paired with 0. Vectors without any column are not written: pixels lie close together.
 template <int P, int V>
 FOVEA_INLINE void write_interleaved(const PairTileArgs& t, const Vec (&acc)[P][V]) {
-    if (t.pixels == P) {
+    const int vectors = static_cast<int>(min_of<long>(V, ceil_div(t.columns, VL)));
+    if (t.pixels == P && vectors == V) {
         FOVEA_UNROLL
         for (int i = 0; i + 1 < P; i += 2) FOVEA_UNROLL
         for (int j = 0; j < V; j++)
@@ -46,12 +47,11 @@ FOVEA_INLINE void write_interleaved(const PairTileArgs& t, const Vec (&acc)[P][V
         return;
     }
     FOVEA_UNROLL
-    for (int i = 0; i < P; i += 2) {
-        if (i < t.pixels) FOVEA_UNROLL
-        for (int j = 0; j < V; j++)
+    for (int i = 0; i < P; i += 2) FOVEA_UNROLL
+    for (int j = 0; j < V; j++)
+        if (i < t.pixels && j < vectors)
             store_pairs(static_cast<Pair*>(t.out[i / 2]) + t.column + j * VL,
                         interleave(acc[i][j], i + 1 < t.pixels ? acc[(i + 1) % P][j] : Vec{}));
-    }
 }
 
 template <int P, int V>

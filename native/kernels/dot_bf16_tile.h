@@ -27,7 +27,7 @@ struct PairTile {
     int pixels, vectors;
     void (*run)(const PairTileArgs&);        // writes bf16
     void (*run_float)(const PairTileArgs&);  // writes float
-    // Writes pairs: one channel of two neighbouring pixels. All columns are written, and 0 for a missing last pixel.
+    // Writes pairs: one channel of two neighbouring pixels. Whole vectors are written, and 0 for a missing last pixel.
     void (*run_interleaved)(const PairTileArgs&);
 };
 

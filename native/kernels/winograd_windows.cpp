@@ -84,7 +84,7 @@ FOVEA_INLINE void sweep(const Run<T::from, S>& run, long channel, Mask mask, flo
         finish();
     }
     int x = run.x + static_cast<int>(t) * m;
-    if (t < run.tiles && x + size == run.width + 1) {
+    if (t < run.tiles && x + shared >= 0 && x + size == run.width + 1) {
         FOVEA_UNROLL
         for (int j = shared; j < size; j++) take(j, j < size - 1);
         finish();
