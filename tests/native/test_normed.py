@@ -180,6 +180,17 @@ BLOCKS = [
         (30, 30, 5),
         [ops.Conv(130, 3, padding=1, use_bias=False), ops.BatchNorm(), ops.ReLU6(), ops.Conv(129, 1)],
     ),
+    (  # the pointwise one stands before a norm that a depthwise one takes in
+        (9, 8, 6),
+        [
+            ops.Conv(40, 3, padding=1, use_bias=False),
+            ops.BatchNorm(),
+            ops.ReLU(),
+            ops.Conv(17, 1, use_bias=False),
+            ops.BatchNorm(),
+            ops.Conv(17, 3, padding=1, groups=17),
+        ],
+    ),
 ]
 """Norms between a convolution and a pointwise one with fewer channels; what is around differs."""
 

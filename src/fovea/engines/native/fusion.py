@@ -199,6 +199,7 @@ class _Finder:
         self._replace([], conv, partial(normed_depthwise, norm, clamp, behind))
         self.found.backward[conv.name] = partial(normed_depthwise_backward, norm, clamp, behind)
         through = alone and is_pointwise(first) and first.name in self.spec.differentiated
+        through = through and first.name not in self.found.backward  # it does not read a norm in its turn
         if through and not first.op.use_bias and pointwise_pays(first, self.spec.batch_size):  # type: ignore[attr-defined]
             self.found.through.add(norm.name)
             self.found.backward[first.name] = partial(normed_pointwise_backward, norm)
