@@ -58,10 +58,11 @@ def first(array: np.ndarray, order: tuple[int, ...] | None = None) -> np.ndarray
 
 
 def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """The largest difference, relative to the largest output."""
+    """The largest difference, relative to the largest output; infinite where one is not a number."""
     if ours.shape != theirs.shape:
         sys.exit(f"[foreign] expected outputs of one shape, got {ours.shape} and {theirs.shape}")
-    return float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30))
+    found = float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30))
+    return found if np.isfinite(found) else float("inf")  # what is not a number is never the larger one
 
 
 def inputs_of(name: str, shape: tuple[int | None, ...]) -> np.ndarray:

@@ -1,6 +1,6 @@
 """fovea: convolutional networks, complete.
 
-Define, train, adapt, look inside, detect, export and serve, fast on the CPU that you have. Every public
+Define, train, look inside, quantize, import and export, fast on the CPU that you have. Every public
 name lives here::
 
     import fovea

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,22 @@ def test_names_of_layers_tell_the_network(fovea: Callable[..., Answer], checkpoi
     assert "see --preprocess" in out
 
 
+def test_options_go_on_top_of_what_the_file_says(fovea: Callable[..., Answer], tmp_path: Path) -> None:
+    """An export of ours knows its preprocessing: what no option names stays."""
+    pytest.importorskip("onnx")
+    how = package.Preprocessing(size=(32, 32), resize_to=40, scale=1.0, order="bgr", mean=(9.0,) * 3, std=(4.0,) * 3)
+    models.resnet20(preprocessing=how).save(tmp_path / "own.safetensors")
+    assert fovea("export", tmp_path / "own.safetensors", "-o", tmp_path / "net.onnx")[0] == 0
+    for words, changes in (
+        (["--mean", "1,2,3"], {"mean": (1.0, 2.0, 3.0)}),
+        (["--resize", "stretch"], {"resize": "stretch", "resize_to": None}),
+        (["--size", "32"], {}),
+    ):
+        code, _, err = fovea("import", tmp_path / "net.onnx", "-o", tmp_path / "again.safetensors", *words)
+        assert code == 0, err
+        assert package.load(tmp_path / "again.safetensors").preprocessing == dataclasses.replace(how, **changes)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -86,6 +103,7 @@ def test_names_of_layers_tell_the_network(fovea: Callable[..., Answer], checkpoi
         (["FILE", "--network", "resnet81"], "expected the name of a model, got 'resnet81'"),
         (["FILE", "--option", "padding"], "expected KEY=VALUE such as padding=same, got 'padding'"),
         (["FILE", "--option", "width=2"], "got width; its options are dropout, head_padding"),
+        (["FILE", "--size", "100"], "expected 224,224, the only size of this network, got 100"),
         (["FILE", "--preprocess", "keras"], "expected one of imagenet, tf, caffe, got 'keras'"),
         (["OTHER"], "have the names of no network that is known; give it: fovea import --network"),
         (["NOTE"], "expected a file of ONNX, PyTorch, Keras or safetensors"),

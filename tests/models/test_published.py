@@ -124,6 +124,12 @@ def test_what_is_not_published() -> None:
         models.resnet50(weights="torchvision:V3")
 
 
+def test_wrong_options_are_told_before_the_download(toy: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected options of lenet5, got depth"):
+        models.lenet5(weights="torchvision", depth=3)
+    assert not (tmp_path / "cache").exists()
+
+
 def test_how_images_become_input() -> None:
     made = TORCHVISION["resnet50"][0].preprocessing((224, 224, 3))
     assert made == fovea.Preprocessing(

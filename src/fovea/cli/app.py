@@ -28,7 +28,7 @@ __all__ = ["app"]
 
 app = typer.Typer(
     name="fovea",
-    help="Convolutional networks, complete: define, train, adapt, look inside, detect, export and serve.",
+    help="Convolutional networks, complete: define, train, look inside, quantize, import, export.",
     epilog="Example: fovea demo",
     no_args_is_help=True,
     add_completion=False,

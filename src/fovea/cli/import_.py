@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,7 +47,7 @@ def import_(
         typer.Option(metavar="imagenet|tf|caffe", help="How images usually become input for networks of ImageNet."),
     ] = None,
     size: Annotated[str | None, typer.Option(metavar="H,W", help="Images are resized to this.")] = None,
-    resize: Annotated[str, typer.Option(help="shorter-side (and crop), stretch or letterbox.")] = "shorter-side",
+    resize: Annotated[str | None, typer.Option(help="shorter-side (and crop; usual), stretch or letterbox.")] = None,
     mean: Annotated[str | None, typer.Option(metavar="R,G,B", help="Subtracted from the scaled pixels.")] = None,
     std: Annotated[str | None, typer.Option(metavar="R,G,B", help="What they are divided by then.")] = None,
     scale: Annotated[
@@ -61,7 +62,7 @@ def import_(
     weights says nothing about its network either: --network names it, unless its layers have names that are known.
     """
     model, notes = _imported(file, network, option or [], shape(input_shape))
-    asked = (preprocess, size, mean, std, scale)
+    asked = (preprocess, size, resize, mean, std, scale)
     if any(one is not None for one in asked) or bgr:
         model.preprocessing = _preprocessing(model, preprocess, size, resize, mean, std, scale, bgr)
     if labels is not None:
@@ -131,42 +132,54 @@ def _preprocessing(
     model: Model,
     preset: str | None,
     size: str | None,
-    resize: str,
+    resize: str | None,
     mean: str | None,
     std: str | None,
     scale: float | None,
     bgr: bool,
 ) -> Preprocessing:
+    """What the options say; where no preset is given, on top of what the file says."""
     from fovea.data.preprocess import Preprocessing
     from fovea.models.published import PRESETS
 
     if preset is not None and preset not in PRESETS:
         known = ", ".join(PRESETS)
         raise ConfigError("--preprocess", f"expected one of {known}, got {preset!r}; or give --size, --mean and --std")
+    side, channels = _side(model, size)
+    base = model.preprocessing if preset is None else None
+    if base is None:
+        crop = round(max(side) * 256 / 224) if preset is not None and resize in (None, "shorter-side") else None
+        chosen = {} if preset is None else PRESETS[preset]
+        base = Preprocessing(size=side, channels=channels, resize_to=crop, **chosen)
+    changes: dict[str, Any] = {
+        "resize": resize, "scale": scale, "order": "bgr" if bgr else None,
+        "mean": _numbers(mean, "--mean"), "std": _numbers(std, "--std"),
+    }  # fmt: skip
+    if base.size != side:
+        changes["size"] = side
+    if base.size != side or resize not in (None, base.resize):
+        base = replace(base, resize_to=None)
+    return replace(base, **{name: value for name, value in changes.items() if value is not None})
+
+
+def _side(model: Model, size: str | None) -> tuple[tuple[int, int], int]:
+    """Height and width that images get, and their channels."""
     given = sizes(size, "--size")
     height, width, channels = (*model.graph.input_shapes[0], None, None, None)[:3]
     side = given if given is not None else (height, width)
     side = side * 2 if len(side) == 1 else side
     if channels is None or len(side) != 2 or any(one is None for one in side):
         raise ConfigError("--size", "expected a height and a width, and the network leaves them open; give --size 224")
-    chosen = {} if preset is None else PRESETS[preset]
-    fitted = tuple(int(one or 0) for one in side)
-    crop = round(max(fitted) * 256 / 224) if preset is not None and resize == "shorter-side" else None
-    return Preprocessing(
-        size=fitted,
-        channels=channels,
-        resize=resize,
-        resize_to=crop,
-        scale=chosen.get("scale", 1.0 / 255.0) if scale is None else scale,
-        order="bgr" if bgr else chosen.get("order", "rgb"),
-        mean=_numbers(mean, "--mean") or chosen.get("mean", (0.0,)),
-        std=_numbers(std, "--std") or chosen.get("std", (1.0,)),
-    )
+    if any(own not in (None, one) for own, one in zip((height, width), side, strict=True)):
+        raise ConfigError(
+            "--size", f"expected {height},{width}, the only size of this network, got {size}; see --input-shape"
+        )
+    return (int(side[0] or 0), int(side[1] or 0)), channels
 
 
-def _numbers(text: str | None, option: str) -> tuple[float, ...]:
+def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
     if text is None:
-        return ()
+        return None
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:

@@ -68,6 +68,7 @@ def find_weights(
     cannot be read, or is of another architecture; ConfigError for weights that are not published.
     """
     where = fspath(weights)
+    plain = network.graph(None, input_shape, **options)  # a wrong option is told before anything is downloaded
     record = None
     if where.split(":")[0] in PUBLISHED:
         record, file = published_file(network.name, where)
@@ -84,7 +85,7 @@ def find_weights(
         model = load(where)
         shapes = model.graph.output_shapes[0]
         return Weights(where, model, shapes[-1] if shapes else None, options)
-    scheme = foreign.scheme(network.name, network.graph(None, input_shape, **options))
+    scheme = foreign.scheme(network.name, plain)
     complete = {**(scheme.options if scheme is not None else {}), **options}
     match = foreign.match(network.name, network.graph(None, input_shape, **complete))
     if record is None:
