@@ -54,6 +54,19 @@ def test_bits_of_the_reference_engine(name: str) -> None:
     np.testing.assert_array_equal(ours, expected)
 
 
+@pytest.mark.parametrize("channels", [64, 24], ids=["winograd", "direct"])
+def test_an_input_that_is_added_as_well_is_not_written_over(channels: int) -> None:
+    layers = [ops.Conv(channels, 1), ops.ReLU(), Residual(ops.Conv(channels, 3, padding=1)), ops.GlobalAvgPool()]
+    graph = build(Sequential(*layers, ops.Dense(3)), (33, 31, 3))
+    x = np.random.default_rng(0).standard_normal((4, 33, 31, 3)).astype(np.float32)
+    small = fovea.quantize(Model.from_store(graph, filled(graph)), x)
+    assert ("int8_winograd" in kernels(small)) == (channels == 64)
+    for batch in (1, 4):
+        given = x[:batch]
+        ours, expected = (small.compile(engine, batch_size=batch).forward(given) for engine in ("native", "reference"))
+        np.testing.assert_array_equal(ours, expected)
+
+
 def test_residual_and_few_tiles() -> None:
     """An addition behind it; one image and several."""
     body = Sequential(ops.Conv(64, 3, padding=1), ops.ReLU(), ops.Conv(64, 3, padding=1))

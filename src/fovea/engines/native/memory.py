@@ -126,11 +126,16 @@ def _lives(instructions: Sequence[Instruction], lasting: Section) -> dict[Buffer
 def _shared(
     instruction: Instruction, buffer: Buffer, index: int, lives: dict[Buffer, tuple[int, int]], last: int
 ) -> Buffer | None:
-    """The buffer in whose place this one may be written: read by the same instruction and by none later."""
+    """The buffer in whose place this one may be written: read by the same instruction and by none later.
+
+    Nor as another operand: a convolution added to its own input reads that elsewhere than where it writes.
+    """
+    reads = {read for _, read in instruction.inplace}
     for written, read in instruction.inplace:
         source = instruction.ins[read]
         if instruction.outs[written] is not buffer or not isinstance(source, Buffer):
             continue
-        if not source.pinned and lives[source][1] == index and index != last:
+        elsewhere = any(one is source and i not in reads for i, one in enumerate(instruction.ins))
+        if not elsewhere and not source.pinned and lives[source][1] == index and index != last:
             return source
     return None
