@@ -101,7 +101,7 @@ _PUBLIC: dict[str, str] = {
     "from_arrays": "fovea.data.load",
     "fully_convolutional": "fovea.explain.class_maps",
     "get_threads": "fovea.engines.native.threads",
-    "load": "fovea.models.load",
+    "load": "fovea.loading",
     "quantize": "fovea.training",
     "resume": "fovea.training",
     "set_threads": "fovea.engines.native.threads",

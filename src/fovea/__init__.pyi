@@ -25,8 +25,8 @@ from fovea.graph.compose import Sequential as Sequential
 from fovea.graph.graph import Graph as Graph
 from fovea.graph.initialize import Initializer as Initializer
 from fovea.interop.verify import verify as verify
+from fovea.loading import load as load
 from fovea.model import Model as Model
-from fovea.models.load import load as load
 from fovea.ops import ELU as ELU
 from fovea.ops import GELU as GELU
 from fovea.ops import LRN as LRN

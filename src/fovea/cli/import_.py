@@ -100,8 +100,8 @@ def _imported(file: str, network: str | None, options: list[str], input_shape: S
 def _network(file: str) -> str:
     """The network whose layers a file of weights names."""
     from fovea.models.foreign import FOREIGN_SUFFIXES, read_foreign
-    from fovea.models.load import network_of
     from fovea.models.published import PUBLISHED
+    from fovea.models.recognise import network_of
 
     if file.split(":")[0] in PUBLISHED:
         raise ConfigError("--network", f"expected the name of a network for {file}, got none; see fovea models")

@@ -20,7 +20,10 @@ from fovea.errors import FoveaError, ModelFileError
 from fovea.graph.graph import Graph, Ref
 from fovea.ops.base import op_from_dict
 
-__all__ = ["graph_from_dict", "graph_to_dict", "read_tensors", "remove_leftovers", "write_atomically", "write_tensors"]
+__all__ = [
+    "graph_from_dict", "graph_to_dict", "is_plain_safetensors", "read_tensors", "remove_leftovers", "write_atomically",
+    "write_tensors",
+]  # fmt: skip
 
 MAX_NODES = 100_000
 MAX_METADATA = 64 << 20
@@ -140,6 +143,16 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     raise TypeError(f"a {type(value).__name__}")
+
+
+def is_plain_safetensors(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is safetensors that something other than fovea wrote: weights without a graph. Only the header is
+    read; a file that cannot be read is none."""
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            return "fovea" not in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
 
 
 def read_tensors(

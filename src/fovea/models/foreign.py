@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from fovea.errors import ModelFileError
 from fovea.graph.graph import Graph, Node
+from fovea.graph.serialize import is_plain_safetensors
 from fovea.interop.keras_file import KerasLayer, read_keras_file
 from fovea.interop.torch_file import read_torch_file, state_dict
 from fovea.model import Model
@@ -156,19 +157,12 @@ def read_foreign(path: str | PathLike[str]) -> Foreign | None:
 
     Raises ModelFileError when the file cannot be read, MissingExtra for one of Keras without the extra "keras".
     """
-    where, file = fspath(path), Path(path)
-    suffix = file.suffix.lower()
+    where, suffix = fspath(path), Path(path).suffix.lower()
     if suffix in TORCH_SUFFIXES:
         return Foreign.of_torch(where, state_dict(where, read_torch_file(path)))
     if suffix in KERAS_SUFFIXES:
         return _keras(where, path)
-    if suffix != ".safetensors" or not file.is_file():
-        return None
-    try:
-        with safe_open(where, framework="numpy") as content:
-            if "fovea" in (content.metadata() or {}):
-                return None
-    except (SafetensorError, OSError):  # the reader of model files says what is wrong
+    if suffix != ".safetensors" or not is_plain_safetensors(path):  # what is damaged, the reader of model files tells
         return None
     try:
         with safe_open(where, framework="numpy") as content:

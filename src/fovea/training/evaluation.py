@@ -17,8 +17,8 @@ from fovea.data.loader import Loader
 from fovea.engines.base import Engine, Plan
 from fovea.errors import ConfigError, DataError, NonFiniteError
 from fovea.graph.store import ParameterStore
+from fovea.loading import load
 from fovea.model import Model
-from fovea.models.load import load
 from fovea.run import EVALUATION_FILE, Run
 from fovea.training.prepare import check_shapes, open_data
 from fovea.training.recorder import write_json

@@ -16,8 +16,8 @@ from fovea.data.dataset import Dataset
 from fovea.engines.base import Engine
 from fovea.engines.registry import available_engines, get_engine
 from fovea.errors import ConfigError, DataError, FoveaError, ModelFileError
+from fovea.loading import load
 from fovea.model import Model
-from fovea.models.load import load
 from fovea.ops.optimizer import Optimizer
 from fovea.report import write as write_report
 from fovea.run import CHECKPOINTS, CONFIG_FILE, LAST_FILE, Run

@@ -1,29 +1,13 @@
-"""``fovea.load``: a model from whatever file holds one, weights of networks that are known by their layers included."""
+"""Which network of the zoo a file of weights belongs to, by the names of its layers."""
 
 from __future__ import annotations
 
-from os import PathLike
-
 from fovea.errors import ModelFileError
-from fovea.interop.load import load as load_file
-from fovea.model import Model
-from fovea.models.foreign import AUXILIARY, Foreign, read_foreign
+from fovea.models.foreign import AUXILIARY, Foreign
 from fovea.models.foreign_names import SCHEMES, recognised
-from fovea.models.registry import MODELS, create
+from fovea.models.registry import MODELS
 
-__all__ = ["load", "network_of"]
-
-
-def load(path: str | PathLike[str]) -> Model:
-    """The model of a model file, a run folder or an ONNX file; or of a file of weights of PyTorch, Keras or safetensors
-    whose layers have the names of one network of the zoo. Everything is validated; nothing in it is executed.
-
-    Raises ModelFileError, in one line, for a file that is missing, damaged, hostile or of a newer format; MissingExtra
-    for an ONNX or Keras file without the extra "onnx" or "keras".
-    """
-    named = isinstance(path, (str, PathLike))
-    foreign = read_foreign(path) if named else None
-    return load_file(path) if foreign is None else create(network_of(foreign), weights=path)
+__all__ = ["network_of"]
 
 
 def network_of(foreign: Foreign) -> str:

@@ -1,0 +1,31 @@
+"""``fovea.load``: a model from whatever file holds one, weights of networks that are known by their layers included."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+
+from fovea.graph.serialize import is_plain_safetensors
+from fovea.interop.load import load as load_file
+from fovea.model import Model
+
+__all__ = ["load"]
+
+
+def load(path: str | PathLike[str]) -> Model:
+    """The model of a model file, a run folder or an ONNX file; or of a file of weights of PyTorch, Keras or safetensors
+    whose layers have the names of one network of the zoo. Everything is validated; nothing in it is executed.
+
+    Raises ModelFileError, in one line, for a file that is missing, damaged, hostile or of a newer format; MissingExtra
+    for an ONNX or Keras file without the extra "onnx" or "keras".
+    """
+    if not isinstance(path, (str, PathLike)) or Path(path).is_dir() or Path(path).suffix.lower() == ".onnx":
+        return load_file(path)
+    if Path(path).suffix.lower() == ".safetensors" and not is_plain_safetensors(path):
+        return load_file(path)
+    from fovea.models.foreign import read_foreign  # the zoo: a model file of ours needs none of it
+    from fovea.models.recognise import network_of
+    from fovea.models.registry import create
+
+    foreign = read_foreign(path)
+    return load_file(path) if foreign is None else create(network_of(foreign), weights=path)
