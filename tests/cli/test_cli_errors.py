@@ -139,7 +139,12 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     tiny_data.images(tmp_path / "data")
     words = ["train", "data", "--model", "mlp", "--epochs", "100000", "--out", "run"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "fovea", *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "fovea", *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job ignores it
     )
     while not (tmp_path / "run" / "checkpoints" / "last.safetensors").exists() and process.poll() is None:
         time.sleep(0.05)
