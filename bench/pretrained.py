@@ -27,6 +27,7 @@ import fovea
 from fovea.bench.machine import facts
 from fovea.data.decode import IMAGE_SUFFIXES, read_image, read_images
 from fovea.model import Model
+from fovea.tasks.metrics import softmax
 
 NETWORKS = ("resnet20", "mobilenetv2", "squeezenet")
 EXPECTED = {
@@ -160,8 +161,7 @@ def compared(name: str, files: list[Path]) -> dict[str, Any]:
         own = model.preprocessing.apply_spatial([image])
         steps = np.abs(pixels.astype(int) - own)
         apart, changed, total = max(apart, int(steps.max())), changed + int((steps > 0).sum()), total + steps.size
-        logits = model.logits(own).astype(np.float64)
-        ours = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+        ours = softmax(model.logits(own))
         gap = max(gap, float(np.abs(ours - probabilities).max()))
         if int(ours.argmax()) != int(probabilities.argmax()):
             other.append(f"{path.name} ({np.sort(ours[0])[-1]:.3f} against {np.sort(ours[0])[-2]:.3f})")

@@ -62,13 +62,7 @@ void forward(const OpCall& call) {
     using S = typename Math::Stored;
     const Sizes s(call);
     const Epilogue epilogue{in(call, 7), false, 0, 0};
-    const Statistics statistics{out(call, 1),
-                                out(call, 2),
-                                out(call, 3),
-                                in(call, 8),
-                                in(call, 9),
-                                static_cast<double>(call.reals[2]),
-                                static_cast<double>(call.reals[3])};
+    const Statistics statistics = statistics_behind(call);
     const S* x = in<S>(call, 4);
     const float* saved = in(call, 5);
     S* z = out<S>(call, 0);

@@ -139,6 +139,17 @@ struct Statistics {
     double eps, momentum;
 };
 
+// Of the batch norm behind a convolution that normalises what it reads: outputs 1 to 3, inputs 8 and 9, reals 2 and 3.
+inline Statistics statistics_behind(const OpCall& call) {
+    return {out(call, 1),
+            out(call, 2),
+            out(call, 3),
+            in(call, 8),
+            in(call, 9),
+            static_cast<double>(call.reals[2]),
+            static_cast<double>(call.reals[3])};
+}
+
 // What forward leaves for backward, and the running statistics, from the moments of all chunks; rows: of all.
 template <class RowsOf>
 void finish_statistics(const Statistics& s, const float* parts, long chunks, long rows, long width,

@@ -118,13 +118,7 @@ void forward(const OpCall& call) {
     const Sizes s(call.ints);
     S* z = out<S>(call, 0);
     float* parts = call.scratch;
-    const Statistics statistics{out(call, 1),
-                                out(call, 2),
-                                out(call, 3),
-                                in(call, 8),
-                                in(call, 9),
-                                static_cast<double>(call.reals[2]),
-                                static_cast<double>(call.reals[3])};
+    const Statistics statistics = statistics_behind(call);
     const Epilogue epilogue{in(call, 7), false, 0, 0};
     const auto band_of = [&](long piece, const BandRows<S>& rows, const BandRows<S>&, long at, long until) {
         DepthwiseRowOf<S> row = s.row<S>(in(call, 6), epilogue);

@@ -17,19 +17,6 @@ from tests import tiny_data
 Answer = tuple[int, str, str]
 
 
-@pytest.fixture
-def fovea(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
-    """Runs a command line; returns exit code, stdout and stderr."""
-
-    def run(*words: object) -> Answer:
-        capsys.readouterr()
-        code = main([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with data/ and the run that was trained on it; tests do not change it."""

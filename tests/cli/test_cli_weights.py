@@ -13,23 +13,9 @@ import safetensors.numpy
 
 import fovea as package
 from fovea import models
-from fovea.cli import main
 from fovea.errors import ModelFileError
 
 Answer = tuple[int, str, str]
-
-
-@pytest.fixture
-def fovea(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
-    """Runs a command line; returns exit code, stdout and stderr."""
-
-    def run(*words: object) -> Answer:
-        capsys.readouterr()
-        code = main([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 @pytest.fixture

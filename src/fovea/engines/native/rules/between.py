@@ -5,11 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fovea.engines.native.program import Buffer
 from fovea.engines.native.rules.inverted import is_pointwise
-from fovea.engines.native.rules.norm import rows_and_channels
-from fovea.engines.native.rules.normed import limits, pass_gradient, statistics_of
-from fovea.engines.native.rules.window import conv_ints, grad_bias
+from fovea.engines.native.rules.normed import backward_operands, limits, pass_gradient, statistics_of
+from fovea.engines.native.rules.window import conv_ints
 
 if TYPE_CHECKING:
     from fovea.engines.native.lower import Lowering
@@ -52,11 +50,6 @@ def between_norms(norm: Node | None, clamp: Node | None, behind: Node | None, lo
 
 def between_norms_backward(norm: Node, clamp: Node | None, low: Lowering, node: Node) -> None:
     """From the gradient of z those of weight, gamma and beta, and that of x through the statistics."""
-    dz, x, saved = low.grad(node), low.input(norm), low.saved[norm.name]
-    if (bias := low.grad_parameter(node, "bias")) is not None:
-        grad_bias(low, node, bias, dz)
-    gradient, means = low.grad_input(node), Buffer(2 * rows_and_channels(norm)[1], per_sample=False)
-    grads = [low.grad_parameter(node, "weight"), low.grad_parameter(norm, "weight"), low.grad_parameter(norm, "bias")]
-    ins = [dz, x, saved, low.parameter(node, "weight")]
+    gradient, grads, means, ins = backward_operands(norm, low, node)
     low.emit("pointwise_between_norms_backward", [gradient, *grads, means], ins, _sizes(node), limits(clamp))
     pass_gradient(norm, gradient, means, low)

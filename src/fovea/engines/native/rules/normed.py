@@ -90,18 +90,30 @@ def normed_depthwise_backward(norm: Node, clamp: Node | None, behind: Node | Non
 
     Where the batch norm ``behind`` handed down the gradient behind its clamp, that of z is made on the way.
     """
-    dz, x, saved = low.grad(node), low.input(norm), low.saved[norm.name]
-    if (bias := low.grad_parameter(node, "bias")) is not None:
-        grad_bias(low, node, bias, dz)
-    gradient, means = low.grad_input(node), Buffer(2 * rows_and_channels(norm)[1], per_sample=False)
-    grads = [low.grad_parameter(node, "weight"), low.grad_parameter(norm, "weight"), low.grad_parameter(norm, "bias")]
-    ins = [dz, x, saved, low.parameter(node, "weight")]
+    gradient, grads, means, ins = backward_operands(norm, low, node)
     if behind is not None and behind.name in low.fusions.through:
         ins += [low.value(node), low.saved[behind.name], low.saved[f"{behind.name}.means"]]
     else:
         ins += [None, None, None]
     low.emit("normed_depthwise_backward", [gradient, *grads, means], ins, _sizes(node, low), limits(clamp))
     pass_gradient(norm, gradient, means, low)
+
+
+def backward_operands(norm: Node, low: Lowering, node: Node) -> tuple[Buffer, list[Operand], Buffer, list[Operand]]:
+    """Of a convolution that read through a norm: the gradient behind the norm's clamp; those of weight, gamma and beta;
+    the means that the gradient through the norm needs; what is read. The bias, if there is one, has its gradient then.
+    """
+    dz, x, saved = low.grad(node), low.input(norm), low.saved[norm.name]
+    if (bias := low.grad_parameter(node, "bias")) is not None:
+        grad_bias(low, node, bias, dz)
+    gradient, means = low.grad_input(node), Buffer(2 * rows_and_channels(norm)[1], per_sample=False)
+    grads: list[Operand] = [
+        low.grad_parameter(node, "weight"),
+        low.grad_parameter(norm, "weight"),
+        low.grad_parameter(norm, "bias"),
+    ]
+    ins: list[Operand] = [dz, x, saved, low.parameter(node, "weight")]
+    return gradient, grads, means, ins
 
 
 def pass_gradient(norm: Node, gradient: Buffer, means: Buffer, low: Lowering) -> None:
