@@ -19,7 +19,9 @@ def receptive_fields(graph: Graph) -> dict[str, Fields | None]:
 
     A node that sees everything (after global pooling, Flatten) has the input's size and jump 0. None: the node does not
     depend on the input, or the input has no spatial axis. Normalisation is taken as point-wise, as is usual.
-    Branches are joined by the smallest field that covers them. Source: Araujo et al. 2019.
+    Branches are joined by the smallest field that covers them, but for one that sees everything (the gate of squeeze-and-
+    excitation): it is the same at all positions, and the field says where a position looks. What elements depend on,
+    exactly, gates included, is ``fovea.graph.reach``'s to say. Source: Araujo et al. 2019.
     """
     source = graph.inputs[0]
     spatial = graph.shape(source)[:-1]
@@ -30,11 +32,17 @@ def receptive_fields(graph: Graph) -> dict[str, Fields | None]:
         for ref in node.inputs:
             other = fields[ref.node]
             if other is not None:
-                seen = other if seen is None else tuple(a.joined(b) for a, b in zip(seen, other, strict=True))
+                seen = other if seen is None else tuple(_joined(a, b) for a, b in zip(seen, other, strict=True))
         if node.name == source and spatial:
             seen = tuple(ReceptiveField() for _ in spatial)
         fields[node.name] = None if seen is None else _through(graph, node, seen, everything)
     return fields
+
+
+def _joined(one: ReceptiveField, other: ReceptiveField) -> ReceptiveField:
+    if (one.jump == 0) != (other.jump == 0):
+        return other if one.jump == 0 else one
+    return one.joined(other)
 
 
 def _through(graph: Graph, node: Node, seen: Fields, everything: Fields) -> Fields:
