@@ -49,6 +49,8 @@ def files(suffixes: set[str]) -> Iterator[Path]:
     """Every file of the project with one of these suffixes."""
     folders = [ROOT / folder for folder in FOLDERS]
     for path in [*ROOT.iterdir(), *(path for folder in folders for path in folder.rglob("*"))]:
+        if path.name == ".git":  # in a worktree a file that says where the repository lies
+            continue
         if path.is_file() and path.suffix in suffixes and "__pycache__" not in path.parts:
             yield path
 

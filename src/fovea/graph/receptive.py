@@ -19,9 +19,9 @@ def receptive_fields(graph: Graph) -> dict[str, Fields | None]:
 
     A node that sees everything (after global pooling, Flatten) has the input's size and jump 0. None: the node does not
     depend on the input, or the input has no spatial axis. Normalisation is taken as point-wise, as is usual.
-    Branches are joined by the smallest field that covers them, but for one that sees everything (the gate of squeeze-and-
-    excitation): it is the same at all positions, and the field says where a position looks. What elements depend on,
-    exactly, gates included, is ``fovea.graph.reach``'s to say. Source: Araujo et al. 2019.
+    Branches are joined by the smallest field that covers them, but for one that sees everything (the gate of
+    squeeze-and-excitation): it is the same at all positions, and the field says where a position looks. What elements
+    depend on, exactly, gates included, is ``fovea.graph.reach``'s to say. Source: Araujo et al. 2019.
     """
     source = graph.inputs[0]
     spatial = graph.shape(source)[:-1]
