@@ -129,13 +129,7 @@ class Model:
         if isinstance(classes, str) or not isinstance(classes, (Sequence, np.ndarray)):
             raise ConfigError("model", f"expected classes as a list of names, got {classes!r}; give ['cat', 'dog']")
         names = tuple(str(name) for name in classes)
-        shape = self.graph.output_shapes[0]
-        if self.task.kind == "classification" and (not shape or shape[-1] != len(names)):
-            raise ConfigError(
-                "model",
-                f"expected {shape[-1] if shape else 1} class names for output {('N', *shape)}, got "
-                f"{len(names)}; end the network with Dense({len(names)})",
-            )
+        self.task.check_classes(names, self.graph.output_shapes)
         return names
 
     # --- numbers

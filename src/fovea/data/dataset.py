@@ -244,7 +244,7 @@ class Dataset:
     @property
     def num_classes(self) -> int:
         """Outputs that a network needs: the number of classes, 1 for regression."""
-        return len(self.classes) if self.task == "classification" else 1
+        return len(self.classes) or 1
 
     def split(self, name: str) -> Split:
         """A split by name. Raises DataError when the data set has none of that name."""
@@ -327,7 +327,7 @@ class Dataset:
 
         Raises DataError when this data set has a class that ``classes`` lacks.
         """
-        if self.task != "classification" or tuple(classes) == self.classes:
+        if not self.classes or tuple(classes) == self.classes:
             return self
         unknown = [name for name in self.classes if name not in classes]
         if unknown:

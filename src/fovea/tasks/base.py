@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fovea.errors import ConfigError, FoveaError, ModelFileError, ShapeError
-from fovea.ops.base import Op
+from fovea.graph.objective import Loss
+from fovea.ops.base import Shape
 
 __all__ = ["TASKS", "Prediction", "Task", "task_for", "task_from_dict"]
 
@@ -39,6 +40,8 @@ class Task(abc.ABC):
     """The metric that chooses the best checkpoint, and whether higher is better."""
     averaged: ClassVar[str] = "loss"
     """The metric of a batch that may be averaged over batches: what is shown of the training itself."""
+    one_class_each: ClassVar[bool] = False
+    """Whether a sample's target is one class: then classes can be weighed and samples be mixed."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -47,9 +50,26 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def loss(
-        self, *, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None, soft_targets: bool = False
-    ) -> Op:
-        """The loss op to train with. Raises ConfigError for an option that this task does not have."""
+        self, outputs: Sequence[Shape] = (), *, label_smoothing: float = 0.0,
+        class_weights: Sequence[float] | None = None, soft_targets: bool = False,
+    ) -> Loss:  # fmt: skip
+        """The loss to train a network with outputs of these shapes. Raises ConfigError for an option that this task
+        does not have."""
+
+    def check_network(self, outputs: Sequence[Shape], num_outputs: int, name: str) -> None:
+        """Raise ShapeError unless a network with outputs of these shapes fits the data set ``name``, which needs
+        ``num_outputs`` (its classes, or 1 for values)."""
+        if len(outputs) != 1:
+            raise ShapeError(
+                "train", f"expected a network with one output, got {len(outputs)}; train its plan directly"
+            )
+        if outputs[0] != (num_outputs,):
+            fix = f"end the network with Dense({num_outputs})"
+            got = ("N", *outputs[0])
+            raise ShapeError("train", f"expected outputs (N, {num_outputs}) for {name}, got {got}; {fix}")
+
+    def check_classes(self, names: Sequence[str], outputs: Sequence[Shape]) -> None:
+        """Raise ConfigError unless a network with outputs of these shapes can have classes of these names."""
 
     def fit(self, targets: Array) -> Task:
         """This task adapted to the targets of the train split (regression takes their mean and spread)."""
@@ -58,6 +78,15 @@ class Task(abc.ABC):
     def encode(self, targets: Array) -> Array:
         """Targets as the data set holds them -> targets as the loss takes them."""
         return targets
+
+    def assign(self, outputs: Any, targets: Array) -> Any:
+        """``encode`` for tasks whose loss must see first what the network put out: an array, or one for each target of
+        the loss."""
+        return self.encode(targets)
+
+    def condense(self, outputs: Any, targets: Array) -> Array:
+        """What evaluation keeps of a batch's outputs, one row for each sample; ``metrics`` takes the rows of all."""
+        return np.asarray(outputs)
 
     def calibrate(self, outputs: Array, targets: Array) -> Task:
         """This task with what is fitted on the validation split after training (classification: the temperature)."""
@@ -74,8 +103,8 @@ class Task(abc.ABC):
         """Plain numbers (and, in detail, nested lists and dicts) that compare outputs with the data set's targets."""
 
     @abc.abstractmethod
-    def batch_metric(self, outputs: Array, targets: Array) -> float:
-        """The metric named ``averaged``, of one batch."""
+    def batch_metric(self, outputs: Any, targets: Array) -> float | None:
+        """The metric named ``averaged``, of one batch; None for a task that has none besides the loss."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able fields with the kind."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fovea.errors import ConfigError, ShapeError
-from fovea.ops.base import Op, is_number
+from fovea.ops.base import Op, Shape, is_number
 from fovea.ops.loss import SoftmaxCrossEntropy
 from fovea.tasks import metrics
 from fovea.tasks.base import Array, Prediction, Task, check_outputs
@@ -40,6 +40,7 @@ class Classification(Task):
 
     primary: ClassVar[tuple[str, bool]] = ("accuracy", True)
     averaged: ClassVar[str] = "accuracy"
+    one_class_each: ClassVar[bool] = True
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
@@ -49,11 +50,22 @@ class Classification(Task):
             )
 
     def loss(
-        self, *, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None, soft_targets: bool = False
-    ) -> Op:
+        self, outputs: Sequence[Shape] = (), *, label_smoothing: float = 0.0,
+        class_weights: Sequence[float] | None = None, soft_targets: bool = False,
+    ) -> Op:  # fmt: skip
         """Softmax cross-entropy of integer targets (N,), or of probabilities (N, C) with ``soft_targets``."""
         weights = None if class_weights is None else tuple(class_weights)
         return SoftmaxCrossEntropy(label_smoothing=label_smoothing, class_weights=weights, soft_targets=soft_targets)
+
+    def check_classes(self, names: Sequence[str], outputs: Sequence[Shape]) -> None:
+        """One name for each of the C logits."""
+        shape = outputs[0]
+        if not shape or shape[-1] != len(names):
+            raise ConfigError(
+                "model",
+                f"expected {shape[-1] if shape else 1} class names for output {('N', *shape)}, got "
+                f"{len(names)}; end the network with Dense({len(names)})",
+            )
 
     def calibrate(self, outputs: Array, targets: Array) -> Task:
         """The temperature that minimises the cross-entropy of these logits."""
@@ -115,7 +127,7 @@ class Classification(Task):
             "temperature": self.temperature,
         }
 
-    def batch_metric(self, outputs: Array, targets: Array) -> float:
+    def batch_metric(self, outputs: Any, targets: Array) -> float:
         """Accuracy."""
         return float((outputs.argmax(axis=1) == targets).mean())
 

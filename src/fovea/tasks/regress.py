@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fovea.errors import ConfigError, ShapeError
-from fovea.ops.base import Op, is_number
+from fovea.ops.base import Op, Shape, is_number
 from fovea.ops.loss import MeanSquaredError, SmoothL1
 from fovea.tasks import metrics
 from fovea.tasks.base import Array, Prediction, Task, check_outputs
@@ -63,8 +63,9 @@ class Regression(Task):
             )
 
     def loss(
-        self, *, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None, soft_targets: bool = False
-    ) -> Op:
+        self, outputs: Sequence[Shape] = (), *, label_smoothing: float = 0.0,
+        class_weights: Sequence[float] | None = None, soft_targets: bool = False,
+    ) -> Op:  # fmt: skip
         """Mean squared error or smooth L1. Options of classification raise ConfigError."""
         given = {"label_smoothing": label_smoothing, "class_weights": class_weights, "mix": soft_targets}
         for name, value in given.items():
@@ -104,7 +105,7 @@ class Regression(Task):
             error = error**2
         return {"loss": float(error.mean()), **metrics.regression_errors(self._in_units(array), values)}
 
-    def batch_metric(self, outputs: Array, targets: Array) -> float:
+    def batch_metric(self, outputs: Any, targets: Array) -> float:
         """Mean absolute error in the data set's units."""
         return float(np.abs(self._in_units(outputs) - _values(targets)).mean())
 

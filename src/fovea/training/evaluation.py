@@ -20,6 +20,7 @@ from fovea.graph.store import ParameterStore
 from fovea.loading import load
 from fovea.model import Model
 from fovea.run import EVALUATION_FILE, Run
+from fovea.tasks.base import Task
 from fovea.training.prepare import check_shapes, open_data
 from fovea.training.recorder import write_json
 
@@ -62,12 +63,8 @@ def evaluate(
     plan = evaluation_plan(used, chosen, engine, batch_size, precision or used.precision)
     with progress.bar(len(chosen), f"evaluate {split}") as bar:
         begin = time.perf_counter()
-        outputs = outputs_of(plan, chosen, bar)
+        outputs = outputs_of(plan, chosen, used.task, bar, finite=True)
         seconds = time.perf_counter() - begin
-        if not np.isfinite(outputs).all():
-            raise NonFiniteError(
-                "evaluate", "expected finite outputs, got infinite ones or nan; the weights are broken"
-            )
         metrics = used.task.metrics(outputs, chosen.targets, classes=used.classes, detail=True)
         bar.update(0, **{name: value for name, value in metrics.items() if isinstance(value, float)})
     result = {
@@ -84,7 +81,7 @@ def _as_trained(model: Model, data: Dataset) -> Dataset:
         raise DataError(
             "evaluate", f"expected data for {model.task.kind}, got {data.task} from {data.name}; use other data"
         )
-    if data.task == "classification" and model.classes is not None and model.classes != data.classes:
+    if model.classes is not None:
         data = data.with_classes(model.classes)
     if model.preprocessing is None:
         fix = "set model.preprocessing, as training does"
@@ -102,11 +99,19 @@ def evaluation_plan(
     return model.compile(engine, capacity, pixels=True, input_shape=split.inputs.shape[1:], precision=precision)
 
 
-def outputs_of(plan: Plan, split: Split, bar: progress.Bar | None = None) -> Array:
-    """The plan's outputs for every sample, in the split's order."""
+def outputs_of(plan: Plan, split: Split, task: Task, bar: progress.Bar | None = None, *, finite: bool = False) -> Array:
+    """What the task keeps of the plan's outputs for every sample, in the split's order.
+
+    ``finite``: raise NonFiniteError for outputs that are not.
+    """
     parts = []
     for batch in Loader(split, plan.spec.batch_size, shuffle=False, workers=0):
-        parts.append(plan.forward(batch.inputs))
+        outputs = plan.forward(batch.inputs)
+        if finite and not all(np.isfinite(array).all() for array in plan.as_list(outputs)):
+            raise NonFiniteError(
+                "evaluate", "expected finite outputs, got infinite ones or nan; the weights are broken"
+            )
+        parts.append(task.condense(outputs, batch.targets))
         if bar:
             bar.update(len(batch))
     if not parts:

@@ -87,7 +87,7 @@ def _range_test(
     model.store.optimizer_state, model.store.ema, model.store.updates = {}, {}, 0
     plan = model.compile(
         engine, min(batch_size, len(data.train)), pixels=True, training=True, input_shape=data.train.inputs.shape[1:],
-        loss=recipe.loss, optimizer=config.optimizer, precision=config.precision, trainable=config.trainable,
+        loss=recipe.loss(data.input_shape), optimizer=config.optimizer, precision=config.precision, trainable=config.trainable,
     )  # fmt: skip
     lrs: list[float] = []
     losses: list[float] = []
@@ -97,9 +97,11 @@ def _range_test(
     with progress.bar(steps, "learning rates", unit="steps") as bar, np.errstate(all="ignore"):
         for step in range(steps):
             batch = next(batches)
-            targets = batch.targets if recipe.mix else model.task.encode(batch.targets)
             lr = low * (high / low) ** (step / (steps - 1))
-            loss = plan.train_step(batch.inputs, targets, lr=lr, step=step).loss
+            outputs = plan.forward(batch.inputs, step=step)
+            targets = batch.targets if recipe.mix else model.task.assign(outputs, batch.targets)
+            loss = sum(plan.loss_backward(targets))
+            plan.update(lr)
             if not math.isfinite(loss):
                 break
             average = _SMOOTHING * average + (1 - _SMOOTHING) * loss

@@ -75,7 +75,7 @@ class Loop:
         shape = self.data.train.inputs.shape[1:]
         self.plan = self.model.compile(
             self.engine, min(pieces, len(self.data.train)), pixels=True, training=True, input_shape=shape,
-            loss=self.recipe.loss, optimizer=self.config.optimizer, **self.options,
+            loss=self.recipe.loss(shape), optimizer=self.config.optimizer, **self.options,
         )  # fmt: skip
         val = self.data.val
         self.val_plan = (
@@ -135,21 +135,24 @@ class Loop:
     def _step(self, batch: Batch, lr: float) -> tuple[float, float, float | None]:
         """One update from one batch, in pieces whose gradients add up to those of the whole. Loss, norm, metric."""
         task, pieces, step = self.model.task, self.config.accumulate, self.state.step
-        targets = batch.targets if self.recipe.mix else task.encode(batch.targets)
-        whole = self.recipe.weight(targets)
+        whole = self.recipe.weight(batch.targets)
         bounds = [len(batch) * piece // pieces for piece in range(pieces + 1)]
-        loss, metric = 0.0, None if self.recipe.mix else 0.0
+        loss: float = 0.0
+        metric: float | None = None
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # said below, with the node's name
             for piece, (low, high) in enumerate(itertools.pairwise(bounds)):
                 if low == high:
                     continue
-                share = self.recipe.weight(targets[low:high]) / whole if whole else 0.0
-                outputs = self.plan.forward(batch.inputs[low:high], step=step * pieces + piece)
-                loss += share * self.plan.loss_backward(targets[low:high], scale=share)[0]
+                inputs, given = batch.inputs[low:high], batch.targets[low:high]
+                share = self.recipe.weight(given) / whole if whole else 0.0
+                outputs = self.plan.forward(inputs, step=step * pieces + piece)
+                targets = given if self.recipe.mix else task.assign(outputs, given)
+                loss += share * sum(self.plan.loss_backward(targets, scale=share))
                 if not math.isfinite(loss):
-                    raise self._not_finite(batch.inputs[low:high], targets[low:high], step * pieces + piece, lr)
-                if metric is not None:
-                    metric += task.batch_metric(outputs, batch.targets[low:high]) * (high - low) / len(batch)
+                    raise self._not_finite(inputs, targets, step * pieces + piece, lr)
+                own = None if self.recipe.mix else task.batch_metric(outputs, given)
+                if own is not None:
+                    metric = (metric or 0.0) + own * (high - low) / len(batch)
             grad_norm = self.plan.update(lr)
         if not math.isfinite(grad_norm):
             raise nonfinite.after_update(self.model, self._when(), self._advice(lr))
@@ -206,15 +209,15 @@ class Loop:
         if self.val_plan is None or self.data.val is None:
             return {}
         with with_weights(self.model.store, self.averaged.weights(self.model.store)):
-            outputs = outputs_of(self.val_plan, self.data.val)
+            outputs = outputs_of(self.val_plan, self.data.val, self.model.task)
         return self.model.task.metrics(outputs, self.data.val.targets)
 
     def _is_better(self, metrics: Mapping[str, float]) -> bool:
-        """By the task's primary metric; between equal ones by the loss."""
+        """By the task's primary metric; between equal ones by the loss, where the task measures it."""
         if not metrics:
             return False
         state, (name, higher) = self.state, self.model.task.primary
-        value, loss = metrics[name], metrics["loss"]
+        value, loss = metrics[name], metrics.get("loss", 0.0)
         if not (math.isfinite(value) and math.isfinite(loss)):
             state.waited += 1
             return False
@@ -241,7 +244,7 @@ class Loop:
         model.store.load({path: array.copy() for path, array in self.averaged.weights(model.store).items()})
         details: dict[str, Any] = {}
         if val is not None and self.val_plan is not None:
-            outputs = outputs_of(self.val_plan, val)
+            outputs = outputs_of(self.val_plan, val, model.task)
             model.task = model.task.calibrate(outputs, val.targets)
             details = model.task.metrics(outputs, val.targets, classes=model.classes, detail=True)
         self._save_model({name: value for name, value in details.items() if isinstance(value, float)})
@@ -301,7 +304,7 @@ class Loop:
         return nonfinite.before_update(
             self.model,
             self.engine,
-            self.recipe.loss,
+            self.recipe.loss(inputs.shape[1:]),
             inputs,
             targets,
             step,

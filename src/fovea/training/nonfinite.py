@@ -9,15 +9,16 @@ import numpy as np
 
 from fovea.engines.base import Engine
 from fovea.errors import NonFiniteError
+from fovea.graph.objective import Loss
 from fovea.model import Model
-from fovea.ops.base import Op
 
 __all__ = ["after_update", "before_update"]
 
 
 def before_update(
-    model: Model, engine: Engine, loss: Op, inputs: Any, targets: Any, step: int, what: str, advice: str, **options: Any
-) -> NonFiniteError:
+    model: Model, engine: Engine, loss: Loss, inputs: Any, targets: Any, step: int, what: str, advice: str,
+    **options: Any,
+) -> NonFiniteError:  # fmt: skip
     """The error for a loss that is not finite, naming the first node (in the order of computing) whose output is not.
 
     ``inputs``, ``targets`` and ``step`` are those of the failed forward; ``options`` those of its plan.

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +17,11 @@ from fovea.data.dataset import Dataset, Split
 from fovea.data.load import dataset
 from fovea.data.mix import CutMix, MixUp
 from fovea.errors import ConfigError, ShapeError
+from fovea.graph.objective import Loss
 from fovea.model import Model
-from fovea.ops.base import Op
+from fovea.ops.base import Shape
 from fovea.ops.optimizer import AdamW
-from fovea.tasks.base import task_for
+from fovea.tasks.base import Task, task_for
 from fovea.training.config import TrainConfig
 
 __all__ = ["Recipe", "check_model", "check_shapes", "data_identity", "fit_model", "open_data", "recipe_for", "resolved"]
@@ -42,12 +44,12 @@ def fit_model(model: Model, data: Dataset) -> Dataset:
     if model.quantization is not None:
         fix = "train the model that it was made from"
         raise ConfigError("train", f"expected a float32 model, got one quantised to int8; {fix}")
-    if data.task == "classification" and model.classes is not None:
+    if model.classes is not None:
         data = data.with_classes(model.classes)
-    check_shapes(model, data)
-    if model.task.kind != data.task:
-        model.task = task_for(data.task)
-    if data.task == "classification":
+    task = model.task if model.task.kind == data.task else task_for(data.task)
+    check_shapes(model, data, task)
+    model.task = task
+    if data.classes:
         model.classes = data.classes
     if model.preprocessing is None:
         model.preprocessing = data.preprocessing
@@ -64,17 +66,13 @@ def check_model(model: Any) -> None:
         raise ConfigError("train", f"expected a fovea.Model, got {type(model).__name__}; {fix}")
 
 
-def check_shapes(model: Model, data: Dataset) -> None:
-    """Raise ShapeError unless the network takes one input of the data's kind and gives one output of the right size."""
+def check_shapes(model: Model, data: Dataset, task: Task | None = None) -> None:
+    """Raise ShapeError unless the network takes one input of the data's kind and gives what the task (None: the
+    model's own) makes of it."""
     graph = model.graph
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        raise ShapeError(
-            "train", f"expected a network with one input and one output, got {model!r}; train its plan directly"
-        )
-    if graph.output_shapes[0] != (data.num_classes,):
-        got = ("N", *graph.output_shapes[0])
-        fix = f"end the network with Dense({data.num_classes})"
-        raise ShapeError("train", f"expected outputs (N, {data.num_classes}) for {data.name}, got {got}; {fix}")
+    if len(graph.inputs) != 1:
+        raise ShapeError("train", f"expected a network with one input, got {model!r}; train its plan directly")
+    (task or model.task).check_network(graph.output_shapes, data.num_classes, data.name)
     own = graph.input_shapes[0] if model.preprocessing is None else (*graph.input_shapes[0][:-1], None)
     shape = data.input_shape
     if len(own) != len(shape) or (
@@ -90,10 +88,17 @@ def check_shapes(model: Model, data: Dataset) -> None:
 class Recipe:
     """What a TrainConfig means for one data set: loss, augmentation and mixing as objects."""
 
-    loss: Op
+    model: Model
+    options: Mapping[str, Any]
+    """Of the task's loss."""
     augment: Augment | None
     mix: MixUp | CutMix | None
     class_weights: np.ndarray[Any, np.dtype[np.float64]] | None
+
+    def loss(self, input_shape: Shape | None = None) -> Loss:
+        """The loss of the network on inputs of this shape (None: its own)."""
+        graph = self.model.graph if input_shape is None else self.model.graph.at(input_shape)
+        return self.model.task.loss(graph.output_shapes, **self.options)
 
     def weight(self, targets: Any) -> float:
         """The divisor of the mean loss of these targets: their number, or the sum of their class weights."""
@@ -105,22 +110,21 @@ class Recipe:
 
 def recipe_for(config: TrainConfig, model: Model, data: Dataset) -> Recipe:
     """Resolve the options that depend on the data. Raises ConfigError for those that do not go together."""
-    weights = _class_weights(config, data.train)
-    mix = _mix(config, data)
-    loss = model.task.loss(
-        label_smoothing=config.label_smoothing,
-        class_weights=weights,
-        soft_targets=mix is not None,
-    )
-    return Recipe(loss, _augment(config, data), mix, None if weights is None else np.array(weights))
+    weights = _class_weights(config, model.task, data.train)
+    mix = _mix(config, model.task)
+    options: dict[str, Any] = {
+        "label_smoothing": config.label_smoothing, "class_weights": weights, "soft_targets": mix is not None,
+    }  # fmt: skip
+    model.task.loss(model.graph.output_shapes, **options)  # refuses what the task does not have
+    return Recipe(model, options, _augment(config, data), mix, None if weights is None else np.array(weights))
 
 
-def _class_weights(config: TrainConfig, split: Split) -> tuple[float, ...] | None:
+def _class_weights(config: TrainConfig, task: Task, split: Split) -> tuple[float, ...] | None:
     given = config.class_weights
     if given is None:
         return None
-    if split.task != "classification":
-        raise ConfigError("class_weights", "expected none for regression; they belong to classification")
+    if not task.one_class_each:
+        raise ConfigError("class_weights", f"expected none for {task.kind}; they belong to classification")
     if given != "balanced":
         if len(given) != len(split.classes):
             raise ConfigError("class_weights", f"expected {len(split.classes)} numbers, got {len(given)}; one a class")
@@ -137,11 +141,11 @@ def _augment(config: TrainConfig, data: Dataset) -> Augment | None:
     return Augment.from_dict(config.augment)
 
 
-def _mix(config: TrainConfig, data: Dataset) -> MixUp | CutMix | None:
+def _mix(config: TrainConfig, task: Task) -> MixUp | CutMix | None:
     if config.mix is None:
         return None
-    if data.task != "classification":
-        raise ConfigError("mix", "expected none for regression; MixUp and CutMix belong to classification")
+    if not task.one_class_each:
+        raise ConfigError("mix", f"expected none for {task.kind}; MixUp and CutMix belong to classification")
     fields = {name: value for name, value in config.mix.items() if name != "kind"}
     try:
         return MixUp(**fields) if config.mix["kind"] == "mixup" else CutMix(**fields)
