@@ -13,14 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 import fovea
+from fovea.data.given import as_samples
 from fovea.data.preprocess import Preprocessing
 from fovea.engines.base import Engine, Plan, match_paths
 from fovea.engines.registry import get_engine
 from fovea.errors import ConfigError, DataError, FoveaError, ModelFileError, ShapeError
+from fovea.graph.behind import behind
 from fovea.graph.compose import Layer, build
-from fovea.graph.graph import Graph, Ref
+from fovea.graph.graph import Graph
+from fovea.graph.half import narrowed, widened
 from fovea.graph.initialize import Initializer, initialize
-from fovea.graph.objective import free_name
 from fovea.graph.quantization import Quantization, expected_shapes, float_tensors, stored_tensors
 from fovea.graph.serialize import graph_from_dict, graph_to_dict, read_tensors, write_tensors
 from fovea.graph.store import ParameterStore
@@ -32,8 +34,8 @@ from fovea.tasks.classify import Classification
 __all__ = ["FORMAT_VERSION", "Model", "load"]
 
 Array = npt.NDArray[Any]
-FORMAT_VERSION = 2
-"""Of model files: 1 with float32 tensors alone, 2 with weights as int8."""
+FORMAT_VERSION = 3
+"""Of model files: 1 with float32 tensors alone, 2 with weights as int8, 3 with float16 tensors alone."""
 MODEL_FILE = "model.safetensors"
 """Name of the model file inside a run folder."""
 _CHUNK_BYTES = 256 << 20
@@ -198,18 +200,8 @@ class Model:
         """The graph behind the pixel half of preprocessing: it takes what ``preprocessing.apply_spatial`` gives."""
         if self.preprocessing is None:
             return self.graph
-        source, added = self.graph.inputs[0], free_name("preprocess", self.graph.nodes)
         dtype = "uint8" if self.preprocessing.kind in ("image", "clip") else "float32"
-        entries: list[Any] = []
-        for node in self.graph.nodes.values():
-            if node.name == source:
-                entries.append((source, type(node.op)(self.graph.shape(source), dtype), ()))  # type: ignore[call-arg]
-                entries.append((added, Normalize(**self.preprocessing.normalize()), (Ref(source),)))
-            else:
-                refs = tuple(Ref(added) if ref.node == source else ref for ref in node.inputs)
-                entries.append((node.name, node.op, refs))
-        outputs = tuple(Ref(added) if ref.node == source else ref for ref in self.graph.outputs)
-        return Graph.from_nodes(entries, self.graph.inputs, outputs)
+        return behind(self.graph, Normalize(**self.preprocessing.normalize()), dtype)
 
     def __call__(self, *inputs: Array) -> Any:
         """Float32 network input N,*spatial,C -> outputs (logits N,num_classes): inference, in chunks that fit
@@ -290,34 +282,24 @@ class Model:
             )
         if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
             raise ConfigError("predict", f"expected top_k as an integer of at least 1, got {top_k!r}; 5 is usual")
-        outputs = self.logits(self.preprocessing.apply_spatial(self._loaded(samples)))
+        outputs = self.logits(self.preprocessing.apply_spatial(as_samples(samples, self.preprocessing)))
         return self.task.decode(outputs, classes=self.classes, top_k=top_k)
-
-    def _loaded(self, samples: Any) -> Any:
-        assert self.preprocessing is not None
-        single = isinstance(samples, (str, os.PathLike))
-        paths = [samples] if single else samples
-        if not isinstance(samples, (str, os.PathLike, list, tuple, np.ndarray)):
-            raise DataError("predict", f"expected images or paths, got {type(samples).__name__}; give a list of them")
-        if isinstance(paths, (list, tuple)) and any(isinstance(path, (str, os.PathLike)) for path in paths):
-            if not all(isinstance(path, (str, os.PathLike)) for path in paths):
-                raise DataError("predict", "expected paths or images, got both; predict them one after the other")
-            from fovea.data.samples import read_samples  # brings every reader of files: only for paths
-
-            return read_samples([Path(path) for path in paths], self.preprocessing)
-        if isinstance(samples, np.ndarray) and samples.ndim == len(self.graph.input_shapes[0]):
-            return samples[None]
-        return samples
 
     # --- the file
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
+    def save(self, path: str | os.PathLike[str], *, dtype: str = "float32") -> Path:
         """Write everything to one safetensors file, atomically. Returns the path.
 
-        Raises ModelFileError when it cannot be written; what was there before is then still whole.
+        ``dtype="float16"`` halves the file: numbers are rounded to 11 bits, and loaded as float32 again.
+
+        Raises ModelFileError when it cannot be written, or holds numbers beyond the range of float16; what was there
+        before is then still whole.
         """
+        tensors = stored_tensors(self.store.tensors(), self.quantization)
+        if dtype != "float32":
+            tensors = narrowed(str(path), tensors, dtype, self.quantization is not None)
         metadata = {
-            "format": 1 if self.quantization is None else 2,
+            "format": 3 if dtype == "float16" else 1 if self.quantization is None else 2,
             "fovea": fovea.__version__,
             "name": self.name,
             "graph": graph_to_dict(self.graph),
@@ -329,8 +311,10 @@ class Model:
         }
         if self.quantization is not None:
             metadata["quantization"] = self.quantization.to_dict()
+        if dtype != "float32":
+            metadata["dtype"] = dtype
         try:
-            write_tensors(path, stored_tensors(self.store.tensors(), self.quantization), metadata)
+            write_tensors(path, tensors, metadata)
         except OSError as error:
             raise ModelFileError(
                 str(path), f"expected to write the file, got: {error.strerror or error}; free space or change the path"
@@ -364,6 +348,7 @@ def load(path: str | os.PathLike[str]) -> Model:
         return expected_shapes(where, metadata.get("quantization"), graphs[0])
 
     tensors, metadata = read_tensors(file, expect)
+    tensors = widened(where, metadata, tensors)
     graph = graphs[0].with_constants(tensors)
     tensors, quantization = float_tensors(where, metadata.get("quantization"), graph, tensors)
     try:

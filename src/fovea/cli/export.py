@@ -20,7 +20,12 @@ __all__ = ["export"]
 
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A model file or a run folder.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write: a file that ends in .onnx.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", help="Where to write: a file that ends in .onnx, or .safetensors for a model file."
+        ),
+    ],
     images: Annotated[
         bool,
         typer.Option(
@@ -31,19 +36,30 @@ def export(
     input_shape: Annotated[
         str | None, typer.Option(metavar="H,W,C", help="Input size, where the model leaves it open; channels last.")
     ] = None,
+    float16: Annotated[
+        bool, typer.Option("--float16", help="Of a model file: numbers rounded to float16, half of the size.")
+    ] = False,
 ) -> None:
-    """Write a model as ONNX, which onnxruntime and others run.
+    """Write a model as ONNX, which onnxruntime and others run, or as one model file of fovea.
 
-    Without --images the file takes float32 network input N,C,H,W and gives what the network gives.
+    Without --images an ONNX file takes float32 network input N,C,H,W and gives what the network gives.
     """
     from fovea.interop.load import export_file
 
-    if out.suffix.lower() != ".onnx":
-        raise ConfigError("--out", f"expected a file that ends in .onnx, got {out}; name one")
+    suffix = out.suffix.lower()
+    if suffix not in (".onnx", ".safetensors"):
+        raise ConfigError("--out", f"expected a file that ends in .onnx or .safetensors, got {out}; name one")
+    if images and suffix == ".safetensors":
+        raise ConfigError("--images", "expected it with an ONNX file, got a model file, which always takes images")
+    if float16 and suffix == ".onnx":
+        raise ConfigError("--float16", "expected it with a model file (.safetensors), got an ONNX file; leave it out")
     loaded, given = load_model(model), shape(input_shape)
     if given is not None:
         loaded = _closed(loaded, given)
-    export_file(loaded, out, images)
+    if suffix == ".onnx":
+        export_file(loaded, out, images)
+    else:
+        loaded.save(out, dtype="float16" if float16 else "float32")
     typer.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
 
 
