@@ -21,6 +21,7 @@ COMMANDS = [
     "evaluate",
     "predict",
     "classmap",
+    "explain",
     "import",
     "export",
     "verify",

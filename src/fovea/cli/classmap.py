@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from fovea.cli.arguments import load_model, set_threads, sizes
+from fovea.cli.files import write, write_array
 from fovea.cli.output import print_json
 from fovea.errors import ConfigError
 
@@ -55,8 +56,8 @@ def classmap(
     ranked = found.ranked(top_k)
     index = ranked[0][0] if name is None else found.index(name)
     array = out.with_suffix(".npy")
-    _write(out, overlay(found, index))
-    _write(array, _npy(found.probabilities))
+    write(out, overlay(found, index))
+    write_array(array, found.probabilities)
     peak, place = found.peak(index)
     if as_json:
         top = [{"label": found.classes[i], "peak": value, "x": x, "y": y} for i, value, (y, x) in ranked]
@@ -69,22 +70,3 @@ def classmap(
     for i, value, (y, x) in ranked:
         print(f"{value:6.1%}  {found.classes[i]}  (at x {x:.0f}, y {y:.0f})")
     print(f"wrote {out} ({found.classes[index]}, at most {peak:.1%}) and {array} ({rows}x{columns}x{classes})")
-
-
-def _write(path: Path, content: bytes) -> None:
-    from fovea.graph.serialize import write_atomically
-
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(content)
-
-    write_atomically(path, write)
-
-
-def _npy(values: Any) -> bytes:
-    import io
-
-    import numpy as np
-
-    data = io.BytesIO()
-    np.save(data, values)
-    return data.getvalue()

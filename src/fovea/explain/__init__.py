@@ -1,7 +1,29 @@
-"""Looking into a trained network: where in an image it sees a class."""
+"""Looking into a trained network: what it looks at in an image, and where it sees a class.
+
+Attribution: ``fn(model, image, target=None, layer=None) -> Attribution`` for every method in ``METHODS``;
+``attributions`` for several images at once; ``gradient_of`` for the gradient of any number with respect to any node.
+"""
 
 from __future__ import annotations
 
+from fovea.explain.base import METHODS, Attribution, Method, attributions, find_method
 from fovea.explain.class_maps import ClassMap, class_map, fully_convolutional
+from fovea.explain.gradients import gradient_of
+from fovea.explain.layers import default_layer, layers_with_space
+from fovea.explain.sensitivity import gradient, gradient_x_input
 
-__all__ = ["ClassMap", "class_map", "fully_convolutional"]
+__all__ = [
+    "METHODS",
+    "Attribution",
+    "ClassMap",
+    "Method",
+    "attributions",
+    "class_map",
+    "default_layer",
+    "find_method",
+    "fully_convolutional",
+    "gradient",
+    "gradient_of",
+    "gradient_x_input",
+    "layers_with_space",
+]

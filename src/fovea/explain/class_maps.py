@@ -14,6 +14,7 @@ from fovea.data import spatial
 from fovea.data.preprocess import Preprocessing
 from fovea.data.samples import read_samples
 from fovea.errors import ConfigError, DataError, ShapeError
+from fovea.explain.target import class_index
 from fovea.graph.fully_convolutional import convolved
 from fovea.graph.receptive import receptive_fields
 from fovea.model import Model
@@ -126,24 +127,7 @@ class ClassMap:
 
         Raises ConfigError with the names that fit.
         """
-        wanted, lowered = name.lower().strip(), [one.lower() for one in self.classes]
-        rules = (
-            lambda one: one == wanted,
-            lambda one: wanted in one.split(", "),
-            lambda one: f" {wanted} " in f" {one.replace(',', '')} ",
-        )
-        for rule in rules:
-            found = [i for i, one in enumerate(lowered) if rule(one)]
-            if len(found) == 1:
-                return found[0]
-            if found:
-                break
-        if not found and wanted.isdecimal() and int(wanted) < len(self.classes):
-            return int(wanted)
-        near = found or list(range(len(self.classes)))
-        names = "; ".join(self.classes[i] for i in near[:4]) + ("; ..." if len(near) > 4 else "")
-        fit = "it fits" if found else "names are"
-        raise ConfigError("class map", f"expected the name of one class, got {name[:60]!r}; {fit} {names}")
+        return class_index(self.classes, name)
 
     def ranked(self, top_k: int = 5) -> list[tuple[int, float, tuple[float, float]]]:
         """The classes with the highest peak: number, probability there, and the peak's row and column in pixels."""

@@ -1,0 +1,38 @@
+"""What the modes of ``fovea explain`` share: the words of the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fovea.errors import ConfigError
+
+__all__ = ["Asked"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The command line as given; a mode reads what concerns it. ``out``: None where the person named no file."""
+
+    model: str
+    image: Path | None
+    method: str | None
+    layer: str | None
+    target: str | None
+    score: str | None
+    engine: str | None
+    out: Path | None
+    as_json: bool
+
+    def picture(self) -> Path:
+        """The image that this mode needs. Raises ConfigError."""
+        if self.image is None:
+            raise ConfigError("explain", "expected an IMAGE behind MODEL, got none; name a picture")
+        return self.image
+
+    def file(self, name: str, suffix: str = ".png") -> Path:
+        """Where to write: ``--out``, or ``name`` in this folder. Raises ConfigError for another kind of file."""
+        path = Path(name) if self.out is None else self.out
+        if path.suffix.lower() != suffix:
+            raise ConfigError("--out", f"expected a file that ends in {suffix}, got {path}; name one")
+        return path

@@ -1,0 +1,86 @@
+"""``fovea explain MODEL IMAGE``: how much each pixel counts, by one method or by several beside each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fovea.cli.arguments import load_model
+from fovea.cli.explain.asked import Asked
+from fovea.cli.files import write, write_array
+from fovea.cli.output import print_json
+
+if TYPE_CHECKING:
+    from fovea.explain import Attribution
+    from fovea.model import Model
+
+__all__ = ["MethodOption", "ScoreOption", "run"]
+
+MethodOption = Annotated[
+    str | None,
+    typer.Option(metavar="METHOD", help="grad-cam, integrated-gradients, ...; several with commas, or all."),
+]
+ScoreOption = Annotated[
+    str | None, typer.Option(help="What is explained of a class: logit, probability or log-probability.")
+]
+
+
+def run(asked: Asked) -> None:
+    """Explain one image, write picture and array, and say what they show."""
+    from fovea.explain import METHODS, attributions, find_method
+    from fovea.report.attribution import picture, sheet
+
+    image, names = asked.picture(), _names(asked.method)
+    methods = [find_method(name) for name in names]
+    words = "methods" if len(methods) > 1 else methods[0].name.replace("_", "-") if methods else ""
+    model = load_model(asked.model)
+    if not methods:
+        methods = [METHODS[_default(model)]]
+        words = methods[0].name.replace("_", "-")
+    out = asked.file(f"{image.stem}-{words}.png")
+    found: list[Attribution] = []
+    for method in methods:
+        layer = asked.layer if method.needs_layer or len(methods) == 1 else None
+        options: dict[str, Any] = {"score": asked.score, "engine": asked.engine}
+        target = None if asked.target is None else [asked.target]
+        found += attributions(model, [image], method.name, target, layer, **options)
+    write(out, picture(found[0]) if len(found) == 1 else sheet(found))
+    arrays = [out.with_suffix(".npy")]
+    if len(found) > 1:
+        arrays = [out.with_name(f"{out.stem}-{one.method.replace('_', '-')}.npy") for one in found]
+    for path, one in zip(arrays, found, strict=True):
+        write_array(path, one.values)
+    if asked.as_json:
+        print_json({"explained": [_record(one) for one in found], "files": [str(path) for path in (out, *arrays)]})
+        return
+    for one in found:
+        at = f" at {one.layer}" if one.layer else ""
+        print(f"{one.facts.title}{at}: {one.name} {one.score:.4g}")
+        if one.facts.fails_randomisation:
+            print("  it changes little when the weights are random: it shows edges, not reasons")
+        for note in one.notes:
+            print(f"  {note}")
+    more = f" and {arrays[0]}" if len(arrays) == 1 else f" and {len(arrays)} arrays beside it"
+    print(f"wrote {out}{more}")
+
+
+def _names(method: str | None) -> list[str]:
+    """The methods asked for; none for the model's default."""
+    from fovea.explain import METHODS
+
+    if method is None:
+        return []
+    return list(METHODS) if method == "all" else [part.strip() for part in method.split(",")]
+
+
+def _default(model: Model) -> str:
+    return "gradient"
+
+
+def _record(one: Attribution) -> dict[str, Any]:
+    return {
+        "method": one.method, "layer": one.layer, "target": one.target, "name": one.name, "score": one.score,
+        "shape": list(one.values.shape), "sum": float(one.values.sum()), "notes": list(one.notes),
+        "fails_randomisation": one.facts.fails_randomisation,
+    }  # fmt: skip

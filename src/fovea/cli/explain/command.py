@@ -1,0 +1,48 @@
+"""The command and its modes.
+
+A mode is a file of this folder with a function that takes ``Asked`` (the common words of the command line) and, beside
+it, the values of options of its own; its options are declared there as ``Annotated`` types, so that this file gets two
+lines for each mode: the parameter of ``explain`` and a branch that calls the mode. Without a mode's option the command
+explains one image by attribution (``attribution.py``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fovea.cli.arguments import set_threads
+from fovea.cli.explain import attribution
+from fovea.cli.explain.asked import Asked
+
+__all__ = ["explain"]
+
+
+def explain(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model file or run folder.")],
+    image: Annotated[Path | None, typer.Argument(metavar="[IMAGE]", help="A picture of any size.")] = None,
+    method: attribution.MethodOption = None,
+    layer: Annotated[
+        str | None,
+        typer.Option(metavar="NODE", help="The layer to look through (default: the last map that still has space)."),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="CLASS", help="A class by name or number (default: the first one predicted).")
+    ] = None,
+    score: attribution.ScoreOption = None,
+    engine: Annotated[str | None, typer.Option(help="native or reference (default: the fastest here).")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Where to write (default: named after IMAGE and method).")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads (default: every core).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+) -> None:
+    """Show what a network looks at in a picture.
+
+    Writes the picture with a map over it that says how much each pixel counts for the class, and the map as an array.
+    """
+    set_threads(threads)
+    asked = Asked(model, image, method, layer, target, score, engine, out, as_json)
+    attribution.run(asked)

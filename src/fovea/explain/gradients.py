@@ -1,0 +1,226 @@
+"""Scores and their gradients with respect to any node, on any engine: plans compiled with ``wrt`` and kept per model.
+
+Methods that alter the network (another backward rule, gates) give a ``Variant``: a function that makes the graph and
+its numbers, and a key under which its plans are kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fovea.engines.base import Engine, Plan
+from fovea.engines.registry import get_engine
+from fovea.errors import ConfigError, ShapeError
+from fovea.explain.target import Score, scores_of
+from fovea.graph.graph import Graph, Ref
+from fovea.graph.store import ParameterStore
+from fovea.graph.summary import summarize
+from fovea.model import Model
+
+__all__ = ["PLAIN", "Gradients", "Numbers", "Variant", "capacity_of", "gradient_of", "gradients", "outputs_of"]
+
+Array = npt.NDArray[Any]
+_BYTES = 192 << 20
+"""Activations that a plan with gradients keeps stay below this, as long as one sample does."""
+_MOST_SAMPLES = 32
+_CACHED_PLANS = 6
+
+
+Numbers = ParameterStore | None
+"""Of a variant: None for the model's own."""
+
+
+def _unchanged(graph: Graph) -> tuple[Graph, Numbers]:
+    """The network as it is, with the model's own numbers."""
+    return graph, None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Another network made of a model's: ``make(graph)`` gives its graph and its numbers.
+
+    ``graph`` is the model's at closed sizes, pruned to what the score needs. Plans are kept under ``key``.
+    """
+
+    key: tuple[Any, ...] = ()
+    make: Callable[[Graph], tuple[Graph, Numbers]] = _unchanged
+
+
+PLAIN = Variant()
+"""The network as it is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Gradients:
+    """``scores``: N. ``wrt``: node -> gradient of each sample's score, N,.... ``kept``: node -> output, N,...."""
+
+    scores: Array
+    wrt: Mapping[str, Array]
+    kept: Mapping[str, Array]
+
+
+class _Plans:
+    """The plans of one model, the last used last; one caller at a time."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.plans: OrderedDict[Any, tuple[Graph, ParameterStore, Plan]] = OrderedDict()
+        self.bytes: dict[tuple[int, ...], int] = {}
+
+
+_models: weakref.WeakKeyDictionary[Model, _Plans] = weakref.WeakKeyDictionary()
+
+
+def _plans(model: Model) -> _Plans:
+    return _models.setdefault(model, _Plans())
+
+
+def gradient_of(
+    model: Model,
+    x: Array,
+    target: Any = None,
+    wrt: Sequence[str] = (),
+    *,
+    keep: Sequence[str] = (),
+    score: str = "logit",
+    engine: str | None = None,
+) -> Gradients:
+    """The gradient of one number of each sample: network input N,*spatial,C -> with respect to the nodes ``wrt``.
+
+    ``wrt``: names of nodes, the network's input unless told. ``keep``: nodes whose outputs are wanted too. ``target``:
+    as of ``attributions``, one for all samples or a list with one for each. Plans are kept: the second call is fast.
+    Raises GraphError with near names for a node that does not exist, EngineError for a network without gradients.
+    """
+    count = len(x)
+    targets = target if isinstance(target, list) else [target] * count
+    if len(targets) != count:
+        raise ConfigError("gradient", f"expected a target for each of {count} samples, got {len(targets)}; give one")
+    shape = tuple(np.shape(x)[1:])
+
+    def of(ref: Ref) -> Array:
+        return outputs_of(model, np.asarray(x), ref, engine)
+
+    closed = _closed(model, shape)
+    scores = scores_of(model, targets, score, of, closed.shape)
+    return gradients(model, np.asarray(x), scores, tuple(wrt), keep=tuple(keep), engine=engine)
+
+
+def gradients(
+    model: Model,
+    x: Array,
+    scores: Sequence[Score],
+    wrt: Sequence[str] = (),
+    *,
+    keep: Sequence[str] = (),
+    engine: str | None = None,
+    variant: Variant = PLAIN,
+    gates: Mapping[str, Array] | None = None,
+) -> Gradients:
+    """As ``gradient_of``, for resolved scores (one for each sample, or one for all) of a variant of the network.
+
+    ``gates``: the variant's further inputs by name, N,....
+    """
+    node = scores[0].node
+    names = tuple(wrt) or (model.graph.inputs[0],)
+    shape = tuple(x.shape[1:])
+    room = capacity_of(model, shape, len(x))
+    parts: list[tuple[Array, list[Array], list[Array]]] = []
+    with _compiled(model, shape, node, room, names, tuple(keep), engine, variant) as plan:
+        extra = [(gates or {})[name] for name in plan.spec.inputs[1:]]
+        for start in range(0, len(x), room):
+            piece = slice(start, start + room)
+            out = plan.forward(x[piece], *(array[piece] for array in extra))
+            values, seeds = _scalars(scores, out, start)
+            kept = [plan.kept[name] for name in keep]
+            found = plan.backward(seeds)
+            parts.append((values, [found[name] for name in names], kept))
+    return Gradients(
+        np.concatenate([part[0] for part in parts]),
+        {name: _joined([part[1][i] for part in parts]) for i, name in enumerate(names)},
+        {name: _joined([part[2][i] for part in parts]) for i, name in enumerate(keep)},
+    )
+
+
+def outputs_of(model: Model, x: Array, node: Ref, engine: str | None = None) -> Array:
+    """A node's output for network input N,*spatial,C, in inference: also of a quantised network."""
+    shape = tuple(x.shape[1:])
+    room = capacity_of(model, shape, len(x), backward=False)
+    with _compiled(model, shape, node, room, (), (), engine, PLAIN) as plan:
+        return _joined([plan.forward(x[start : start + room]) for start in range(0, len(x), room)])
+
+
+def capacity_of(model: Model, shape: tuple[int, ...], count: int, backward: bool = True) -> int:
+    """How many samples a plan takes at once: a power of two, within the memory that plans may use."""
+    known = _plans(model).bytes
+    if shape not in known:
+        known[shape] = max(1, int(summarize(_closed(model, shape)).totals["activation_bytes"]))
+    each = known[shape] * (1 if backward else 0.5)
+    limit = max(1, min(_MOST_SAMPLES, int(_BYTES / each)))
+    return int(min(1 << (limit.bit_length() - 1), 1 << max(0, count - 1).bit_length()))
+
+
+def _closed(model: Model, shape: tuple[int, ...]) -> Graph:
+    if len(model.graph.inputs) != 1:
+        raise ShapeError(
+            "explain", f"expected a network with one input, got {len(model.graph.inputs)}; explain it in Python, node "
+            "by node, from plan.backward",
+        )  # fmt: skip
+    return model.graph.at(shape)
+
+
+def _scalars(scores: Sequence[Score], outputs: Array, start: int) -> tuple[Array, Array]:
+    """Each sample's score N, and the gradient that begins its way back N,...."""
+    if len(scores) == 1:
+        values, seeds = scores[0].scalars(outputs)
+        return np.asarray(values), np.asarray(seeds, np.float32)
+    pairs = [scores[start + i].scalars(outputs[i : i + 1]) for i in range(len(outputs))]
+    return np.concatenate([pair[0] for pair in pairs]), np.concatenate([pair[1] for pair in pairs]).astype(np.float32)
+
+
+def _joined(parts: Sequence[Array]) -> Array:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+@contextlib.contextmanager
+def _compiled(
+    model: Model, shape: tuple[int, ...], node: Ref, room: int, wrt: tuple[str, ...], keep: tuple[str, ...],
+    engine: str | None, variant: Variant,
+) -> Iterator[Plan]:  # fmt: skip
+    """The plan for these wishes, from the cache or new, for this caller alone."""
+    computes, cache, graph, store = get_engine(engine), _plans(model), model.graph, model.store
+    key = (computes.name, shape, node, room, wrt, keep, variant.key)
+    with cache.lock:
+        if key not in cache.plans or cache.plans[key][0] is not graph or cache.plans[key][1] is not store:
+            cache.plans[key] = (graph, store, _new_plan(model, shape, node, room, wrt, keep, computes, variant))
+        cache.plans.move_to_end(key)
+        while len(cache.plans) > _CACHED_PLANS:
+            cache.plans.popitem(last=False)
+        yield cache.plans[key][2]
+
+
+def _new_plan(
+    model: Model, shape: tuple[int, ...], node: Ref, room: int, wrt: tuple[str, ...], keep: tuple[str, ...],
+    engine: Engine, variant: Variant,
+) -> Plan:  # fmt: skip
+    options: dict[str, Any] = {"batch_size": room, "keep": keep, "wrt": wrt}
+    if model.quantization is not None and not wrt:
+        options |= {"precision": "int8", "quantization": model.quantization}
+    for name in (*wrt, *keep):
+        model.graph.node(name)
+    pruned = _closed(model, shape).pruned([node])
+    missing = [name for name in (*wrt, *keep) if name not in pruned.nodes]
+    if missing:
+        raise ConfigError(
+            "explain", f"expected a layer that {node.node} depends on, got {missing[0]}; choose one before it"
+        )
+    changed, numbers = variant.make(pruned)
+    return engine.compile(changed, model.store if numbers is None else numbers, **options)

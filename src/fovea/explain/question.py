@@ -1,0 +1,136 @@
+"""One question to a network: these images, as it sees them, and what is to be explained of each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fovea.errors import ConfigError, DataError, EngineError, ShapeError
+from fovea.explain.base import Method
+from fovea.explain.gradients import PLAIN, Gradients, Variant, gradients, outputs_of
+from fovea.explain.layers import chosen_layer
+from fovea.explain.target import Score, scores_of
+from fovea.graph.graph import Graph
+from fovea.model import Model
+
+__all__ = ["Question", "ask", "seen_images"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What a method's function is given.
+
+    ``images``: uint8 N,H,W,C as the network saw them. ``x``: network input N,H,W,C, float32. ``scores``: one for each
+    sample, all of one node; ``values``: what they are, N. ``layer``: of a method that needs one. ``graph``: the
+    model's, at this size.
+    """
+
+    model: Model
+    graph: Graph
+    images: npt.NDArray[np.uint8]
+    x: npt.NDArray[np.float32]
+    scores: Sequence[Score]
+    values: Array
+    layer: str | None
+    engine: str | None
+
+    def gradients(
+        self, x: Array | None = None, scores: Sequence[Score] | None = None, wrt: Sequence[str] = (), *,
+        keep: Sequence[str] = (), variant: Variant = PLAIN, gates: dict[str, Array] | None = None,
+    ) -> Gradients:  # fmt: skip
+        """Gradients of the scores, of these inputs or others; a single score holds for all of them."""
+        return gradients(
+            self.model, self.x if x is None else x, self.scores if scores is None else scores, wrt,
+            keep=keep, engine=self.engine, variant=variant, gates=gates,
+        )  # fmt: skip
+
+    def score(self, x: Array, index: int) -> Array:
+        """The score of sample ``index`` for other inputs N,H,W,C -> N."""
+        one = self.scores[index]
+        return np.asarray(one.values(outputs_of(self.model, x, one.node, self.engine)))
+
+    def pixels(self, images: Array) -> npt.NDArray[np.float32]:
+        """uint8 images as the network saw them -> network input: the baseline "black" is that of zeros."""
+        known = self.model.preprocessing
+        return np.asarray(images, np.float32) if known is None else known.apply_pixels(images)
+
+
+def ask(
+    model: Model, images: Any, method: Method, targets: Any, layer: str | None, score: str, engine: str | None
+) -> Question:
+    """Read the images, resolve targets and layer. Raises the errors of ``attributions``."""
+    if not isinstance(model, Model):
+        raise ConfigError("explain", f"expected a Model, got {type(model).__name__}; load one with fovea.load")
+    if method.needs_gradients and model.quantization is not None:
+        raise EngineError(
+            method.name, "expected a network with gradients, got one quantised to int8; explain the float32 model that "
+            "it was made from, or use occlusion or rise",
+        )  # fmt: skip
+    if layer is not None and not method.needs_layer:
+        raise ConfigError(method.name, f"expected no layer, got {layer!r}: it explains the input; leave it out")
+    seen, x = seen_images(model, images)
+    graph = model.graph.at(tuple(x.shape[1:]))
+    given = list(targets) if isinstance(targets, list) else [targets] * len(x)
+    if len(given) != len(x):
+        raise ConfigError("explain", f"expected a target for each of {len(x)} images, got {len(given)}; give as many")
+    known: dict[Any, Array] = {}
+
+    def outputs(node: Any) -> Array:
+        if node not in known:
+            known[node] = outputs_of(model, x, node, engine)
+        return known[node]
+
+    scores = scores_of(model, given, score, outputs, graph.shape)
+    if any(one.node != scores[0].node for one in scores):
+        raise ConfigError("explain", "expected targets of one node, got several; explain them one after the other")
+    at = chosen_layer(graph, scores[0].node, layer, method.name) if method.needs_layer else None
+    values = np.array([one.values(outputs(one.node)[i : i + 1])[0] for i, one in enumerate(scores)])
+    return Question(model, graph, seen, x, scores, values, at, engine)
+
+
+def seen_images(model: Model, images: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """Images as the network saw them, uint8 N,H,W,C, and its input, float32 N,H,W,C.
+
+    ``images``: paths or uint8 arrays H,W,C, or an array N,H,W,C. A model without preprocessing takes float32 network
+    input; what is shown of it is stretched to 0..255. Raises DataError for what cannot be read or is no image.
+    """
+    shapes = model.graph.input_shapes
+    if len(shapes) != 1 or len(shapes[0]) != 3:
+        raise ShapeError("explain", f"expected a network with one input N,H,W,C, got {shapes}; explain images")
+    known = model.preprocessing
+    if isinstance(images, (str, os.PathLike)):
+        images = [images]
+    if len(images) == 0:
+        raise DataError("explain", "expected at least one image, got none; give a path or an array")
+    if known is None:
+        x = np.stack([_network_input(image, len(shapes[0])) for image in images])
+        return _shown(x), x
+    if known.kind != "image":
+        raise DataError("explain", f"expected a model of images, got one of {known.kind}s; use explain.gradient_of")
+    pixels = known.apply_spatial(model._loaded(images if isinstance(images, np.ndarray) else list(images)))
+    return pixels, np.ascontiguousarray(known.apply_pixels(pixels))
+
+
+def _network_input(image: Any, axes: int) -> npt.NDArray[np.float32]:
+    if not isinstance(image, np.ndarray) or image.ndim != axes or image.dtype.kind not in "f":
+        got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise DataError(
+            "explain", f"expected network input as a float32 array H,W,C, since the model knows no preprocessing, got "
+            f"{got}; set model.preprocessing",
+        )  # fmt: skip
+    return image.astype(np.float32)
+
+
+def _shown(x: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    axes = tuple(range(1, x.ndim))
+    low, high = x.min(axes, keepdims=True), x.max(axes, keepdims=True)
+    grey = np.round((x - low) / np.maximum(high - low, 1e-12) * 255).astype(np.uint8)
+    shown: npt.NDArray[np.uint8] = grey if x.shape[-1] in (1, 3) else grey.mean(-1, keepdims=True).astype(np.uint8)
+    return shown
