@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fovea.data.given import as_samples
 from fovea.errors import ConfigError, DataError, EngineError, ShapeError
 from fovea.explain.base import Method
 from fovea.explain.gradients import PLAIN, Gradients, Variant, gradients, outputs_of
@@ -114,7 +115,7 @@ def seen_images(model: Model, images: Any) -> tuple[npt.NDArray[np.uint8], npt.N
         return _shown(x), x
     if known.kind != "image":
         raise DataError("explain", f"expected a model of images, got one of {known.kind}s; use explain.gradient_of")
-    pixels = known.apply_spatial(model._loaded(images if isinstance(images, np.ndarray) else list(images)))
+    pixels = known.apply_spatial(as_samples(images if isinstance(images, np.ndarray) else list(images), known))
     return pixels, np.ascontiguousarray(known.apply_pixels(pixels))
 
 

@@ -68,7 +68,7 @@ class Task(abc.ABC):
             got = ("N", *outputs[0])
             raise ShapeError("train", f"expected outputs (N, {num_outputs}) for {name}, got {got}; {fix}")
 
-    def check_classes(self, names: Sequence[str], outputs: Sequence[Shape]) -> None:
+    def check_classes(self, names: Sequence[str], outputs: Sequence[Shape]) -> None:  # noqa: B027  # most ask nothing
         """Raise ConfigError unless a network with outputs of these shapes can have classes of these names."""
 
     def fit(self, targets: Array) -> Task:

@@ -87,7 +87,8 @@ def _range_test(
     model.store.optimizer_state, model.store.ema, model.store.updates = {}, {}, 0
     plan = model.compile(
         engine, min(batch_size, len(data.train)), pixels=True, training=True, input_shape=data.train.inputs.shape[1:],
-        loss=recipe.loss(data.input_shape), optimizer=config.optimizer, precision=config.precision, trainable=config.trainable,
+        loss=recipe.loss(data.input_shape), optimizer=config.optimizer, precision=config.precision,
+        trainable=config.trainable,
     )  # fmt: skip
     lrs: list[float] = []
     losses: list[float] = []
