@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fovea import random
+from fovea.engines import checks
 from fovea.engines.base import Array, Outputs, Plan, PlanSpec, Step
 from fovea.engines.native.executable import Executable
 from fovea.engines.native.lower import Lowering, lower
@@ -17,10 +18,9 @@ from fovea.engines.native.program import Buffer, Fixed, Gradient, Instruction, O
 from fovea.engines.native.storage import stored_as_bf16
 from fovea.engines.native.update import NUMBERS, state_arrays, update_instructions, write_numbers
 from fovea.engines.native.work import describe
-from fovea.errors import DataError, EngineError, ShapeError
+from fovea.errors import EngineError, ShapeError
 from fovea.graph.graph import Ref
 from fovea.graph.store import ParameterStore
-from fovea.ops import SoftmaxCrossEntropy
 from fovea.ops.base import Shape
 
 __all__ = ["NativePlan"]
@@ -50,7 +50,7 @@ class NativePlan(Plan):
         self._views = self._gradient_views()
         self._written = {section: self._written_paths(section) for section in (Section.BACKWARD, Section.LOSS_BACKWARD)}
         self._renews_buffers = any(one.op.kind == "batchnorm" and spec.trains(one) for one in spec.graph.nodes.values())
-        self._labels = self._label_limits()
+        self._labels = checks.label_limits(spec)
         # Which sections wrote the gradients since they were zero (None: the caller): each may reach other parameters.
         self._in_sum: set[Section | None] = set()
         self._in_addend: set[Section | None] = set()
@@ -93,16 +93,6 @@ class NativePlan(Plan):
         outs = (out for one in self._lowering.instructions if one.section == section for out in one.outs)
         return [by_offset[out.offset] for out in outs if isinstance(out, Gradient)]
 
-    def _label_limits(self) -> dict[int, int]:
-        """Classes by the number of the target that holds integer labels."""
-        limits = {}
-        for node in self.spec.graph.nodes.values():
-            if isinstance(node.op, SoftmaxCrossEntropy) and not node.op.soft_targets:
-                name = node.inputs[1].node
-                if name in self.spec.targets:
-                    limits[self.spec.targets.index(name)] = node.input_shapes[0][-1] or 0
-        return limits
-
     # --- forward
 
     def forward(self, *inputs: Array, out: Array | None = None, step: int = 0) -> Outputs:
@@ -133,6 +123,7 @@ class NativePlan(Plan):
 
     def _run(self, sections: list[Section], n: int) -> None:
         if self._version != self.store.version:
+            self.store.settle()
             self._version = self.store.version
             self._program.weights_changed()
             sections = [Section.PREPARE, *sections]
@@ -181,37 +172,18 @@ class NativePlan(Plan):
     def loss(self, targets: Array | Sequence[Array], weights: Sequence[float] | None = None) -> tuple[float, ...]:
         """The losses of the last forward, each without its weight."""
         with self._alone():
-            self._loss_weights(weights)
-            self._require_forward()
+            checks.loss_weights(self.spec, weights)
+            checks.needs_forward(self._n)
             self._bind_targets(targets, self._n)
             self._run([Section.LOSS], self._n)
             return self._losses()
 
     def _bind_targets(self, targets: Array | Sequence[Array], n: int) -> None:
         arrays = self.check_inputs(self.spec.targets, self.as_list(targets))
-        if arrays and arrays[0].shape[0] != n:
-            raise ShapeError(
-                self.spec.targets[0],
-                f"expected targets for the {n} samples of the last forward, got {len(arrays[0])}; give as many",
-            )
-        for index, classes in self._labels.items():
-            largest = int(arrays[index].max())
-            if largest >= classes:
-                raise DataError("targets", f"expected classes from 0 to {classes - 1}, got {largest}; check the labels")
+        checks.as_many(self.spec, arrays, n)
+        checks.labels_in_range(self._labels, arrays)
         for index, array in enumerate(arrays):
             self._program.bind(len(self.spec.inputs) + index, array)
-
-    def _loss_weights(self, weights: Sequence[float] | None) -> tuple[float, ...]:
-        if not self.spec.losses:
-            raise EngineError(
-                "plan", "expected a plan compiled with a loss; compile with loss=fovea.SoftmaxCrossEntropy(), say"
-            )
-        result = self.spec.loss_weights if weights is None else tuple(float(weight) for weight in weights)
-        if len(result) != len(self.spec.losses):
-            raise EngineError(
-                "plan", f"expected {len(self.spec.losses)} loss weights, got {len(result)}; give one per loss"
-            )
-        return result
 
     def _losses(self) -> tuple[float, ...]:
         return tuple(float(view[0]) for view in self._loss_views)
@@ -221,27 +193,17 @@ class NativePlan(Plan):
     def backward(self, grad_outputs: Array | Sequence[Array | None]) -> dict[str, Array]:
         """Gradients of ``sum(grad_outputs * outputs)``: returned for ``wrt``, added to ``gradients`` for parameters."""
         with self._alone():
-            self._require_forward()
+            checks.needs_forward(self._n)
             self.check_backward()
-            given = self.as_list(grad_outputs)
-            if len(given) != len(self.spec.outputs):
-                raise ShapeError(
-                    "plan",
-                    f"expected {len(self.spec.outputs)} grad_outputs, got {len(given)}; give one each, None for zero",
-                )
-            for index, (ref, gradient) in enumerate(zip(self.spec.outputs, given, strict=True)):
+            given = checks.given_gradients(self.spec, self.as_list(grad_outputs), self._n)
+            for index, (ref, gradient) in enumerate(given):
                 self._bind_grad_output(index, ref, gradient)
             self._run([*self._backward_sections(Section.BACKWARD)], self._n)
             return self._after_backward(Section.BACKWARD)
 
     def _bind_grad_output(self, index: int, ref: Ref, gradient: Array | None) -> None:
-        shape = (self._n, *self.spec.graph.shape(ref))
         if gradient is None:
-            gradient = np.zeros(shape, np.float32)  # type: ignore[arg-type]
-        if np.shape(gradient) != shape:
-            raise ShapeError(
-                ref.node, f"expected grad_output {shape}, got {np.shape(gradient)}; it has the output's shape"
-            )
+            gradient = np.zeros((self._n, *self.spec.graph.shape(ref)), np.float32)  # type: ignore[arg-type]
         first = len(self.spec.inputs) + len(self.spec.targets)
         self._program.bind(first + index, np.ascontiguousarray(gradient, np.float32))
 
@@ -250,8 +212,8 @@ class NativePlan(Plan):
     ) -> tuple[float, ...]:
         """The losses, and the gradients of ``scale * sum_i weights[i] * losses[i]`` added to ``gradients``."""
         with self._alone():
-            self._seeds[:] = [weight * scale for weight in self._loss_weights(weights)]
-            self._require_forward()
+            self._seeds[:] = [weight * scale for weight in checks.loss_weights(self.spec, weights)]
+            checks.needs_forward(self._n)
             self.check_backward()
             self._bind_targets(targets, self._n)
             self._run([Section.LOSS, *self._backward_sections(Section.LOSS_BACKWARD)], self._n)
@@ -292,10 +254,6 @@ class NativePlan(Plan):
                 self.wrt_gradients[name] = self._copy(operand, Ref(name), self._n)
         return self.wrt_gradients
 
-    def _require_forward(self) -> None:
-        if not self._n:
-            raise EngineError("plan", "expected forward before loss and backward; call plan.forward(inputs) first")
-
     # --- update
 
     def update(self, lr: float) -> float:
@@ -311,11 +269,7 @@ class NativePlan(Plan):
             return self._after_update()
 
     def _prepare_update(self, lr: float) -> None:
-        optimizer = self.spec.optimizer
-        if optimizer is None:
-            raise EngineError(
-                "plan", "expected a plan compiled with an optimizer; compile with optimizer=fovea.SGD(), say"
-            )
+        optimizer = checks.optimizer_of(self.spec)
         states = state_arrays(optimizer, self._trained, self.store)
         if len(states) != len(self._states) or any(a is not b for a, b in zip(states, self._states, strict=True)):
             self._states = states
@@ -351,7 +305,7 @@ class NativePlan(Plan):
     ) -> Step:
         """forward, loss, backward and update in one call of the core."""
         with self._alone():
-            weights = self._loss_weights(loss_weights)
+            weights = checks.loss_weights(self.spec, loss_weights)
             self._prepare_update(lr)
             self._seeds[:] = weights
             n = self._bind_inputs(self.as_list(inputs), self.store.updates if step is None else step)

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from fovea import random
+from fovea.engines import checks
 from fovea.engines.base import Outputs, Plan, PlanSpec, Step
 from fovea.engines.reference.integer import IntegerForward
 from fovea.engines.reference.ops import PAIRS
 from fovea.engines.reference.optimizer import update_store
 from fovea.engines.reference.pair import Array, Needs
-from fovea.errors import EngineError, ShapeError
+from fovea.errors import ShapeError
 from fovea.graph.graph import Node, Ref
 from fovea.graph.quantization import Quantization
 from fovea.graph.store import ParameterStore
@@ -155,53 +156,25 @@ class ReferencePlan(Plan):
 
     def loss(self, targets: Array | Sequence[Array], weights: Sequence[float] | None = None) -> tuple[float, ...]:
         """The losses of the last forward, each without its weight."""
-        self._loss_weights(weights)
-        self._require_forward()
+        checks.loss_weights(self.spec, weights)
+        checks.needs_forward(self._n)
         arrays = self.check_inputs(self.spec.targets, self.as_list(targets))
-        if arrays and arrays[0].shape[0] != self._n:
-            raise ShapeError(
-                self.spec.targets[0],
-                f"expected targets for the {self._n} samples of the last forward, got {len(arrays[0])}; give as many",
-            )
+        checks.as_many(self.spec, arrays, self._n)
         self.values |= {Ref(name): array for name, array in zip(self.spec.targets, arrays, strict=True)}
         for node in self._objective:
             self._run(node)
         return tuple(float(np.mean(self.values[ref])) for ref in self.spec.losses)
 
-    def _loss_weights(self, weights: Sequence[float] | None) -> tuple[float, ...]:
-        if not self.spec.losses:
-            raise EngineError(
-                "plan", "expected a plan compiled with a loss; compile with loss=fovea.SoftmaxCrossEntropy(), say"
-            )
-        result = self.spec.loss_weights if weights is None else tuple(float(weight) for weight in weights)
-        if len(result) != len(self.spec.losses):
-            raise EngineError(
-                "plan", f"expected {len(self.spec.losses)} loss weights, got {len(result)}; give one per loss"
-            )
-        return result
-
     # --- backward
 
     def backward(self, grad_outputs: Array | Sequence[Array | None]) -> dict[str, Array]:
         """Gradients of ``sum(grad_outputs * outputs)``: returned for ``wrt``, added to ``gradients`` for parameters."""
-        self._require_forward()
+        checks.needs_forward(self._n)
         self.check_backward()
-        given = self.as_list(grad_outputs)
-        if len(given) != len(self.spec.outputs):
-            raise ShapeError(
-                "plan",
-                f"expected {len(self.spec.outputs)} grad_outputs, got {len(given)}; give one per output, None for zero",
-            )
         gradients: dict[Ref, Array] = {}
-        for ref, gradient in zip(self.spec.outputs, given, strict=True):
-            if gradient is None:
-                continue
-            shape = self.values[ref].shape
-            if np.shape(gradient) != shape:
-                raise ShapeError(
-                    ref.node, f"expected grad_output {shape}, got {np.shape(gradient)}; it has the output's shape"
-                )
-            _add(gradients, ref, np.asarray(gradient, self.dtype))
+        for ref, gradient in checks.given_gradients(self.spec, self.as_list(grad_outputs), self._n):
+            if gradient is not None:
+                _add(gradients, ref, np.asarray(gradient, self.dtype))
         return self._walk_back(gradients)
 
     def loss_backward(
@@ -211,7 +184,7 @@ class ReferencePlan(Plan):
         self.check_backward()
         losses = self.loss(targets, weights)
         gradients: dict[Ref, Array] = {}
-        for ref, weight in zip(self.spec.losses, self._loss_weights(weights), strict=True):
+        for ref, weight in zip(self.spec.losses, checks.loss_weights(self.spec, weights), strict=True):
             value = self.values[ref]  # a scalar; a loss graph may also give one number per sample, whose mean counts
             _add(gradients, ref, np.full(value.shape, weight * scale / value.size, self.dtype))
         self._walk_back(gradients)
@@ -251,19 +224,11 @@ class ReferencePlan(Plan):
             path = f"{node.name}.{name}"
             self.gradients[path] = self.gradients[path] + gradient if path in self.gradients else gradient
 
-    def _require_forward(self) -> None:
-        if not self._n:
-            raise EngineError("plan", "expected forward before loss and backward; call plan.forward(inputs) first")
-
     # --- update
 
     def update(self, lr: float) -> float:
         """Clip, optimise, average; returns the norm before clipping. A parameter without a gradient has gradient 0."""
-        optimizer = self.spec.optimizer
-        if optimizer is None:
-            raise EngineError(
-                "plan", "expected a plan compiled with an optimizer; compile with optimizer=fovea.SGD(), say"
-            )
+        optimizer = checks.optimizer_of(self.spec)
         norm = update_store(optimizer, self.store, self._trained, self.gradients, lr)
         self.gradients = {}
         return norm
@@ -282,7 +247,8 @@ class ReferencePlan(Plan):
         losses = self.loss_backward(targets, loss_weights)
         norm = self.update(lr)
         self.saved, self.values, self._n = {}, {}, 0
-        total = sum(weight * loss for weight, loss in zip(self._loss_weights(loss_weights), losses, strict=True))
+        weights = checks.loss_weights(self.spec, loss_weights)
+        total = sum(weight * loss for weight, loss in zip(weights, losses, strict=True))
         return Step(total, losses, outputs, norm)
 
     def clone(self) -> ReferencePlan:
