@@ -103,6 +103,7 @@ _PUBLIC: dict[str, str] = {
     "get_threads": "fovea.engines.native.threads",
     "load": "fovea.loading",
     "quantize": "fovea.training",
+    "replace_head": "fovea.training.transfer.head",
     "resume": "fovea.training",
     "set_threads": "fovea.engines.native.threads",
     "train": "fovea.training",

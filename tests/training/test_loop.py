@@ -276,3 +276,35 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="the run is damaged"):
         _ = Run(tmp_path).config
     assert runs(tmp_path / "nowhere") == []
+
+
+def test_the_starting_weights_are_kept_where_no_epoch_is_better(tmp_path: Path) -> None:
+    trained = train_small(tmp_path / "first", epochs=6, ema=None).model
+    model = small_model()
+    model.store.load(trained.store.tensors())
+    before = {path: array.copy() for path, array in model.store.tensors().items()}
+    options = {**OPTIONS, "ema": None, "keep_start": True, "optimizer": "sgd", "lr": 1e3, "clip_norm": 1.0, "epochs": 2}
+    run = fovea.train(model, small_data(), out=tmp_path / "spoilt", **options)
+    assert run.metrics is not None
+    assert (run.metrics["best_epoch"], run.metrics["epochs"], run.metrics["chosen"]) == (0, 2, "best on val")
+    assert run.log[0]["event"] == "start"
+    assert run.log[0]["val_accuracy"] == run.metrics["val"]["accuracy"]
+    assert all(np.array_equal(array, before[path]) for path, array in model.store.tensors().items())
+    assert run.model.provenance["epoch"] == 0
+    none = fovea.train(model, small_data(), out=tmp_path / "none", **{**options, "epochs": 0})
+    assert none.metrics is not None
+    assert (none.metrics["best_epoch"], none.metrics["epochs"], none.metrics["steps"]) == (0, 0, 0)
+    assert np.array_equal(none.model.logits(small_data().train.inputs), model.logits(small_data().train.inputs))
+
+
+def test_the_starting_weights_are_left_where_an_epoch_is_better(tmp_path: Path) -> None:
+    plain = train_small(tmp_path / "plain", epochs=4)
+    kept = train_small(tmp_path / "kept", epochs=4, keep_start=True)
+    assert kept.metrics is not None
+    assert plain.metrics is not None
+    assert kept.metrics["best_epoch"] == plain.metrics["best_epoch"] > 0
+    assert without_times(kept.log)[1:] == without_times(plain.log)
+    with pytest.raises(ConfigError, match="validation split to compare with"):
+        fovea.train(small_model(), small_data(val=0), out=tmp_path / "x", **{**OPTIONS, "keep_start": True})
+    with pytest.raises(ConfigError, match=r"\[epochs\] expected an integer of at least 1"):
+        TrainConfig(epochs=0)

@@ -83,6 +83,7 @@ def start_or_resume(folder: Path, callbacks: Any, **options: Any) -> Run:
         {"checkpoint_every": 1},
         {"checkpoint_every": 3, "optimizer": "sgd", "accumulate": 2, "mix": "cutmix", "workers": 2},
         {"ema": None, "label_smoothing": 0.1, "workers": 0, "patience": 2},
+        {"keep_start": True, "checkpoint_every": 2},
         pytest.param({"precision": "bf16", "engine": "native", "checkpoint_every": 2}, marks=NATIVE),
     ],
 )
@@ -98,6 +99,20 @@ def test_stopping_after_every_step_changes_no_bit(tmp_path: Path, options: dict[
     run = fovea.resume(folder, small_data(), report=False)
     assert run.finished
     assert final_bits(folder) == final_bits(whole.path)
+    assert without_times(run.log) == without_times(whole.log)
+
+
+def test_stopping_before_the_first_step_changes_no_bit(tmp_path: Path) -> None:
+    """The starting weights are evaluated once more when their result was not saved."""
+
+    def stop(line: Any) -> None:
+        raise Stop
+
+    whole = train_small(tmp_path / "whole", keep_start=True)
+    with pytest.raises(Stop):
+        train_small(tmp_path / "stopped", keep_start=True, callbacks=[stop])
+    run = fovea.resume(tmp_path / "stopped", small_data(), report=False)
+    assert final_bits(run.path) == final_bits(whole.path)
     assert without_times(run.log) == without_times(whole.log)
 
 

@@ -42,5 +42,5 @@ def result(run: Run) -> str:
         if name in found
     ]
     said = f"validation: {', '.join(numbers)}" if numbers else "no validation split: the last weights were kept"
-    best = f", best epoch {metrics['best_epoch']} of {metrics['epochs']}" if metrics.get("best_epoch") else ""
+    best = f", best epoch {metrics['best_epoch']} of {metrics['epochs']}" if metrics.get("epochs") else ""
     return f"{said}{best}, {duration(float(metrics.get('seconds') or 0.0))}"

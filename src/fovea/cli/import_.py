@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from fovea.cli.arguments import shape, sizes
-from fovea.errors import ConfigError
-
-if TYPE_CHECKING:
-    from fovea.data.preprocess import Preprocessing
-    from fovea.model import Model
-    from fovea.ops.base import Shape
+from fovea.cli import foreign
+from fovea.cli.arguments import shape
 
 __all__ = ["import_"]
-
-_WORDNET_ID = re.compile(r"^n\d{8}\s+")
-"""What lists of ImageNet's classes put before each name."""
 
 
 def import_(
@@ -32,169 +22,29 @@ def import_(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the model.")],
-    network: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of weights: the network, one that `fovea models` lists.")
-    ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Of weights: an option of the network, such as padding=same."),
-    ] = None,
-    input_shape: Annotated[
-        str | None, typer.Option(metavar="H,W,C", help="Input size, where the file leaves it open; channels last.")
-    ] = None,
-    preprocess: Annotated[
-        str | None,
-        typer.Option(metavar="imagenet|tf|caffe", help="How images usually become input for networks of ImageNet."),
-    ] = None,
-    size: Annotated[str | None, typer.Option(metavar="H,W", help="Images are resized to this.")] = None,
-    resize: Annotated[str | None, typer.Option(help="shorter-side (and crop; usual), stretch or letterbox.")] = None,
-    mean: Annotated[str | None, typer.Option(metavar="R,G,B", help="Subtracted from the scaled pixels.")] = None,
-    std: Annotated[str | None, typer.Option(metavar="R,G,B", help="What they are divided by then.")] = None,
-    scale: Annotated[
-        float | None, typer.Option(help="What pixels (0 to 255) are multiplied by first; 1/255 unless told.")
-    ] = None,
-    bgr: Annotated[bool, typer.Option("--bgr", help="The network takes blue first.")] = False,
-    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Names of the classes, one a line.")] = None,
+    network: foreign.Network = None,
+    option: foreign.Option = None,
+    input_shape: foreign.InputShape = None,
+    preprocess: foreign.Preprocess = None,
+    size: foreign.Size = None,
+    resize: foreign.Resize = None,
+    mean: foreign.Mean = None,
+    std: foreign.Std = None,
+    scale: foreign.Scale = None,
+    bgr: foreign.Bgr = False,
+    labels: foreign.Labels = None,
 ) -> None:
     """Convert a network of another system into a model file.
 
     What the file cannot say, how images become input and what the classes are called, is said by the options. A file of
     weights says nothing about its network either: --network names it, unless its layers have names that are known.
     """
-    model, notes = _imported(file, network, option or [], shape(input_shape))
-    asked = (preprocess, size, resize, mean, std, scale)
-    if any(one is not None for one in asked) or bgr:
-        model.preprocessing = _preprocessing(model, preprocess, size, resize, mean, std, scale, bgr)
-    if labels is not None:
-        model.classes = _labels(model, labels)
+    model, notes = foreign.imported(file, network, option or [], shape(input_shape))
+    model.preprocessing = foreign.with_preprocessing(model, preprocess, size, resize, mean, std, scale, bgr)
+    model.classes = foreign.named(model, labels)
     model.save(out)
     typer.echo(f"wrote {out}: {model!r}")
     for note in notes:
         typer.echo(note)
     if model.preprocessing is None:
         typer.echo("note: the file does not say how images become input; see --preprocess, --size, --mean, --std")
-
-
-def _imported(file: str, network: str | None, options: list[str], input_shape: Shape | None) -> tuple[Model, list[str]]:
-    """The model of a file, and what to say about it."""
-    if Path(file).suffix.lower() == ".onnx":
-        from fovea.interop.load import import_file
-
-        if network is not None or options:
-            raise ConfigError("--network", "expected it with a file of weights, got an ONNX file; leave it out")
-        imported = import_file(file, input_shape)
-        model, notes = imported.model, []
-        for name, ours in zip(model.graph.inputs, imported.inputs, strict=True):
-            layout = "channels last" if ours != tuple(range(len(ours))) else "as in the file"
-            notes.append(f"input {name}: {('N', *model.graph.shape(name))} ({layout})")
-        moved = (f"note: {node} transposes at run time; everything else was renamed" for node in imported.transposes)
-        return model, [*notes, *moved]
-    from fovea.models.registry import create
-
-    name = _network(file) if network is None else network
-    model = create(name, None, input_shape, weights=file, **dict(map(_option, options)))
-    matched = model.provenance.get("weights", {}).get("matched", "all arrays by their paths, from a model of fovea")
-    return model, [f"{name}: {matched}"]
-
-
-def _network(file: str) -> str:
-    """The network whose layers a file of weights names."""
-    from fovea.models.foreign import FOREIGN_SUFFIXES, read_foreign
-    from fovea.models.published import PUBLISHED
-    from fovea.models.recognise import network_of
-
-    if file.split(":")[0] in PUBLISHED:
-        raise ConfigError("--network", f"expected the name of a network for {file}, got none; see fovea models")
-    if Path(file).suffix.lower() not in FOREIGN_SUFFIXES:
-        raise ConfigError(
-            "import", f"expected a file of ONNX, PyTorch, Keras or safetensors, got {file}; its name must end so"
-        )
-    foreign = read_foreign(file)
-    if foreign is None:
-        raise ConfigError("import", f"expected a file of another system, got {file}, which is none; see fovea summary")
-    return network_of(foreign)
-
-
-def _option(text: str) -> tuple[str, Any]:
-    """``padding=same`` or ``dropout=0.1`` as a key and a text or number."""
-    key, equals, value = text.partition("=")
-    if not equals or not key.isidentifier():
-        raise ConfigError("--option", f"expected KEY=VALUE such as padding=same, got {text!r}; see fovea models NAME")
-    for kind in (int, float):
-        try:
-            return key, kind(value)
-        except ValueError:
-            continue
-    return key, value
-
-
-def _preprocessing(
-    model: Model,
-    preset: str | None,
-    size: str | None,
-    resize: str | None,
-    mean: str | None,
-    std: str | None,
-    scale: float | None,
-    bgr: bool,
-) -> Preprocessing:
-    """What the options say; where no preset is given, on top of what the file says."""
-    from fovea.data.preprocess import Preprocessing
-    from fovea.models.published import PRESETS
-
-    if preset is not None and preset not in PRESETS:
-        known = ", ".join(PRESETS)
-        raise ConfigError("--preprocess", f"expected one of {known}, got {preset!r}; or give --size, --mean and --std")
-    side, channels = _side(model, size)
-    base = model.preprocessing if preset is None else None
-    if base is None:
-        crop = round(max(side) * 256 / 224) if preset is not None and resize in (None, "shorter-side") else None
-        chosen = {} if preset is None else PRESETS[preset]
-        base = Preprocessing(size=side, channels=channels, resize_to=crop, **chosen)
-    changes: dict[str, Any] = {
-        "resize": resize, "scale": scale, "order": "bgr" if bgr else None,
-        "mean": _numbers(mean, "--mean"), "std": _numbers(std, "--std"),
-    }  # fmt: skip
-    if base.size != side:
-        changes["size"] = side
-    if base.size != side or resize not in (None, base.resize):
-        base = replace(base, resize_to=None)
-    return replace(base, **{name: value for name, value in changes.items() if value is not None})
-
-
-def _side(model: Model, size: str | None) -> tuple[tuple[int, int], int]:
-    """Height and width that images get, and their channels."""
-    given = sizes(size, "--size")
-    height, width, channels = (*model.graph.input_shapes[0], None, None, None)[:3]
-    side = given if given is not None else (height, width)
-    side = side * 2 if len(side) == 1 else side
-    if channels is None or len(side) != 2 or any(one is None for one in side):
-        raise ConfigError("--size", "expected a height and a width, and the network leaves them open; give --size 224")
-    if any(own not in (None, one) for own, one in zip((height, width), side, strict=True)):
-        raise ConfigError(
-            "--size", f"expected {height},{width}, the only size of this network, got {size}; see --input-shape"
-        )
-    return (int(side[0] or 0), int(side[1] or 0)), channels
-
-
-def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise ConfigError(
-            option, f"expected numbers such as 0.485,0.456,0.406, got {text!r}; separate by commas"
-        ) from None
-
-
-def _labels(model: Model, path: Path) -> tuple[str, ...]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("--labels", f"expected a text file with one class a line, got: {error}") from None
-    names = tuple(_WORDNET_ID.sub("", line.strip()) for line in lines if line.strip())
-    outputs = model.graph.output_shapes[0][-1] if model.graph.output_shapes[0] else None
-    if len(names) != outputs:
-        raise ConfigError("--labels", f"expected {outputs} names for as many outputs, got {len(names)} in {path}")
-    return names

@@ -26,7 +26,7 @@ from fovea.ops import (
 )
 from fovea.ops.base import Shape, normal_axis, size_of
 
-__all__ = ["convolved"]
+__all__ = ["convolved", "is_global_pool"]
 
 POINTWISE = {
     "relu", "relu6", "leakyrelu", "sigmoid", "tanh", "silu", "gelu", "hardsigmoid", "hardswish", "elu", "selu",
@@ -235,7 +235,7 @@ def _last_pools(graph: Graph) -> set[str]:
             readers[ref.node].append(node.name)
     for node in reversed(list(graph.nodes.values())):
         follow = any(name in wide for name in readers[node.name])
-        pools = _is_global(node)
+        pools = is_global_pool(node)
         if pools and not follow:
             last.add(node.name)
         if follow or pools or any(_has_positions(shape) for shape in (*node.input_shapes, *node.output_shapes)):
@@ -243,7 +243,7 @@ def _last_pools(graph: Graph) -> set[str]:
     return last
 
 
-def _is_global(node: Node) -> bool:
+def is_global_pool(node: Node) -> bool:
     """Whether a node reduces a whole map to one mean or maximum per channel."""
     op, shape = node.op, node.input_shapes[0] if node.inputs else ()
     if len(shape) < 2:

@@ -71,7 +71,7 @@ def _head(facts: Facts) -> tuple[str, str]:
         items.append(("top-5 accuracy", percent(detail["top5"]), facts.looked_at))
     items.append(("parameters", count(int(facts.model.summary().totals["parameters"])), ""))
     if metrics.get("epochs"):
-        best = f"best: {metrics['best_epoch']}" if metrics.get("best_epoch") else ""
+        best = f"best: {metrics['best_epoch']}" if metrics.get("best_epoch") is not None else ""
         items.append(("epochs", str(metrics["epochs"]), best))
     if metrics.get("seconds"):
         speed = metrics.get("images_per_second")

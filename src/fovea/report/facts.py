@@ -80,8 +80,8 @@ class Facts:
         )
 
     def epochs(self) -> list[dict[str, Any]]:
-        """The log line of every epoch."""
-        return [line for line in self.run.log if line.get("event") == "epoch"]
+        """The log line of every epoch; as epoch 0 that of the starting weights, where these were evaluated."""
+        return [line for line in self.run.log if line.get("event") in ("start", "epoch")]
 
 
 def gather(run: Run, data: Dataset | None) -> Facts:

@@ -22,6 +22,10 @@ _WORST = 18
 def learning(facts: Facts) -> Section:
     """Loss, the task's main metric and the learning rate over epochs."""
     log = facts.epochs()
+    if facts.metrics and not any(line["epoch"] for line in log):
+        return Section(
+            "learning", "Learning curves", "<p>No epoch was trained: the weights are those of the start.</p>"
+        )
     marked = [line["epoch"] for line in log if line.get("best")]
     best = marked[-1] if marked else None
     shown = [("loss", "loss", "loss")]

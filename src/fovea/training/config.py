@@ -50,6 +50,7 @@ class TrainConfig:
     clip_norm: float | None = None
     accumulate: int = 1
     patience: int | None = None
+    keep_start: bool = False
     trainable: tuple[str, ...] | None = None
     precision: str = "fp32"
     engine: str | None = None
@@ -60,7 +61,10 @@ class TrainConfig:
     log_every: int = 50
 
     def __post_init__(self) -> None:
-        for name, low in (("epochs", 1), ("accumulate", 1), ("workers", 0), ("log_every", 1)):
+        if not isinstance(self.keep_start, bool):
+            raise ConfigError("keep_start", f"expected True or False, got {self.keep_start!r}; choose one of them")
+        least = 0 if self.keep_start else 1  # no epoch at all gives the weights that it starts with
+        for name, low in (("epochs", least), ("accumulate", 1), ("workers", 0), ("log_every", 1)):
             self._integer(name, low)
         self._integer("seed", 0, 2**63)
         for name in ("batch_size", "patience", "threads", "checkpoint_every"):
@@ -137,7 +141,7 @@ class TrainConfig:
         if self.warmup_epochs is None:
             return given
         self._number("warmup_epochs", 0.0, float(self.epochs))
-        return dataclasses.replace(given, warmup=self.warmup_epochs / self.epochs)
+        return dataclasses.replace(given, warmup=self.warmup_epochs / max(1, self.epochs))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-able fields; ``from_dict`` gives an equal record."""

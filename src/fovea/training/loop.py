@@ -87,6 +87,9 @@ class Loop:
     def run(self) -> None:
         """Train until the last epoch, or until patience or a callback ends it, then write the final model."""
         self._compile()
+        untried = self.state.step == 0 and self.state.best is None and self.state.waited == 0
+        if self.config.keep_start and untried:
+            self._try_start()
         epochs = self.config.epochs
         while self.state.epoch < epochs and not self.state.stopped:
             loader = self._loader()
@@ -97,6 +100,13 @@ class Loop:
                 line = self._end_epoch(len(loader))
                 bar.update(0, **{key: line[key] for key in line if key.startswith("val_")})
         self._finish()
+
+    def _try_start(self) -> None:
+        """The weights that training starts with, as epoch 0: what the others must be better than."""
+        metrics = self._validate()
+        better = self._is_better(metrics)
+        self._write("start", epoch=0, **{f"val_{name}": value for name, value in metrics.items()}, best=better)
+        self._save_best(metrics, better)
 
     def _loader(self) -> Loader:
         config, split = self.config, self.data.train
@@ -197,13 +207,17 @@ class Loop:
             state.stopped = "callback"
         elif self.config.patience is not None and state.waited >= self.config.patience:
             state.stopped = "patience"
+        self._save_best(metrics, better)
+        return line
+
+    def _save_best(self, metrics: Mapping[str, float], better: bool) -> None:
+        """The model file and the best checkpoint where these weights are the best so far; always the last one."""
         if better or not metrics:
             with with_weights(self.model.store, self.averaged.weights(self.model.store)):
                 self._save_model(metrics)
         if better:
             self._save(BEST_FILE)
         self._save(LAST_FILE)
-        return line
 
     def _validate(self) -> dict[str, float]:
         if self.val_plan is None or self.data.val is None:
@@ -249,7 +263,7 @@ class Loop:
             details = model.task.metrics(outputs, val.targets, classes=model.classes, detail=True)
         self._save_model({name: value for name, value in details.items() if isinstance(value, float)})
         summary = {
-            "split": "val" if details else None, "best_epoch": state.best_epoch or state.epoch, "epochs": state.epoch,
+            "split": "val" if details else None, "best_epoch": self._chosen_epoch(), "epochs": state.epoch,
             "steps": state.step, "reason": state.stopped or "epochs", "seconds": state.seconds,
             "images_per_second": state.images / max(state.seconds, 1e-9),
             "chosen": "best on val" if has_best else "last",
@@ -264,10 +278,13 @@ class Loop:
         model.provenance = {
             **model.provenance, "dataset": self.data.name, "fingerprint": self.data.fingerprint,
             "split": "val" if metrics else None, "metrics": dict(metrics),
-            "epoch": self.state.best_epoch or self.state.epoch,
+            "epoch": self._chosen_epoch(),
             "seed": config.seed, "train": config.recipe(), "fovea": fovea.__version__,
         }  # fmt: skip
         model.save(self.folder / MODEL_FILE)
+
+    def _chosen_epoch(self) -> int:
+        return self.state.epoch if self.state.best is None else self.state.best_epoch
 
     # --- files and messages
 

@@ -51,6 +51,7 @@ def train(
     clip_norm: float | None = None,
     accumulate: int = 1,
     patience: int | None = None,
+    keep_start: bool = False,
     trainable: Sequence[str] | None = None,
     precision: str = "fp32",
     engine: str | Engine | None = None,
@@ -79,7 +80,8 @@ def train(
     * ``precision``: "fp32", or "bf16": activations are stored as bfloat16, weights stay float32; validation is in
       float32, as predictions are.
     * ``ema``: decay of averaged weights, which are then evaluated and kept. ``trainable``: paths or patterns; all else
-      is frozen. ``checkpoint_every`` steps, besides every epoch. ``threads`` of the native engine.
+      is frozen. ``keep_start``: the weights that training starts with are evaluated too, as epoch 0, and kept where no
+      epoch is better on validation. ``checkpoint_every`` steps, besides every epoch. ``threads`` of the native engine.
     * ``out``: the run folder (None: ``runs/NAME-date``); ``record``: JSON-able, kept in its config.json. ``callbacks``
       are called with each line of the log; True ends training with the epoch. ``report``: write report.html at the end.
 
@@ -100,6 +102,8 @@ def train(
     config = resolved(config, model, len(ready.train))
     if config.patience is not None and ready.val is None:
         raise ConfigError("patience", "expected a validation split for early stopping, got none; set val_fraction")
+    if config.keep_start and ready.val is None:
+        raise ConfigError("keep_start", "expected a validation split to compare with, got none; set val_fraction")
     folder = new_folder(out, model.name or ready.name)
     loop = Loop(model, ready, config, folder, chosen, callbacks)
     try:
