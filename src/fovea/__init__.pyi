@@ -4,6 +4,7 @@ from fovea import data as data
 from fovea import engines as engines
 from fovea import errors as errors
 from fovea import explain as explain
+from fovea import features as features
 from fovea import graph as graph
 from fovea import models as models
 from fovea import ops as ops
@@ -19,6 +20,7 @@ from fovea.engines.native.threads import set_threads as set_threads
 from fovea.errors import FoveaError as FoveaError
 from fovea.explain.class_maps import class_map as class_map
 from fovea.explain.class_maps import fully_convolutional as fully_convolutional
+from fovea.features.extract import codes as codes
 from fovea.graph.compose import Parallel as Parallel
 from fovea.graph.compose import Residual as Residual
 from fovea.graph.compose import Sequential as Sequential

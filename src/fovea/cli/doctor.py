@@ -22,7 +22,7 @@ __all__ = ["doctor"]
 _EXTRAS = {
     "demo": "sklearn", "onnx": "onnx", "torch": "torch", "keras": "h5py", "serve": "fastapi", "explain": "sklearn",
     "detect": "pycocotools", "shards": "webdataset", "log": "tensorboard", "ray": "ray", "games": "pyspiel",
-    "bench": "openvino",
+    "bench": "openvino", "transfer": "sklearn",
 }  # fmt: skip
 _JSON_ONLY = ("section", "sizes")
 _SECONDS = 0.4  # each measurement repeats for this long and keeps the best

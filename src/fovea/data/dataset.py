@@ -73,22 +73,17 @@ class Split:
     """
 
     def __init__(
-        self,
-        name: str,
-        task: str,
-        classes: tuple[str, ...],
-        part: Part,
-        rows: Rows,
-        spatial: Preprocessing,
+        self, name: str, task: str, classes: tuple[str, ...], part: Part, rows: Rows, spatial: Preprocessing,
         limits: Limits,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.name, self.kind, self.task, self.classes = name, part.source.kind, task, classes
         self._part, self._rows, self._spatial, self._limits = part, rows, spatial, limits
         self._lock = threading.Lock()
         self._loaded: Loaded | None = None
+        self._readable: tuple[Rows, dict[int, str]] | None = None  # positions, and why the others are not
 
     def __len__(self) -> int:
-        return len(self._load().good)
+        return len(self.readable)
 
     def __repr__(self) -> str:
         return f"Split({self.name!r}, {len(self._rows)} {self.kind}s)"
@@ -126,12 +121,8 @@ class Split:
     @property
     def quarantined(self) -> tuple[Quarantined, ...]:
         """Samples that could not be read; empty as long as nothing was decoded."""
-        if self._loaded is None:
-            return ()
-        ids = self._part.source.ids
-        return tuple(
-            Quarantined(self.name, ids[int(self._rows[row])], reason) for row, reason in self._loaded.bad.items()
-        )
+        ids, bad = self._part.source.ids, self._readable[1] if self._readable else {}
+        return tuple(Quarantined(self.name, ids[int(self._rows[row])], reason) for row, reason in bad.items())
 
     @cached_property
     def fingerprint(self) -> str:
@@ -160,9 +151,41 @@ class Split:
         """Row in ``source`` of each sample."""
         return self._good_rows
 
+    @property
+    def listed_rows(self) -> Rows:
+        """Row in ``source`` of each listed sample, readable or not; decodes nothing."""
+        return self._rows
+
+    @property
+    def decoded(self) -> bool:
+        """Whether ``inputs`` are in memory."""
+        return self._loaded is not None
+
+    @property
+    def spatial(self) -> Preprocessing:
+        """The spatial half of preprocessing that the inputs went through."""
+        return self._spatial
+
+    @property
+    def readable(self) -> Rows:
+        """Positions of the readable ones among the listed samples."""
+        return self._load().good if self._readable is None else self._readable[0]
+
     def digests(self) -> list[bytes]:
         """A hash of the stored bytes of each sample: equal for exact duplicates."""
         return [self._part.source.digest(int(row)) for row in self._good_rows]
+
+    def decode(self, positions: slice, spatial: Preprocessing) -> Loaded:
+        """Some of the listed samples through another spatial half; nothing is kept."""
+        return self.source.load(self.listed_rows[positions], spatial, self._limits.workers, self._limits.max_memory)
+
+    def settle(self, readable: Rows, bad: dict[int, str]) -> None:
+        """Note which listed samples ``decode`` could read. Raises DataError for too many bad ones, or for others than
+        the split itself can read."""
+        self._check_bad(bad)
+        self._readable = self._readable or (readable, bad)
+        if not np.array_equal(self._readable[0], readable):
+            raise DataError(self.name, "has samples that can be read at one size only; see fovea data check")
 
     def take(self, rows: Sequence[int] | Rows) -> Split:
         """A split of the given rows of this one, in that order; shares what is decoded."""
@@ -171,16 +194,18 @@ class Split:
         if chosen.ndim != 1 or (len(chosen) and not (-len(good) <= chosen.min() and chosen.max() < len(good))):
             raise DataError(self.name, f"take() needs rows from 0 to {len(good) - 1}")
         split = Split(self.name, self.task, self.classes, self._part, good[chosen], self._spatial, self._limits)
-        split._loaded = Loaded(self.inputs[chosen], np.arange(len(chosen), dtype=np.int64), {})
+        split._readable = (np.arange(len(chosen), dtype=np.int64), {})
+        if self._loaded is not None:
+            split._loaded = Loaded(self.inputs[chosen], *split._readable)
         return split
 
     def adopt(self, other: Split) -> None:
         """Take over what ``other``, a split of the same samples, has decoded."""
-        self._loaded = other._loaded
+        self._loaded, self._readable = other._loaded, other._readable
 
     @property
     def _good_rows(self) -> Rows:
-        return self._rows[self._load().good]
+        return self._rows[self.readable]
 
     def _load(self) -> Loaded:
         with self._lock:
@@ -188,13 +213,13 @@ class Split:
                 loaded = self._part.source.load(
                     self._rows, self._spatial, self._limits.workers, self._limits.max_memory
                 )
-                self._check_bad(loaded)
+                self._check_bad(loaded.bad)
                 loaded.inputs.flags.writeable = False
-                self._loaded = loaded
+                self._loaded, self._readable = loaded, (loaded.good, loaded.bad)
             return self._loaded
 
-    def _check_bad(self, loaded: Loaded) -> None:
-        bad, total = loaded.bad, len(self._rows)
+    def _check_bad(self, bad: dict[int, str]) -> None:
+        total = len(self._rows)
         if bad and self._limits.max_bad < 1 and (len(bad) > self._limits.max_bad * total or len(bad) == total):
             first = "; ".join(
                 f"{self._part.source.ids[int(self._rows[row])]} {reason}" for row, reason in list(bad.items())[:3]
@@ -215,19 +240,10 @@ class Dataset:
     """
 
     def __init__(
-        self,
-        name: str,
-        source: str,
-        task: str,
-        classes: tuple[str, ...],
-        parts: dict[str, Part],
-        rows: dict[str, tuple[str, Rows]],
-        spatial: Preprocessing,
-        limits: Limits | None = None,
-        validation: str = "",
-        notes: tuple[str, ...] = (),
-        fixed: Preprocessing | None = None,
-    ) -> None:
+        self, name: str, source: str, task: str, classes: tuple[str, ...], parts: dict[str, Part],
+        rows: dict[str, tuple[str, Rows]], spatial: Preprocessing, limits: Limits | None = None, validation: str = "",
+        notes: tuple[str, ...] = (), fixed: Preprocessing | None = None,
+    ) -> None:  # fmt: skip
         self.name, self.source, self.task, self.classes = name, source, task, classes
         self.kind, self.validation, self.notes = spatial.kind, validation, notes
         self._parts, self._rows, self._spatial, self._fixed = parts, rows, spatial.spatial_half(), fixed
@@ -346,18 +362,10 @@ class Dataset:
 
     def _changed(self, **changes: Any) -> Dataset:
         same = {
-            "name": self.name,
-            "source": self.source,
-            "task": self.task,
-            "classes": self.classes,
-            "parts": self._parts,
-            "rows": self._rows,
-            "spatial": self._spatial,
-            "limits": self._limits,
-            "validation": self.validation,
-            "notes": self.notes,
-            "fixed": self._fixed,
-        }
+            "name": self.name, "source": self.source, "task": self.task, "classes": self.classes, "parts": self._parts,
+            "rows": self._rows, "spatial": self._spatial, "limits": self._limits, "validation": self.validation,
+            "notes": self.notes, "fixed": self._fixed,
+        }  # fmt: skip
         return Dataset(**{**same, **changes})
 
     def summary(self) -> dict[str, Any]:

@@ -1,0 +1,9 @@
+"""What a trained network knows, as features for other classifiers: codes of any layer, simple classifiers on them."""
+
+from __future__ import annotations
+
+from fovea.features.extract import Codes, codes
+from fovea.features.neighbours import Neighbours, nearest_neighbours
+from fovea.features.probe import Probe, linear_probe
+
+__all__ = ["Codes", "Neighbours", "Probe", "codes", "linear_probe", "nearest_neighbours"]
