@@ -1,11 +1,13 @@
-"""Looking into a trained network: what it looks at in an image, and where it sees a class.
+"""Looking into a trained network: what it looks at in an image, where it sees a class, what a number is made of.
 
 Attribution: ``fn(model, image, target=None, layer=None) -> Attribution`` for every method in ``METHODS``;
 ``attributions`` for several images at once; ``gradient_of`` for the gradient of any number with respect to any node.
+``layer_arithmetic`` works one number of a layer out, forward and backward.
 """
 
 from __future__ import annotations
 
+from fovea.explain.arithmetic import LayerArithmetic, layer_arithmetic
 from fovea.explain.base import METHODS, Attribution, Method, attributions, find_method
 from fovea.explain.class_maps import ClassMap, class_map, fully_convolutional
 from fovea.explain.gradients import gradient_of
@@ -16,6 +18,7 @@ __all__ = [
     "METHODS",
     "Attribution",
     "ClassMap",
+    "LayerArithmetic",
     "Method",
     "attributions",
     "class_map",
@@ -25,5 +28,6 @@ __all__ = [
     "gradient",
     "gradient_of",
     "gradient_x_input",
+    "layer_arithmetic",
     "layers_with_space",
 ]
