@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fovea.data.samples import read_samples
+from fovea.data.given import as_samples
 from fovea.errors import DataError, ShapeError
 from fovea.model import Model
 
@@ -25,22 +24,18 @@ def network_input(model: Model, image: Any) -> npt.NDArray[np.float32]:
     if len(shapes) != 1:
         raise ShapeError("arithmetic", f"expected a network with one input, got {len(shapes)}; cut the others off")
     given = image
-    if isinstance(image, (str, os.PathLike)):
-        if known is None:
-            raise DataError(
-                "arithmetic", "expected a model that knows its preprocessing for a file, got one without; give float32 "
-                "network input, or set model.preprocessing",
-            )  # fmt: skip
-        (given,) = read_samples([Path(image)], known)
-    if not isinstance(given, np.ndarray) or given.dtype.kind not in "fiu":
-        raise DataError("arithmetic", f"expected a path or an array, got {type(given).__name__}; give an image")
-    if known is not None and (given is not image or given.dtype == np.uint8):
-        given = known.apply_pixels(known.apply_spatial([given] if given.ndim == len(shapes[0]) else given))
-    elif given.dtype.kind != "f":
+    if known is not None and (isinstance(image, (str, os.PathLike)) or getattr(image, "dtype", None) == np.uint8):
+        given = known.apply_pixels(known.apply_spatial(as_samples(image, known)))
+    elif isinstance(image, (str, os.PathLike)):
         raise DataError(
-            "arithmetic", f"expected float32 network input, since the model knows no preprocessing, got {given.dtype}; "
-            "convert it as in training",
+            "arithmetic", "expected a model that knows its preprocessing for a file, got one without; give float32 "
+            "network input, or set model.preprocessing",
         )  # fmt: skip
+    if not isinstance(given, np.ndarray):
+        raise DataError("arithmetic", f"expected a path or an array, got {type(given).__name__}; give an image")
+    if given.dtype.kind != "f":
+        fix = "give uint8 images" if known is not None else "convert it as in training"
+        raise DataError("arithmetic", f"expected float32 network input, got {given.dtype}; {fix}")
     batch = given[None] if given.ndim == len(shapes[0]) else given
     fits = batch.ndim == len(shapes[0]) + 1 and len(batch) > 0 and all(
         own in (None, size) for own, size in zip(shapes[0], batch.shape[1:], strict=True)

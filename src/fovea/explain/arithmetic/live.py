@@ -16,10 +16,12 @@ import numpy.typing as npt
 from fovea.engines.base import Engine, Plan
 from fovea.engines.registry import get_engine
 from fovea.errors import ConfigError, GraphError, ShapeError
+from fovea.explain.target import class_index, scored_node
 from fovea.graph.graph import Graph, Node, Ref
 from fovea.graph.objective import free_name
 from fovea.model import Model
 from fovea.ops import BatchNorm, Dropout, Reshape, SoftmaxCrossEntropy, StochasticDepth
+from fovea.tasks.metrics import class_names
 
 __all__ = ["Live", "Start", "run"]
 
@@ -83,7 +85,7 @@ class Live:
 
 
 def run(
-    model: Model, samples: Array, layer: str, *, backward: bool, target: int | None, training: bool,
+    model: Model, samples: Array, layer: str, *, backward: bool, target: int | str | None, training: bool,
     engine: str | Engine | None,
 ) -> Live:  # fmt: skip
     """Network input N,*spatial,C through the network, and the loss back when asked for.
@@ -138,7 +140,7 @@ def _with_logits(model: Model) -> tuple[Graph, Ref]:
             f"expected a classifier with logits (N, classes) for backward, got a network of {model.task.kind} with "
             f"outputs {('N', *graph.shape(ref))}; forward works for any",
         )
-    ref = graph.node(ref.node).inputs[0] if model.gives_probabilities else ref
+    ref = scored_node(model)
     return graph.pruned((ref,)), ref
 
 
@@ -175,13 +177,15 @@ def _compiled(
     return engine.compile(graph, model.store.copy(), **options)
 
 
-def _targets(logits: Array, target: int | None, model: Model) -> npt.NDArray[np.int64]:
+def _targets(logits: Array, target: int | str | None, model: Model) -> npt.NDArray[np.int64]:
     if logits.ndim != 2:
         raise ShapeError("arithmetic", f"expected logits (N, classes), got {logits.shape}; choose a classifier")
     count = logits.shape[1]
     if target is None:
         predicted: npt.NDArray[np.int64] = np.argmax(logits, axis=1).astype(np.int64)
         return predicted
+    if isinstance(target, str):
+        target = class_index(class_names(model.classes, count), target, "arithmetic")
     if isinstance(target, bool) or not isinstance(target, (int, np.integer)) or not 0 <= target < count:
         raise ConfigError("arithmetic", f"expected a class from 0 to {count - 1}, got {target!r}; see model.classes")
     return np.full(len(logits), target, np.int64)

@@ -46,7 +46,7 @@ KINDS = tuple(_VIEWS)
 
 def layer_arithmetic(
     model: Model, image: Any, layer: str, at: Sequence[int] | None = None, channel: int | None = None, *,
-    backward: bool = False, weight_at: Sequence[int] | None = None, target: int | None = None, training: bool = False,
+    backward: bool = False, weight_at: Sequence[int] | None = None, target: int | str | None = None, training: bool = False,
     engine: str | Engine | None = None,
 ) -> LayerArithmetic:  # fmt: skip
     """One number of a layer worked out from the numbers of a live network, and held to what the engine computed.
@@ -57,7 +57,7 @@ def layer_arithmetic(
     join: in its output); left out, they are
     where the output (the gradient) is strongest.
 
-    Backward differentiates the softmax cross-entropy of class ``target`` (default: the predicted one): the gradient at
+    Backward differentiates the softmax cross-entropy of class ``target`` (number or name; default: the predicted one): the gradient at
     one input element, of the weight at index ``weight_at`` of ``weight`` (default: the strongest of those that meet the
     channel) and of its bias. ``training``: batch norm uses the statistics of the samples that are given.
 
@@ -83,11 +83,11 @@ def layer_arithmetic(
     inward = backward and node.op.kind not in _JOINS
     place, channel = _place(live, live.grad_inputs[0][0] if inward else live.output[0], at, channel, inward)
     view = _VIEWS[node.op.kind]
-    start, label = None, None
+    start, label, index = None, None, None
     if backward:
         assert live.start is not None
-        target = int(live.start.targets[0])
-        label = class_names(model.classes, live.start.logits.shape[1])[target]
+        index = int(live.start.targets[0])
+        label = class_names(model.classes, live.start.logits.shape[1])[index]
         start = loss.loss_start(live, label)
         found = view.backward(live, place, channel, _weight_index(live, weight_at, channel))
     else:
@@ -100,7 +100,7 @@ def layer_arithmetic(
         tuple(closed(shape) for shape in live.node.input_shapes), closed(live.node.output_shapes[0]),
         {name: array.shape for name, array in live.params.items()},
         shape_steps(live.op, closed(live.node.input_shapes[0])) if windowed else (),
-        place, channel, found, start, target if backward else None, label,
+        place, channel, found, start, index, label,
         _maps(live),
     )  # fmt: skip
 
