@@ -46,8 +46,8 @@ KINDS = tuple(_VIEWS)
 
 def layer_arithmetic(
     model: Model, image: Any, layer: str, at: Sequence[int] | None = None, channel: int | None = None, *,
-    backward: bool = False, weight_at: Sequence[int] | None = None, target: int | str | None = None, training: bool = False,
-    engine: str | Engine | None = None,
+    backward: bool = False, weight_at: Sequence[int] | None = None, target: int | str | None = None,
+    training: bool = False, engine: str | Engine | None = None,
 ) -> LayerArithmetic:  # fmt: skip
     """One number of a layer worked out from the numbers of a live network, and held to what the engine computed.
 
@@ -57,9 +57,9 @@ def layer_arithmetic(
     join: in its output); left out, they are
     where the output (the gradient) is strongest.
 
-    Backward differentiates the softmax cross-entropy of class ``target`` (number or name; default: the predicted one): the gradient at
-    one input element, of the weight at index ``weight_at`` of ``weight`` (default: the strongest of those that meet the
-    channel) and of its bias. ``training``: batch norm uses the statistics of the samples that are given.
+    Backward differentiates the softmax cross-entropy of class ``target`` (number or name; default: the predicted one):
+    the gradient at one input element, of the weight at index ``weight_at`` of ``weight`` (default: the strongest of
+    those that meet the channel) and of its bias. ``training``: batch norm uses the statistics of the samples given.
 
     Raises GraphError for an unknown layer, ConfigError for a layer without a view, a place outside of it or a network
     without logits.
