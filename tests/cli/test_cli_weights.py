@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
+from PIL import Image
 
 import fovea as package
 from fovea import models
@@ -125,7 +127,10 @@ def test_models_says_where_weights_come_from(fovea: Callable[..., Answer]) -> No
     assert set(listed) == set(models.names())
     assert listed["resnet18"]["macs"] == 1_814_073_344
     assert listed["resnet50"]["weights"][0]["top1"] == 80.858
-    assert listed["lenet5"]["weights"] == []
+    assert listed["vgg_small"]["weights"] == []
+    kept = listed["lenet5"]["weights"][0]
+    assert (kept["weights"], kept["samples"], kept["licence"]) == ("mnist", 10_000, "Apache-2.0")
+    assert Path(kept["card"]).exists()
     table = fovea("models")[1].splitlines()
     assert table[0].split()[:5] == ["name", "input", "parameters", "MACs", "top-1"]
     assert next(line for line in table if line.startswith("resnet18 ")).split()[1:6] == [
@@ -140,7 +145,22 @@ def test_one_network_in_detail(fovea: Callable[..., Answer]) -> None:
     assert "torchvision, timm, Keras Applications" in out
     assert "https://download.pytorch.org/models/mobilenet_v2-7ebf99e0.pth" in out
     assert json.loads(fovea("models", "resnet50", "--json")[1])["options"] == {"stride_at": "3x3"}
-    assert "none that fovea downloads" in fovea("models", "lenet5")[1]
-    code, out, err = fovea("models", "resnet5")
-    assert (code, out) == (2, "")
-    assert "near names" in err
+    assert "none that fovea downloads" in fovea("models", "vgg_small")[1]
+    out = fovea("models", "lenet5")[1]
+    assert re.search(r'weights     "mnist" \(MODEL: lenet5:mnist\): top-1 99\.\d\d % of 10,000 test images', out)
+    assert "$ fovea train mnist --model lenet5" in out
+
+
+def test_a_model_may_be_a_network_and_its_weights(fovea: Callable[..., Answer], tmp_path: Path) -> None:
+    picture = tmp_path / "digit.png"
+    pixels = np.zeros((28, 28), np.uint8)
+    pixels[4:24, 13:16] = 255
+    Image.fromarray(pixels).save(picture)
+    code, out, err = fovea("predict", "lenet5:mnist", picture, "--json")
+    assert code == 0, err
+    assert json.loads(out)[0]["label"] == "1"
+    assert fovea("summary", "lenet5:mnist")[1].splitlines()[-1] == fovea("summary", "lenet5")[1].splitlines()[-1]
+    code, _, err = fovea("predict", "lenet5:cifar", picture)
+    assert code == 2
+    assert err.startswith("[lenet5] expected a file of weights, or mnist, got 'cifar', which is none")
+    assert len(err.splitlines()) == 1

@@ -23,7 +23,7 @@ SCRIPTS = {
 
 def test_the_list_of_examples_is_whole() -> None:
     here = {path.stem for path in (ROOT / "examples").glob("*.py")} - {"evidence"}
-    assert here == set(SCRIPTS)
+    assert here == {*SCRIPTS, "packaged_weights"}
     page = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
     assert all(f"({name}.py)" in page for name in here)
 
@@ -39,3 +39,14 @@ def test_an_example_runs(name: str, outside_data: Callable[[str], Path], tmp_pat
         assert text in answer.stdout
     assert "NOT equal" not in answer.stdout
     assert (tmp_path / "run" / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_the_weights_of_the_package_can_be_made(outside_data: Callable[[str], Path], tmp_path: Path) -> None:
+    outside_data("mnist")
+    script, folder = ROOT / "examples" / "packaged_weights.py", tmp_path / "made"
+    words = [sys.executable, str(script), "lenet5", "--epochs", "1", "--to", str(folder)]
+    answer = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["lenet5-mnist.md", "lenet5-mnist.safetensors"]
+    assert "--epochs 1 --batch-size 64" in (folder / "lenet5-mnist.md").read_text(encoding="utf-8")

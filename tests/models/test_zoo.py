@@ -102,12 +102,29 @@ def test_weights_come_back_from_a_model_file(tmp_path: Path) -> None:
     again = models.small_cnn(num_classes=3, input_shape=(8, 8, 1), seed=6, weights=path)
     for name, array in model.store.tensors().items():
         assert np.array_equal(again.store.tensors()[name], array), name
+    assert models.small_cnn(weights=path).graph.nodes == model.graph.nodes, "the file tells classes and input size"
+
+
+def test_everything_that_a_model_file_knows_comes_with_its_weights(tmp_path: Path) -> None:
+    how = fovea.Preprocessing(size=(8, 8), channels=1, resize_to=10, mean=0.4)
+    task = fovea.tasks.Classification(temperature=1.5)
+    model = models.small_cnn(classes=["a", "b"], input_shape=(8, 8, 1), preprocessing=how, task=task)
+    path = model.save(tmp_path / "m.safetensors")
+    again = models.small_cnn(weights=path)
+    assert (again.classes, again.preprocessing, again.task) == (("a", "b"), how, task)
+    other = models.small_cnn(num_classes=3, weights=path, seed=9)
+    assert (other.classes, other.preprocessing, other.task) == (None, how, fovea.tasks.Classification())
+    kept = models.small_cnn(3, (8, 8, 1), seed=9).parameters()["head.dense1.weight"]
+    assert np.array_equal(other.parameters()["head.dense1.weight"], kept), "the head of another size starts fresh"
+    assert np.array_equal(other.parameters()["stage1.conv1.weight"], model.parameters()["stage1.conv1.weight"])
+    given = models.small_cnn(weights=path, preprocessing=how.spatial_half(), classes=["x", "y"])
+    assert (given.classes, given.preprocessing) == (("x", "y"), how.spatial_half())
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: models.small_cnn(4, (8, 8, 1), weights=path), r"head.dense1.weight with shape \(64, 4\)"),
+        (lambda path: models.small_cnn(3, (8, 8, 3), weights=path), r"conv1.weight with shape \(3, 3, 3, 32\)"),
         (lambda path: models.lenet5(weights=path), "the file holds another architecture"),
         (lambda path: models.small_cnn(3, (28, 28, 1), weights=path), "the file holds another architecture"),
     ],

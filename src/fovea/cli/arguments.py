@@ -13,8 +13,10 @@ from fovea.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from fovea.model import Model
 
-__all__ = ["Precision", "load_model", "sample_files", "set_threads", "shape", "sizes"]
+__all__ = ["MODEL", "Precision", "load_model", "sample_files", "set_threads", "shape", "sizes"]
 
+MODEL = "A model file, a run folder, or NETWORK:WEIGHTS such as resnet20:cifar10."
+"""What a command says of its MODEL."""
 Precision = Annotated[
     str | None,
     typer.Option(help="fp32, or bf16: activations stored as bfloat16 (native engine). Default: the model's own."),

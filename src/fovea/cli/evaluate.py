@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fovea.cli import source
-from fovea.cli.arguments import Precision, load_model, set_threads
+from fovea.cli.arguments import MODEL, Precision, load_model, set_threads
 from fovea.cli.output import columns, print_json
 from fovea.cli.source import data_options, open_data
 from fovea.errors import ConfigError
@@ -22,7 +22,7 @@ __all__ = ["evaluate", "recorded_data"]
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model file or a run folder.", show_default=False)],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL, show_default=False)],
     data: Annotated[str | None, source.DataName] = None,
     split: Annotated[str | None, typer.Option(help="test, val or train (default: test).")] = None,
     size: source.Size = None,

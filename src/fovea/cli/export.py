@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fovea.cli.arguments import load_model, shape
+from fovea.cli.arguments import MODEL, load_model, shape
 from fovea.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ __all__ = ["export"]
 
 
 def export(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model file or a run folder.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL)],
     out: Annotated[
         Path,
         typer.Option(

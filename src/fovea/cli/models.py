@@ -23,7 +23,8 @@ def models(
     """List the networks that fovea knows by name, for --model, `fovea summary` and `fovea import --network`.
 
     Parameters and MACs (multiply-accumulates of one sample) are those of the published input size and classes; top-1 is
-    the percentage of ImageNet's validation images that the best weights with a publisher name rightly.
+    the percentage of images that the first of its weights name rightly: those called by a data set come with fovea and
+    were measured on its test images, those of torchvision on ImageNet's validation images.
     """
     from fovea.models.registry import MODELS, architecture
 
@@ -40,10 +41,17 @@ def models(
 def _facts(one: Architecture) -> dict[str, Any]:
     from fovea.graph.summary import summarize
     from fovea.models.foreign_names import SCHEMES
+    from fovea.models.packaged import packaged_for
     from fovea.models.published import PUBLISHED
 
     defaults = inspect.signature(one.network).parameters
-    weights = [
+    weights: list[dict[str, Any]] = [
+        {"weights": kept.name, "data": kept.data, "top1": round(100 * kept.accuracy, 2), "samples": kept.samples,
+         "megabytes": round(kept.megabytes, 3), "licence": kept.licence, "commands": kept.commands,
+         "file": str(kept.file), "card": str(kept.card)}
+        for kept in packaged_for(one.name).values()
+    ]  # fmt: skip
+    weights += [
         {"weights": publisher if place == 0 else f"{publisher}:{file.name}", "version": file.name,
          "top1": file.top1, "top5": file.top5, "megabytes": file.size, "url": file.url, "sha256": file.checksum}
         for publisher, table in PUBLISHED.items()
@@ -90,12 +98,25 @@ def _detail(one: dict[str, Any]) -> str:
     lines += [f"            {line.replace('``', '')}" for line in explained.splitlines()]
     lines.append("files       " + ", ".join(["fovea", *dict.fromkeys(one["names"])]) + ", or layers in the same order")
     for file in one["weights"]:
+        if "card" in file:
+            lines += _packaged(one["name"], file)
+            continue
         measured = f"top-1 {file['top1']:.2f} %, top-5 {file['top5']:.2f} %"
         lines.append(f'weights     "{file["weights"]}" ({file["version"]}): {measured}, {file["megabytes"]:.1f} MB')
         lines.append(f"            {file['url']}")
     if not one["weights"]:
         lines.append("weights     none that fovea downloads; weights=FILE takes a file")
     return "\n".join(lines)
+
+
+def _packaged(network: str, file: dict[str, Any]) -> list[str]:
+    measured = f"top-1 {file['top1']:.2f} % of {file['samples']:,} test images"
+    size = f"{file['megabytes']:.2f} MB, comes with fovea, {file['licence']}"
+    return [
+        f'weights     "{file["weights"]}" (MODEL: {network}:{file["weights"]}): {measured}, {size}',
+        f"            {file['data']}; card: {file['card']}",
+        *(f"            $ {command}" for command in file["commands"]),
+    ]
 
 
 def _shape(sizes: Sequence[int | None]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fovea.cli.arguments import Precision, load_model, sample_files, set_threads
+from fovea.cli.arguments import MODEL, Precision, load_model, sample_files, set_threads
 from fovea.cli.output import print_json
 from fovea.errors import ConfigError, DataError
 
@@ -21,7 +21,7 @@ _CHUNK = 64  # files decoded at a time: a folder of any length needs the memory 
 
 
 def predict(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model file or a run folder.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL)],
     samples: Annotated[
         list[str],
         typer.Argument(metavar="FILE...", help="Images, wav, npy or GIF files as the model needs, or folders of them."),

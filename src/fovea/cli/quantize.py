@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fovea.cli import source
-from fovea.cli.arguments import load_model, set_threads
+from fovea.cli.arguments import MODEL, load_model, set_threads
 from fovea.cli.evaluate import recorded_data
 from fovea.cli.output import columns, print_json
 from fovea.cli.source import data_options, open_data
@@ -27,7 +27,7 @@ _BATCH, _SECONDS = 32, 0.5
 
 
 def quantize(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model file or a run folder.", show_default=False)],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL, show_default=False)],
     data: Annotated[str | None, source.DataName] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="File to write (default: MODEL with .int8 before its suffix).")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fovea.cli.arguments import load_model, shape
+from fovea.cli.arguments import MODEL, load_model, shape
 from fovea.cli.output import print_json
 from fovea.errors import ConfigError
 
@@ -15,9 +15,7 @@ __all__ = ["summary"]
 
 
 def summary(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A name from `fovea models`, a model file or a run folder.")
-    ],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"A name from `fovea models`. {MODEL}")],
     input_shape: Annotated[
         str | None, typer.Option(metavar="H,W,C", help="Another input shape; ? leaves a size open (?,?,3).")
     ] = None,
@@ -37,9 +35,10 @@ def summary(
 
 def _summarize(name: str, given: tuple[int | None, ...] | None, classes: int | None) -> Any:
     from fovea.graph.summary import summarize
+    from fovea.loading import is_zoo_name
     from fovea.models.registry import MODELS, architecture
 
-    if Path(name).exists() and name not in MODELS:
+    if (Path(name).exists() and name not in MODELS) or is_zoo_name(name):
         if classes is not None:
             raise ConfigError(
                 "--classes", f"expected a network from the zoo, got the trained model {name}; leave --classes out"

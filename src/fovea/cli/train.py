@@ -173,7 +173,9 @@ def _model(name: str | None, data: Dataset, seed: int) -> Model:
     """A network from the zoo, or a trained model to continue from."""
     import fovea
     from fovea import models
+    from fovea.loading import is_zoo_name
     from fovea.models.registry import MODELS
+    from fovea.tasks.base import task_for
 
     if name is not None and name not in MODELS and Path(name).exists():
         loaded: Model = fovea.load(name)
@@ -185,6 +187,14 @@ def _model(name: str | None, data: Dataset, seed: int) -> Model:
             )
         say(f"model       {name}: continues from its weights")
         return loaded
+    if name is not None and is_zoo_name(name):
+        network, _, weights = name.partition(":")
+        names = list(data.classes) or None
+        made = models.create(network, None if names else 1, data.input_shape, weights=weights, classes=names, seed=seed)
+        made.task = task_for(data.task)
+        head = made.provenance["weights"].get("fresh")
+        say(f"model       {network}: continues from the weights {weights}" + (f"; fresh: {head}" if head else ""))
+        return made
     chosen = name or models.default_for(data.kind, data.input_shape, data.train.listed)
     made = models.create(chosen, data.num_classes, data.input_shape, seed=seed)
     count = sum(array.size for array in made.parameters().values())

@@ -18,7 +18,7 @@ ModelName = Annotated[
     str | None,
     typer.Option(
         "--model",
-        help="A name from `fovea models`, or a model file or run to continue from (default: by the data).",
+        help="A name from `fovea models`; or a file, run or NETWORK:WEIGHTS to continue from (default: by the data).",
     ),
 ]
 Epochs = Annotated[int | None, typer.Option(help="How often every training sample is seen (10).")]

@@ -21,8 +21,8 @@ from fovea.graph.graph import Graph, Ref
 from fovea.ops.base import op_from_dict
 
 __all__ = [
-    "graph_from_dict", "graph_to_dict", "is_plain_safetensors", "read_tensors", "remove_leftovers", "write_atomically",
-    "write_tensors",
+    "graph_from_dict", "graph_to_dict", "is_plain_safetensors", "read_metadata", "read_tensors", "remove_leftovers",
+    "write_atomically", "write_tensors",
 ]  # fmt: skip
 
 MAX_NODES = 100_000
@@ -155,6 +155,11 @@ def is_plain_safetensors(path: str | os.PathLike[str]) -> bool:
         return False
 
 
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The metadata of such a file alone: no tensor is read. Raises ModelFileError like ``read_tensors``."""
+    return _read(path, None)[1]
+
+
 def read_tensors(
     path: str | os.PathLike[str], expect: Callable[[dict[str, Any]], Mapping[str, tuple[int, ...]] | None] | None = None
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
@@ -163,6 +168,13 @@ def read_tensors(
     ``expect(metadata)`` may return the tensor shapes that must be there: they are compared with the header before any
     tensor is read. Raises ModelFileError for files that are missing, truncated, mutated or not fovea's.
     """
+    return _read(path, expect or (lambda metadata: None))
+
+
+def _read(
+    path: str | os.PathLike[str], expect: Callable[[dict[str, Any]], Mapping[str, tuple[int, ...]] | None] | None
+) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    """Tensors (none without ``expect``) and metadata."""
     where = str(path)
     if not Path(path).is_file():
         raise ModelFileError(where, "expected a model file, found none; check the path")
@@ -178,8 +190,10 @@ def read_tensors(
             metadata = json.loads(text)
             if not isinstance(metadata, dict):
                 raise ModelFileError(where, "expected metadata as an object; the file is damaged")
+            if expect is None:
+                return {}, metadata
             names = list(file.keys())
-            shapes = expect(metadata) if expect else None
+            shapes = expect(metadata)
             if shapes is not None:
                 _compare(where, {name: tuple(file.get_slice(name).get_shape()) for name in names}, shapes)
             return {name: file.get_tensor(name) for name in names}, metadata

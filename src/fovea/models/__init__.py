@@ -13,6 +13,7 @@ from fovea.models.googlenet import googlenet
 from fovea.models.lenet import lenet5
 from fovea.models.mlp import mlp
 from fovea.models.mobilenet import mobilenetv2
+from fovea.models.packaged import default_weights
 from fovea.models.registry import Architecture, architecture, create, names
 from fovea.models.resnet import resnet18, resnet34, resnet50
 from fovea.models.resnet_cifar import resnet20, resnet32, resnet56
@@ -31,6 +32,7 @@ __all__ = [
     "convnext_tiny",
     "create",
     "default_for",
+    "default_weights",
     "densenet121",
     "efficientnet_b0",
     "googlenet",

@@ -130,14 +130,14 @@ class Match:
         usual = KERAS_EPS if self.foreign.keras else None
         return self.scheme.eps if self.scheme is not None else usual
 
-    def assign(self, model: Model) -> None:
-        """Copy all parameters and statistics into a model, all or none.
+    def assign(self, model: Model, fresh: str | None = None) -> None:
+        """Copy all parameters and statistics into a model, all or none; the node ``fresh`` stays as it is.
 
         Raises ModelFileError that names the first layer that is missing or has another shape, ours and theirs.
         """
         where, graph, layers = self.foreign.where, model.graph, self.foreign.layers
         values: dict[str, Array] = {}
-        for node in [node for node in graph.nodes.values() if node.parameters]:
+        for node in [node for node in graph.nodes.values() if node.parameters and node.name != fresh]:
             values |= _converted(self.foreign, graph, node, self.names[node.name])
         used = set(self.names.values())
         unused = [name for name in layers if name not in used and not name.startswith(AUXILIARY)]

@@ -89,12 +89,13 @@ class Architecture:
     ) -> Model:
         """A Model for N,*spatial,C input with ``num_classes`` outputs.
 
-        ``input_shape``: ``(*spatial, C)``, None for an open size; ``weights``: a file with those of the same
-        architecture (of fovea, PyTorch, Keras or safetensors; the file then tells ``num_classes``), or "torchvision":
-        those that it publishes, downloaded once, with their preprocessing and class names; ``seed``: of the starting
-        values otherwise; ``classes``: their names (``num_classes`` may then be left out); ``initializer``: another
-        scheme than the published one; ``preprocessing``, ``task``: as for fovea.Model; the rest are the network's own
-        ``options``.
+        ``input_shape``: ``(*spatial, C)``, None for an open size; ``weights``: the name of some that come with fovea,
+        such as "cifar10", or "torchvision": those that it publishes, downloaded once; or a file with those of the same
+        architecture (of fovea, PyTorch, Keras or safetensors). They tell ``num_classes``, and unless the file is
+        another library's also preprocessing and class names; with another ``num_classes`` the head starts fresh.
+        ``seed``: of the starting values; ``classes``: their names (``num_classes`` may then be left out);
+        ``initializer``: another scheme than the published one; ``preprocessing``, ``task``: as for fovea.Model; the
+        rest are the network's own ``options``.
 
         Raises ConfigError for arguments that make no sense, ShapeError for an input that is too small, ModelFileError
         when the weights cannot be read or are of another architecture, DataError when they cannot be downloaded.
@@ -114,9 +115,11 @@ class Architecture:
             found = find_weights(self, weights, input_shape, options)
             options = dict(found.options)
             num_classes = found.num_classes if num_classes is None else num_classes
+            input_shape = found.input_shape if input_shape is None else input_shape
             preprocessing = found.preprocessing if preprocessing is None else preprocessing
             if classes is None and found.classes is not None and num_classes == len(found.classes):
                 classes = found.classes
+            task = found.task if task is None and num_classes == found.num_classes else task
         graph = self.graph(num_classes, input_shape, **options)
         made = Model(
             graph if found is None else found.adapted(graph),
