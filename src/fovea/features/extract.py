@@ -11,29 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 import fovea
-from fovea import progress
-from fovea.engines.base import Engine, Plan
+from fovea.engines.base import Engine
 from fovea.engines.registry import get_engine
-from fovea.errors import ConfigError, DataError, NonFiniteError
+from fovea.errors import ConfigError, NonFiniteError
 from fovea.features import cache as disk
 from fovea.features.nodes import taken_nodes
+from fovea.features.passes import POOLINGS, cut, passes
 from fovea.features.samples import Samples, samples_of
-from fovea.graph.graph import Graph, Ref
-from fovea.graph.objective import free_name
 from fovea.graph.serialize import graph_to_dict
-from fovea.graph.summary import summarize
 from fovea.model import Model
-from fovea.ops import Flatten, GlobalAvgPool, GlobalMaxPool
-from fovea.ops.base import Op, size_of
 
 __all__ = ["POOLINGS", "Codes", "codes", "cut"]
 
 Array = npt.NDArray[Any]
-POOLINGS: dict[str, Op] = {"mean": GlobalAvgPool(), "max": GlobalMaxPool(), "none": Flatten()}
-"""What becomes of a map N,*spatial,C: its mean or maximum over the positions, N,C, or all of it, N,D."""
-_PIECE_BYTES = 256 << 20
-"""Activations of one piece of the data stay below this."""
-_MOST = 64
 
 
 class Codes(dict[str, npt.NDArray[np.float32]]):
@@ -105,69 +95,21 @@ def codes(
     return Codes({name: arrays[node] for name, node in asked.items()}, asked)
 
 
-def cut(model: Model, nodes: Sequence[str], pooling: str = "mean") -> Model:
-    """The part of a network that the given nodes need, with their pooled values N,D as outputs; shares the weights."""
-    graph = model.graph.pruned([Ref(node) for node in nodes])
-    entries: list[tuple[str, Op, tuple[Ref, ...]]] = [(one.name, one.op, one.inputs) for one in graph.nodes.values()]
-    outputs = []
-    for node in nodes:
-        if len(graph.shape(node)) == 1:
-            outputs.append(Ref(node))
-            continue
-        name = free_name(f"{node}.code", graph.nodes)
-        entries.append((name, POOLINGS[pooling], (Ref(node),)))
-        outputs.append(Ref(name))
-    made = Model.from_store(
-        Graph.from_nodes(entries, graph.inputs, outputs), model.store, None, model.preprocessing, None, model.name,
-        quantization=model.quantization,
-    )  # fmt: skip
-    made.precision = model.precision
-    return made
-
-
 def _computed(
     model: Model, nodes: list[str], pooling: str, engine: Engine, batch_size: int | None, stream: Samples
 ) -> dict[str, Array]:
-    part = cut(model, nodes, pooling)
-    plan: Plan | None = None
     results: list[Array] = []
     done = 0
-    with progress.bar(len(stream), "codes") as bar:
-        for piece in stream.pieces(_piece_size(part, stream, batch_size)):
-            if plan is None:
-                plan = _plan(part, piece, engine, _piece_size(part, stream, batch_size))
-                sizes = [size_of(plan.spec.graph.shape(ref)) for ref in plan.spec.outputs]
-                results = [np.empty((len(stream), size), np.float32) for size in sizes]
-            values = plan.forward(piece)
-            for result, value in zip(results, values if isinstance(values, tuple) else (values,), strict=True):
-                result[done : done + len(piece)] = value
-            done += len(piece)
-            bar.update(len(piece))
-    if not done:
-        raise DataError("codes", "expected at least one sample that can be read, got none; see fovea data check")
+    for piece, values in passes(cut(model, nodes, pooling), stream, engine, batch_size):
+        results = results or [np.empty((len(stream), value.shape[1]), np.float32) for value in values]
+        for result, value in zip(results, values, strict=True):
+            result[done : done + len(piece)] = value
+        done += len(piece)
     arrays = {node: result[:done] for node, result in zip(nodes, results, strict=True)}
     for node, array in arrays.items():
         if not np.isfinite(array).all():
             raise NonFiniteError(node, "expected finite codes, got infinite ones or nan; the weights are broken")
     return arrays
-
-
-def _piece_size(part: Model, stream: Samples, batch_size: int | None) -> int:
-    """As asked, else what keeps the activations in bounds; for networks of open size a guess that is small."""
-    if batch_size is None:
-        shapes, known = part.graph.input_shapes, part.preprocessing
-        if known is not None and known.size is not None:
-            shapes = ((*known.size, known.channels),)
-        batch_size = 8
-        if not any(size is None for shape in shapes for size in shape):
-            needed = summarize(part.graph.at(*shapes)).totals["activation_bytes"]
-            batch_size = max(1, min(_MOST, _PIECE_BYTES // max(1, needed)))
-    return min(batch_size, len(stream))
-
-
-def _plan(part: Model, piece: Array, engine: Engine, capacity: int) -> Plan:
-    pixels = part.preprocessing is not None
-    return part.compile(engine, capacity, pixels=pixels, input_shape=piece.shape[1:], precision=part.precision)
 
 
 def _keys(model: Model, nodes: list[str], pooling: str, engine: Engine, stream: Samples) -> dict[str, str]:
