@@ -16,6 +16,7 @@ from PIL import Image
 import fovea as package
 from fovea import models
 from fovea.errors import ModelFileError
+from tests.tiny_data import images
 
 Answer = tuple[int, str, str]
 
@@ -164,3 +165,15 @@ def test_a_model_may_be_a_network_and_its_weights(fovea: Callable[..., Answer], 
     assert code == 2
     assert err.startswith("[lenet5] expected a file of weights, or mnist, got 'cifar', which is none")
     assert len(err.splitlines()) == 1
+
+
+def test_training_continues_from_weights_that_come_with_fovea(fovea: Callable[..., Answer], tmp_path: Path) -> None:
+    data = images(tmp_path / "data", per_class=6, side=32)
+    words = ("--model", "resnet20:cifar10", "--epochs", "1", "--out", tmp_path / "run", "--engine", "reference")
+    code, _, err = fovea("train", data, *words)
+    assert code == 0, err
+    assert "resnet20: continues from the weights cifar10; fresh: head.dense1, since the file has 10 outputs" in err
+    assert package.load(tmp_path / "run").classes == ("green", "red")
+    code, out, err = fovea("models", "resnet5")
+    assert (code, out) == (2, "")
+    assert "near names" in err

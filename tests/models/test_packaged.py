@@ -22,7 +22,7 @@ everyone = pytest.mark.parametrize("one", FILES.values(), ids=FILES)
 
 
 def test_they_are_small_and_each_has_a_card() -> None:
-    assert {"lenet5:mnist"} <= set(FILES)
+    assert {"lenet5:mnist", "resnet20:cifar10"} <= set(FILES)
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) < LARGEST
     names = {path.stem for path in FOLDER.iterdir()}
     assert {path.name for path in FOLDER.iterdir()} == {name + end for name in names for end in (".md", ".safetensors")}
@@ -80,37 +80,43 @@ def test_they_are_right_about_real_images(one: Packaged, outside_data: Callable[
 
 
 def test_another_number_of_classes_keeps_the_backbone_and_starts_the_head_fresh() -> None:
-    plain = models.lenet5(weights="mnist")
-    model = models.lenet5(num_classes=3, weights="mnist", seed=4)
-    fresh = models.lenet5(num_classes=3, seed=4)
+    plain = models.resnet20(weights="cifar10")
+    model = models.resnet20(num_classes=3, weights="cifar10", seed=4)
+    fresh = models.resnet20(num_classes=3, seed=4)
     for path, array in model.store.tensors().items():
-        other = fresh if path.startswith("dense3") else plain
+        other = fresh if path.startswith("head.dense1") else plain
         np.testing.assert_array_equal(array, other.store.tensors()[path], err_msg=path)
     assert model.classes is None
     assert model.preprocessing == plain.preprocessing
     assert model.task == fresh.task
-    assert model.provenance["weights"]["fresh"] == "dense3, since the file has 10 outputs and not 3"
-    named = models.lenet5(classes=["cat", "dog"], weights="mnist")
+    assert model.provenance["weights"]["fresh"] == "head.dense1, since the file has 10 outputs and not 3"
+    named = models.resnet20(classes=["cat", "dog"], weights="cifar10")
     assert named.classes == ("cat", "dog")
 
 
-def test_inputs_of_another_size_do_not_fit_a_head_that_reads_a_whole_map() -> None:
+def test_inputs_of_another_size_are_prepared_for_it() -> None:
+    own = models.resnet20(weights="cifar10").preprocessing
+    for size, wanted in (((48, 64), (48, 64)), ((None, None), None)):
+        model = models.resnet20(input_shape=(*size, 3), weights="cifar10")
+        assert model.preprocessing is not None
+        assert model.preprocessing.size == wanted
+        assert (model.preprocessing.mean, model.preprocessing.std) == (own.mean, own.std)
     with pytest.raises(ModelFileError, match=r"expected dense1.weight with shape .* for lenet5, got \(400, 120\)"):
         models.lenet5(input_shape=(32, 32, 1), weights="mnist")
 
 
 def test_words_that_name_nothing_list_what_there_is() -> None:
-    for call in (lambda: models.lenet5(weights="imagenet"), lambda: fovea.load("lenet5:imagenet")):
-        with pytest.raises(ConfigError, match=r"expected a file of weights, or mnist, got 'imagenet', which is none"):
+    for call in (lambda: models.resnet20(weights="imagenet"), lambda: fovea.load("resnet20:imagenet")):
+        with pytest.raises(ConfigError, match=r"expected a file of weights, or cifar10, got 'imagenet', which is none"):
             call()
     with pytest.raises(ConfigError, match="or torchvision, got 'cifar10'"):
         models.resnet18(weights="cifar10")
     with pytest.raises(ConfigError, match="expected a file of weights, got 'cifar10'"):
         models.vgg_small(weights="cifar10")
-    with pytest.raises(ConfigError, match="near names: .*resnet20"):
+    with pytest.raises(ConfigError, match=r"near names: .*resnet20"):
         fovea.load("resnet21:cifar10")
-    with pytest.raises(ConfigError, match="it has no options"):
-        models.lenet5(weights="mnist", width=2)
+    with pytest.raises(ConfigError, match="its options are shortcut"):
+        models.resnet20(weights="cifar10", width=2)
     assert packaged_for("resnet18") == {}
     assert models.default_weights("resnet18") == "torchvision"
     assert models.default_weights("vgg_small") is None
