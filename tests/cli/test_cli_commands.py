@@ -236,10 +236,11 @@ def test_precision(fovea: Callable[..., Answer], world: Path, tmp_path: Path) ->
 def test_freeze_and_find_lr(fovea: Callable[..., Answer], world: Path, tmp_path: Path) -> None:
     before = Run(world / "run").model.parameters()
     words = ("--model", world / "run", "--freeze", "stage1", "--find-lr", "--epochs", 1, "--batch-size", 8)
-    code, _, err = fovea("train", world / "data", *words, "--out", tmp_path / "run")
+    code, _, err = fovea("train", world / "data", *words, "--batch-norm", "update", "--out", tmp_path / "run")
     run = Run(tmp_path / "run")
     assert code == 0
     assert "frozen" in err
+    assert run.config["train"]["batch_norm"] == "update"
     assert run.config["record"]["find_lr"]["suggestion"] == run.config["train"]["lr"]
     assert "learning-rate finder" in run.report_path.read_text(encoding="utf-8")
     after = run.model.parameters()

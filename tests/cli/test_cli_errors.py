@@ -78,6 +78,7 @@ WRONG: dict[str, Wrong] = {
     "size of zero": lambda w: ["train", w / "data", "--size", "0"],
     "validation of everything": lambda w: ["train", w / "data", "--val-fraction", "1.5"],
     "freeze what is not there": lambda w: ["train", w / "data", "--freeze", "stage9", "--out", w / "never"],
+    "another policy of batch norm": lambda w: ["train", w / "data", "--batch-norm", "moving"],
     "a run that is there already": lambda w: ["train", w / "data", "--out", w / "run"],
     "a run folder that is a file": lambda w: ["train", w / "data", "--out", w / "note.txt"],
     "config that is not there": lambda w: ["train", w / "data", "--config", w / "no.json"],

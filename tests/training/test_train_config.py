@@ -45,6 +45,7 @@ def test_an_optimizer_keeps_what_no_option_says() -> None:
         TrainConfig(
             optimizer=SGD(lr_scales=(("stem", 0.1),)), trainable=("head",), augment=Augment((HorizontalFlip(),))
         ),
+        TrainConfig(trainable=("head",), batch_norm="update"),
         TrainConfig(mix=CutMix(0.5), schedule=OneCycle(warmup=0.1), lr=0.3, patience=2, class_weights="balanced"),
     ],
 )

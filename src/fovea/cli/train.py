@@ -45,6 +45,7 @@ def train(
     precision: training.Precision = None,
     seed: training.Seed = None,
     freeze: training.Freeze = None,
+    batch_norm: training.BatchNorm = None,
     find_lr: training.FindLr = False,
     size: source.Size = None,
     length: source.Length = None,
@@ -68,7 +69,7 @@ def train(
         epochs=epochs, lr=lr, batch_size=batch_size, optimizer=optimizer, schedule=schedule, weight_decay=weight_decay,
         augment=augment, mix=mix, label_smoothing=label_smoothing, class_weights=_class_weights(class_weights), ema=ema,
         clip_norm=clip_norm, accumulate=accumulate, patience=patience, precision=precision, seed=seed,
-        warmup_epochs=warmup_epochs,
+        warmup_epochs=warmup_epochs, batch_norm=batch_norm,
     )  # fmt: skip
     machine = _given(threads=threads, workers=workers, engine=engine)
     reading = data_options(

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 __all__ = [
-    "Accumulate", "Augment", "BatchSize", "ClassWeights", "ClipNorm", "Config", "Ema", "Engine", "Epochs", "FindLr",
-    "Freeze", "LabelSmoothing", "Loss", "Lr", "Mix", "ModelName", "Optimizer", "Out", "Patience", "Precision", "Resume",
-    "Schedule", "Seed", "Threads", "ValFraction", "WarmupEpochs", "WeightDecay", "Workers",
+    "Accumulate", "Augment", "BatchNorm", "BatchSize", "ClassWeights", "ClipNorm", "Config", "Ema", "Engine", "Epochs",
+    "FindLr", "Freeze", "LabelSmoothing", "Loss", "Lr", "Mix", "ModelName", "Optimizer", "Out", "Patience", "Precision",
+    "Resume", "Schedule", "Seed", "Threads", "ValFraction", "WarmupEpochs", "WeightDecay", "Workers",
 ]  # fmt: skip
 
 _RECIPE, _MACHINE = "Recipe", "Machine"
@@ -46,6 +46,12 @@ Seed = Annotated[int | None, typer.Option(help="Seed of weights, order and augme
 Freeze = Annotated[
     list[str] | None,
     typer.Option(metavar="PATH", help="Parameters that stay as they are: stage1, '*.bias' (repeatable)."),
+]
+BatchNorm = Annotated[
+    str | None,
+    typer.Option(
+        help="Of frozen layers: frozen uses the running statistics and leaves them, update renews them by the batches."
+    ),
 ]
 FindLr = Annotated[bool, typer.Option("--find-lr", help="Measure a learning rate first and train with it.")]
 ValFraction = Annotated[

@@ -24,11 +24,13 @@ from fovea.graph.store import ParameterStore
 from fovea.ops.base import Shape, size_of
 from fovea.ops.optimizer import Optimizer
 
-__all__ = ["Engine", "Plan", "PlanSpec", "Step", "prepare"]
+__all__ = ["BATCH_NORM", "Engine", "Plan", "PlanSpec", "Step", "prepare"]
 
 Array = npt.NDArray[Any]
 Outputs = Any
 """One array for a graph with one output, else a tuple of arrays."""
+BATCH_NORM = ("frozen", "update")
+"""What a batch norm with frozen weight and bias does in training."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,15 @@ class PlanSpec:
     device: str | None
     quantization: Quantization | None = None
     """Of precision int8: which activations and weights are bytes."""
+    batch_norm: str = "frozen"
+    """What a batch norm does whose weight and bias are frozen, see ``prepare``."""
 
     def trains(self, node: Node) -> bool:
-        """Training mode of one node: a layer with parameters that are all frozen (its batch statistics too) runs as
-        in inference."""
-        return self.training and (not node.parameters or any(path in self.trainable for path in node.parameters))
+        """Training mode of one node: a layer with parameters that are all frozen runs as in inference, but for batch
+        norms that are to ``update`` their statistics."""
+        updates = node.op.kind == "batchnorm" and self.batch_norm == "update"
+        own = updates or not node.parameters or any(path in self.trainable for path in node.parameters)
+        return self.training and own
 
 
 @dataclass(frozen=True)
@@ -231,11 +237,14 @@ def prepare(
     precision: str = "fp32",
     device: str | None = None,
     quantization: Quantization | None = None,
+    batch_norm: str = "frozen",
 ) -> PlanSpec:
     """Check and resolve what the caller asked for.
 
     ``trainable``: None for all parameters of a training plan, else paths, path prefixes ("stage1") or patterns
-    ("*.bias").
+    ("*.bias"). ``batch_norm`` of a training plan says what a batch norm does whose weight and bias are both frozen:
+    "frozen" normalises with the running statistics and leaves them alone, as inference does; "update" normalises with
+    the batch's and renews the running ones, so that they become those of the new data.
     Raises GraphError, ShapeError or EngineError in one line.
     """
     if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or not 1 <= batch_size <= 1 << 20:
@@ -251,6 +260,9 @@ def prepare(
         raise EngineError(
             "compile", f"expected an optimizer such as fovea.SGD(momentum=0.9), got {optimizer!r}; give one or None"
         )
+    if batch_norm not in BATCH_NORM:
+        known = " or ".join(BATCH_NORM)
+        raise EngineError("compile", f"expected batch_norm as {known}, got {batch_norm!r}; choose one of them")
     _check_quantization(precision, quantization, training or bool(wrt))
     shapes = graph.input_shapes if input_shape is None else _shapes(graph, input_shape)
     if any(size is None for shape in shapes for size in shape):
@@ -283,6 +295,7 @@ def prepare(
         precision,
         device,
         quantization if precision == "int8" else None,
+        batch_norm,
     )
     return replace(spec, differentiated=_differentiated(spec))
 

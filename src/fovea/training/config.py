@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fovea.engines.base import BATCH_NORM
 from fovea.errors import ConfigError
 from fovea.ops.base import is_number
 from fovea.ops.optimizer import SGD, AdamW, Optimizer, optimizer_from_dict
@@ -52,6 +53,7 @@ class TrainConfig:
     patience: int | None = None
     keep_start: bool = False
     trainable: tuple[str, ...] | None = None
+    batch_norm: str = "frozen"
     precision: str = "fp32"
     engine: str | None = None
     seed: int = 0
@@ -81,6 +83,9 @@ class TrainConfig:
             )
         if self.precision not in ("fp32", "bf16"):
             raise ConfigError("precision", f"expected fp32 or bf16, got {self.precision!r}; choose one of them")
+        if self.batch_norm not in BATCH_NORM:
+            known = " or ".join(BATCH_NORM)
+            raise ConfigError("batch_norm", f"expected {known}, got {self.batch_norm!r}; choose one of them")
         if self.engine is not None and not isinstance(self.engine, str):
             raise ConfigError(
                 "engine", f"expected the name of an engine, got {self.engine!r}; leave it out for the best"

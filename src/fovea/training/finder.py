@@ -88,7 +88,7 @@ def _range_test(
     plan = model.compile(
         engine, min(batch_size, len(data.train)), pixels=True, training=True, input_shape=data.train.inputs.shape[1:],
         loss=recipe.loss(data.input_shape), optimizer=config.optimizer, precision=config.precision,
-        trainable=config.trainable,
+        trainable=config.trainable, batch_norm=config.batch_norm,
     )  # fmt: skip
     lrs: list[float] = []
     losses: list[float] = []

@@ -48,7 +48,7 @@ class Loop:
         self.batch_size = config.batch_size or 1  # resolved before the loop
         self._stop = False
         self._log: Log | None = None
-        self.options: dict[str, Any] = {"precision": config.precision}
+        self.options: dict[str, Any] = {"precision": config.precision, "batch_norm": config.batch_norm}
         if config.trainable is not None:
             self.options["trainable"] = config.trainable
 

@@ -53,6 +53,7 @@ def train(
     patience: int | None = None,
     keep_start: bool = False,
     trainable: Sequence[str] | None = None,
+    batch_norm: str = "frozen",
     precision: str = "fp32",
     engine: str | Engine | None = None,
     seed: int = 0,
@@ -82,6 +83,8 @@ def train(
     * ``ema``: decay of averaged weights, which are then evaluated and kept. ``trainable``: paths or patterns; all else
       is frozen. ``keep_start``: the weights that training starts with are evaluated too, as epoch 0, and kept where no
       epoch is better on validation. ``checkpoint_every`` steps, besides every epoch. ``threads`` of the native engine.
+    * ``batch_norm`` of layers whose weight and bias are frozen: "frozen" uses the running statistics and leaves them
+      alone, "update" uses the batch's and renews them: for data that look unlike those of the first training.
     * ``out``: the run folder (None: ``runs/NAME-date``); ``record``: JSON-able, kept in its config.json. ``callbacks``
       are called with each line of the log; True ends training with the epoch. ``report``: write report.html at the end.
 
