@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from fovea.cli.arguments import set_threads
-from fovea.cli.explain import attribution
+from fovea.cli.explain import arithmetic, attribution
 from fovea.cli.explain.asked import Asked
 
 __all__ = ["explain"]
@@ -32,6 +32,12 @@ def explain(
         str | None, typer.Option(metavar="CLASS", help="A class by name or number (default: the first one predicted).")
     ] = None,
     score: attribution.ScoreOption = None,
+    arithmetic_of: arithmetic.ArithmeticOption = None,
+    at: arithmetic.AtOption = None,
+    channel: arithmetic.ChannelOption = None,
+    backward: arithmetic.BackwardOption = False,
+    weight: arithmetic.WeightOption = None,
+    batch_statistics: arithmetic.StatisticsOption = False,
     engine: Annotated[str | None, typer.Option(help="native or reference (default: the fastest here).")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Where to write (default: named after IMAGE and method).")
@@ -42,7 +48,12 @@ def explain(
     """Show what a network looks at in a picture.
 
     Writes the picture with a map over it that says how much each pixel counts for the class, and the map as an array.
+    With --arithmetic it shows what one number of a layer is made of.
     """
     set_threads(threads)
     asked = Asked(model, image, method, layer, target, score, engine, out, as_json)
-    attribution.run(asked)
+    place = arithmetic.Place(arithmetic_of, at, channel, backward, weight, batch_statistics)
+    if place.asked():
+        arithmetic.run(asked, place)
+    else:
+        attribution.run(asked)

@@ -111,7 +111,7 @@ def dense_backward(live: Live, at: Index, channel: int, weight_at: Index) -> tup
         grad_input(live, 0, (*at, channel), f"sum over c of delta[c] W[{channel}, c]", terms),
         grad_parameter(
             live, "weight", weight_at, f"sum over samples n of X[n, {k}] delta[n, {c}]", pairs,
-            values=f"output of {live.source()}", weights="gradient of the output",
+            values=f"X, from {live.source()}", weights="delta, gradient of the output",
         ),
         *grad_bias(live, c),
     )  # fmt: skip
@@ -159,7 +159,7 @@ def _grad_weight(
         index, own = (n, *place, channel), (n, *i, other)
         value, factor = float(wide[index]) if inside else 0.0, float(narrow[own])
         terms.append(Term(index, value, own, factor, value * factor, tuple(i), n, inside))
-    names = (f"output of {live.source()}", "gradient of the output")
+    names = (f"X, from {live.source()}", "delta, gradient of the output")
     letters = ("X", "delta")
     if live.node.op.kind == "convtranspose":
         names, letters = names[::-1], letters[::-1]

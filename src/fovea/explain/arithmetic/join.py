@@ -26,7 +26,9 @@ def join_forward(live: Live, at: Index, channel: int) -> Calculation:
     values = [float(x[(0, *place)]) for x, place in zip(live.inputs, places, strict=True)]
     if live.op.kind == "multiply":
         terms: tuple[Term, ...] = (Term(places[0], values[0], places[1], values[1], values[0] * values[1]),)
-        return output(live, index, "a * b", terms, weights=f"output of {live.source(1)}")
+        return output(
+            live, index, "a * b", terms, weights=f"b, from {live.source(1)}", values=f"a, from {live.source()}"
+        )
     signs = (1.0, -1.0) if live.op.kind == "sub" else (1.0,) * len(values)
     terms = tuple(
         Term(place, value, None, sign, sign * value, cell=(number,), label=live.source(number))

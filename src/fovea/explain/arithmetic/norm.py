@@ -68,14 +68,14 @@ def norm_backward(live: Live, at: Index, channel: int, weight_at: Index) -> tupl
     gamma, _ = _affine(live, channel)
     x_hat, g = (x - found.mean) / found.sigma, delta * gamma
     index, inverse = (*at, channel), 1 / found.sigma
-    terms = [Term(index, g, None, inverse, g * inverse, label=_PATHS[0])]
+    terms = [Term(index, g, None, inverse, g * inverse, (0,), label=_PATHS[0])]
     formula, magnitude, count = "delta weight / sigma", abs(g * inverse), 1
     if found.over is not None:
         gs, x_hats = _arrays(live, found)
         mean_g, mean_gx = float(gs.mean()), float((gs * x_hats).mean())
         terms += [
-            Term(index, mean_g, None, -inverse, -mean_g * inverse, label=_PATHS[1]),
-            Term(index, x_hat * mean_gx, None, -inverse, -x_hat * mean_gx * inverse, label=_PATHS[2]),
+            Term(index, mean_g, None, -inverse, -mean_g * inverse, (1,), label=_PATHS[1]),
+            Term(index, x_hat * mean_gx, None, -inverse, -x_hat * mean_gx * inverse, (2,), label=_PATHS[2]),
         ]  # fmt: skip
         formula = "(delta weight - mean(delta weight) - x^ mean(delta weight x^)) / sigma"
         # what is averaged rounds relative to its own size, and x^ to that of x
@@ -105,7 +105,7 @@ def _grad_weight(live: Live, channel: int) -> tuple[Calculation, ...]:
         calculation(
             "grad_weight", f"d loss / d {live.name}.weight", (channel,),
             f"sum over samples n and positions i of delta[n, i, {channel}] x^[n, i, {channel}]", live.engine, found_,
-            terms=tuple(terms), magnitude=size, values="x^, the normalised input", weights="gradient of the output",
+            terms=tuple(terms), magnitude=size, values="x^, normalised input", weights="delta, gradient of the output",
         ),
     )  # fmt: skip
 

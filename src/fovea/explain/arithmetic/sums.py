@@ -12,13 +12,15 @@ from fovea.explain.arithmetic.tiles import PLAIN, Bound
 
 __all__ = ["grad_bias", "grad_input", "grad_parameter", "output"]
 
+_DELTA = "delta, gradient of the output"
+
 
 def output(
     live: Live, index: Index, formula: str, terms: tuple[Term, ...] = (), *, bound: Bound = PLAIN, **more: Any
 ) -> Calculation:
     """The layer's output at one index of the first sample. ``more``: as of ``calculation``."""
     found = float(live.output[(0, *index)])
-    more = {"values": f"output of {live.source()}" if live.node.inputs else "", **more}
+    more = {"values": f"X, from {live.source()}", "weights": "F, the weight", **more}
     return calculation(
         "output", live.name, index, formula, live.engine, found, terms=terms, magnitude=more.pop("magnitude", None)
         if bound.magnitude is None else bound.magnitude, extra=bound.extra, **more,
@@ -31,7 +33,7 @@ def grad_input(
 ) -> Calculation:  # fmt: skip
     """The loss's gradient at one element of one input, as far as it comes through this layer."""
     found = float(live.grad_inputs[number][(0, *index)])
-    more = {"values": "gradient of the output", **more}
+    more = {"values": _DELTA, "weights": "F, the weight", **more}
     return calculation(
         "grad_input", f"d loss / d {live.source(number)}", index, formula, live.engine, found, terms=terms,
         magnitude=more.pop("magnitude", None) if bound.magnitude is None else bound.magnitude, extra=bound.extra,
@@ -60,4 +62,4 @@ def grad_bias(live: Live, channel: int) -> tuple[Calculation, ...]:
         for place, value in zip(np.ndindex(*delta.shape), delta.ravel().tolist(), strict=True)
     )
     formula = f"sum over samples n and positions i of delta[n, i, {channel}]"
-    return (grad_parameter(live, "bias", (channel,), formula, terms, values="gradient of the output", weights="1"),)
+    return (grad_parameter(live, "bias", (channel,), formula, terms, values=_DELTA, weights="1"),)
