@@ -187,6 +187,8 @@ def activations() -> Iterator[Case]:
         ("guided-", ops.ReLU("guided")),
         ("deconv-", ops.ReLU("deconv")),
         ("", ops.ReLU6()),
+        ("guided-", ops.ReLU6("guided")),
+        ("deconv-", ops.ReLU6("deconv")),
         ("", ops.LeakyReLU()),
         ("steep-", ops.LeakyReLU(0.2)),
         ("", ops.PReLU()),

@@ -238,6 +238,16 @@ def test_relu_and_its_backward_rules(rule: str, expected: list[float]) -> None:
     equal(result.grad_inputs[0], [np.asarray(expected, float)])
 
 
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [("standard", [0, 0, -1, 1, 0]), ("deconv", [1, 1, 0, 1, 1]), ("guided", [0, 0, 0, 1, 0])],
+)
+def test_relu6_and_its_backward_rules(rule: str, expected: list[float]) -> None:
+    result = Computed(ops.ReLU6(rule), [[-1.0, 0, 2, 3, 7]], grad=[[1.0, 1, -1, 1, 1]])
+    equal(result.output, [[0.0, 0, 2, 3, 6]])
+    equal(result.grad_inputs[0], [np.asarray(expected, float)])
+
+
 def test_softmax_of_equal_logits() -> None:
     result = Computed(ops.Softmax(), [[7.0, 7]], grad=[[1.0, 0]])
     equal(result.output, [[0.5, 0.5]])

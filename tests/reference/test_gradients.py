@@ -12,7 +12,7 @@ import pytest
 from fovea import random
 from fovea.engines.reference.ops import PAIRS
 from fovea.engines.reference.pair import Needs
-from fovea.ops import ReLU
+from fovea.ops import ReLU, ReLU6
 from tests.op_samples import SAMPLES, Sample
 
 Array = npt.NDArray[Any]
@@ -20,11 +20,12 @@ STEP = 1e-6
 # (f(x + h) - f(x - h)) / 2h is off by eps |f| / h from rounding, about 1e-10 |f|, and by h^2 f''' / 6, far less; a
 # slope is compared relative to |f| and to itself, with a factor 100 for sums of many terms.
 TOLERANCE = 1e-8
+ALTERED = tuple(op(rule) for op in (ReLU, ReLU6) for rule in ("guided", "deconv"))
 # Ops whose backward is declared to differ from the derivative are tested by hand.
 MODES = [
     pytest.param(sample, mode, id=f"{sample.id}-{'training' if mode else 'inference'}")
     for sample in SAMPLES
-    if sample.smooth and sample.op.kind != "stopgradient" and sample.op not in (ReLU("guided"), ReLU("deconv"))
+    if sample.smooth and sample.op.kind != "stopgradient" and sample.op not in ALTERED
     for mode in sample.modes
 ]
 

@@ -32,13 +32,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class ReLU(Op):
-    """``max(0, x)``; derivative 1 where x > 0, else 0 (also at 0).
-
-    ``backward_rule``: "standard"; "deconv" passes only positive gradients, whatever the input's sign (Zeiler and Fergus
-    2014); "guided" asks both for a positive input and a positive gradient (Springenberg et al. 2015, figure 1).
-    """
-
+class _Rectifier(Op):
     backward_rule: str = "standard"
 
     def __post_init__(self) -> None:
@@ -46,8 +40,20 @@ class ReLU(Op):
 
 
 @dataclass(frozen=True)
-class ReLU6(Op):
-    """``min(max(0, x), 6)``; derivative 1 where 0 < x < 6. Source: Howard et al. 2017, MobileNets."""
+class ReLU(_Rectifier):
+    """``max(0, x)``; derivative 1 where x > 0, else 0 (also at 0).
+
+    ``backward_rule``: "standard"; "deconv" passes only positive gradients, whatever the input's sign (Zeiler and Fergus
+    2014); "guided" asks both for a positive input and a positive gradient (Springenberg et al. 2015, figure 1).
+    """
+
+
+@dataclass(frozen=True)
+class ReLU6(_Rectifier):
+    """``min(max(0, x), 6)``; derivative 1 where 0 < x < 6. ``backward_rule``: "standard"; "deconv" and "guided" as of
+    ReLU: the gradient where it is positive, for "guided" only between the two ends. Source: Howard et al. 2017,
+    MobileNets.
+    """
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ from fovea.engines.native.rules.normed import (
 from fovea.engines.native.rules.pooled import pooled_forward, pooling_pays, winners_backward, winners_pay
 from fovea.engines.native.rules.rule import Emit, no_gradient, same_gradient
 from fovea.graph.graph import Node, Ref
-from fovea.ops import ReLU
+from fovea.ops import ReLU, ReLU6
 
 __all__ = ["Fusions", "find_fusions"]
 
@@ -111,8 +111,8 @@ class _Finder:
         reader = self._reader(node)
         if reader is None:
             return None
-        plain = isinstance(reader.op, ReLU) and reader.op.backward_rule == "standard"
-        return reader if plain or reader.op.kind == "relu6" else None
+        plain = isinstance(reader.op, (ReLU, ReLU6)) and reader.op.backward_rule == "standard"
+        return reader if plain else None
 
     def _replace(self, absorbed: Iterator[Node] | list[Node], last: Node, forward: Emit) -> None:
         for node in absorbed:

@@ -69,9 +69,13 @@ def relu_forward(
 # standard: delta [x > 0];   deconv: delta [delta > 0];   guided: delta [x > 0] [delta > 0]
 def relu_backward(op: ReLU, grad_outputs: Arrays, saved: Array, params: Params, *, needs: Needs) -> BackwardResult:
     """The rule that the op names; the derivative at 0 is 0."""
-    (delta,), positive = grad_outputs, saved
-    passes = {"standard": positive, "deconv": delta > 0, "guided": positive & (delta > 0)}[op.backward_rule]
-    return (np.where(passes, delta, 0),), {}
+    (delta,) = grad_outputs
+    return (np.where(_passes(op, saved, delta), delta, 0),), {}
+
+
+def _passes(op: ReLU | ReLU6, linear: Array, delta: Array) -> Array:
+    """Where the gradient passes; ``linear``: where the output moves with the input."""
+    return {"standard": linear, "deconv": delta > 0, "guided": linear & (delta > 0)}[op.backward_rule]
 
 
 # y = min(max(0, x), 6)
@@ -83,10 +87,11 @@ def relu6_forward(
     return (np.minimum(np.maximum(x, 0), 6),), (x > 0) & (x < 6), {}
 
 
-# dL/dx = delta [0 < x < 6]
+# standard: delta [0 < x < 6];   deconv: delta [delta > 0];   guided: delta [0 < x < 6] [delta > 0]
 def relu6_backward(op: ReLU6, grad_outputs: Arrays, saved: Array, params: Params, *, needs: Needs) -> BackwardResult:
-    """The gradient passes between the two ends."""
-    return (np.where(saved, grad_outputs[0], 0),), {}
+    """The rule that the op names; the derivative at both ends is 0."""
+    (delta,) = grad_outputs
+    return (np.where(_passes(op, saved, delta), delta, 0),), {}
 
 
 # y = x [x > 0] + slope x [x <= 0]

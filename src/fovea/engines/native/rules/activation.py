@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fovea.engines.native.rules.rule import Rule
-from fovea.ops import ELU, GELU, SELU, Clip, HardSigmoid, LeakyReLU, ReLU
+from fovea.ops import ELU, GELU, SELU, Clip, HardSigmoid, LeakyReLU, ReLU, ReLU6
 
 if TYPE_CHECKING:
     from fovea.engines.native.lower import Lowering
@@ -45,8 +45,18 @@ def forward(low: Lowering, node: Node) -> None:
 
 
 def backward(low: Lowering, node: Node) -> None:
-    """dx = f'(x) dy."""
+    """dx = f'(x) dy; of ReLU6 with another rule max(0, dy), for "guided" behind its own."""
     kernel, numbers = kernel_of(node)
+    op = node.op
+    if isinstance(op, ReLU6) and op.backward_rule != "standard":
+        dx = low.grad_input(node)
+        low.emit("relu", [dx], [low.grad(node)], [dx.elements], numbers, inplace=((0, 0),))
+        if op.backward_rule == "guided":
+            masked = low.grad_input(node)
+            low.emit("relu6_backward", [masked], [dx, low.value(node)], [dx.elements], numbers, inplace=((0, 0),))
+            dx = masked
+        low.add_grad(node, 0, dx)
+        return
     seen = low.value(node) if kernel in _FROM_OUTPUT else low.input(node)
     dx = low.grad_input(node)
     low.emit(f"{kernel}_backward", [dx], [low.grad(node), seen], [dx.elements], numbers, inplace=((0, 0),))
