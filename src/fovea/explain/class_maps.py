@@ -14,6 +14,7 @@ from fovea.data import spatial
 from fovea.data.preprocess import Preprocessing
 from fovea.data.samples import read_samples
 from fovea.errors import ConfigError, DataError, ShapeError
+from fovea.explain.placing import between
 from fovea.explain.target import class_index
 from fovea.graph.fully_convolutional import convolved
 from fovea.graph.receptive import receptive_fields
@@ -147,12 +148,9 @@ class ClassMap:
 
     def heat(self, index: int) -> npt.NDArray[np.float32]:
         """One class as a map of the image's size: linear between the centres, constant beyond the outer ones."""
-        height, width = self.image.shape[:2]
-        map_ = self.probabilities[..., index]
-        x = np.arange(width) + 0.5
-        wide = np.stack([np.interp(x, self.columns, row) for row in map_])
-        y = np.arange(height) + 0.5
-        return np.stack([np.interp(y, self.rows, wide[:, j]) for j in range(width)], axis=1).astype(np.float32)
+        map_ = self.probabilities[None, ..., index]
+        heat: npt.NDArray[np.float32] = between(map_, (self.rows, self.columns), self.image.shape[:2])[0]
+        return heat
 
 
 def class_map(

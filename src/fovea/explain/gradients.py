@@ -26,7 +26,10 @@ from fovea.graph.store import ParameterStore
 from fovea.graph.summary import summarize
 from fovea.model import Model
 
-__all__ = ["PLAIN", "Gradients", "Numbers", "Variant", "capacity_of", "gradient_of", "gradients", "outputs_of"]
+__all__ = [
+    "PLAIN", "Gradients", "Numbers", "Variant", "capacity_of", "forward_of", "gradient_of", "gradients", "outputs_of",
+    "remembered",
+]  # fmt: skip
 
 Array = npt.NDArray[Any]
 _BYTES = 192 << 20
@@ -75,6 +78,7 @@ class _Plans:
         self.lock = threading.Lock()
         self.plans: OrderedDict[Any, tuple[Graph, ParameterStore, Plan]] = OrderedDict()
         self.bytes: dict[tuple[int, ...], int] = {}
+        self.remembered: dict[Any, tuple[Any, Any]] = {}
 
 
 _models: weakref.WeakKeyDictionary[Model, _Plans] = weakref.WeakKeyDictionary()
@@ -124,10 +128,12 @@ def gradients(
     engine: str | None = None,
     variant: Variant = PLAIN,
     gates: Mapping[str, Array] | None = None,
+    outputs: Array | None = None,
 ) -> Gradients:
     """As ``gradient_of``, for resolved scores (one for each sample, or one for all) of a variant of the network.
 
-    ``gates``: the variant's further inputs by name, N,....
+    ``gates``: the variant's further inputs by name, N,...; ``outputs``: what the scores are made of, N,..., where that
+    is not what the variant computes.
     """
     node = scores[0].node
     names = tuple(wrt) or (model.graph.inputs[0],)
@@ -139,7 +145,7 @@ def gradients(
         for start in range(0, len(x), room):
             piece = slice(start, start + room)
             out = plan.forward(x[piece], *(array[piece] for array in extra))
-            values, seeds = _scalars(scores, out, start)
+            values, seeds = _scalars(scores, out if outputs is None else outputs[piece], start)
             kept = [plan.kept[name] for name in keep]
             found = plan.backward(seeds)
             parts.append((values, [found[name] for name in names], kept))
@@ -152,10 +158,30 @@ def gradients(
 
 def outputs_of(model: Model, x: Array, node: Ref, engine: str | None = None) -> Array:
     """A node's output for network input N,*spatial,C, in inference: also of a quantised network."""
+    return forward_of(model, x, node, engine=engine)[0]
+
+
+def forward_of(
+    model: Model, x: Array, node: Ref, keep: Sequence[str] = (), *, engine: str | None = None, variant: Variant = PLAIN
+) -> tuple[Array, dict[str, Array]]:
+    """A node's output for network input N,*spatial,C, in inference, and those of the nodes ``keep`` by name."""
     shape = tuple(x.shape[1:])
-    room = capacity_of(model, shape, len(x), backward=False)
-    with _compiled(model, shape, node, room, (), (), engine, PLAIN) as plan:
-        return _joined([plan.forward(x[start : start + room]) for start in range(0, len(x), room)])
+    room = capacity_of(model, shape, len(x), backward=bool(keep))
+    parts: list[Array] = []
+    kept: list[dict[str, Array]] = []
+    with _compiled(model, shape, node, room, (), tuple(keep), engine, variant) as plan:
+        for start in range(0, len(x), room):
+            parts.append(plan.forward(x[start : start + room]))
+            kept.append(plan.kept)
+    return _joined(parts), {name: _joined([one[name] for one in kept]) for name in keep}
+
+
+def remembered(model: Model, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+    """``make()``, made once for this key as long as the model keeps its graph and its numbers are unchanged."""
+    known, state = _plans(model).remembered, (model.graph, model.store, model.store.version)
+    if key not in known or any(a is not b and a != b for a, b in zip(known[key][0], state, strict=True)):
+        known[key] = (state, make())
+    return known[key][1]
 
 
 def capacity_of(model: Model, shape: tuple[int, ...], count: int, backward: bool = True) -> int:
@@ -214,13 +240,11 @@ def _new_plan(
     options: dict[str, Any] = {"batch_size": room, "keep": keep, "wrt": wrt}
     if model.quantization is not None and not wrt:
         options |= {"precision": "int8", "quantization": model.quantization}
-    for name in (*wrt, *keep):
-        model.graph.node(name)
-    pruned = _closed(model, shape).pruned([node])
-    missing = [name for name in (*wrt, *keep) if name not in pruned.nodes]
+    changed, numbers = variant.make(_closed(model, shape).pruned([node]))
+    missing = [name for name in (*wrt, *keep) if name not in changed.nodes]
     if missing:
+        model.graph.node(missing[0])  # says so when there is no such node at all
         raise ConfigError(
             "explain", f"expected a layer that {node.node} depends on, got {missing[0]}; choose one before it"
         )
-    changed, numbers = variant.make(pruned)
     return engine.compile(changed, model.store if numbers is None else numbers, **options)

@@ -44,13 +44,20 @@ class Question:
 
     def gradients(
         self, x: Array | None = None, scores: Sequence[Score] | None = None, wrt: Sequence[str] = (), *,
-        keep: Sequence[str] = (), variant: Variant = PLAIN, gates: dict[str, Array] | None = None,
+        keep: Sequence[str] = (), variant: Variant = PLAIN,
     ) -> Gradients:  # fmt: skip
         """Gradients of the scores, of these inputs or others; a single score holds for all of them."""
         return gradients(
             self.model, self.x if x is None else x, self.scores if scores is None else scores, wrt,
-            keep=keep, engine=self.engine, variant=variant, gates=gates,
+            keep=keep, engine=self.engine, variant=variant,
         )  # fmt: skip
+
+    def input_gradients(
+        self, x: Array | None = None, scores: Sequence[Score] | None = None, variant: Variant = PLAIN
+    ) -> tuple[Array, Array]:
+        """Scores N and their gradients with respect to the network's input N,H,W,C."""
+        found = self.gradients(x, scores, variant=variant)
+        return found.scores, found.wrt[self.graph.inputs[0]]
 
     def score(self, x: Array, index: int) -> Array:
         """The score of sample ``index`` for other inputs N,H,W,C -> N."""

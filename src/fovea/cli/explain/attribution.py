@@ -13,7 +13,6 @@ from fovea.cli.output import print_json
 
 if TYPE_CHECKING:
     from fovea.explain import Attribution
-    from fovea.model import Model
 
 __all__ = ["MethodOption", "ScoreOption", "run"]
 
@@ -28,7 +27,7 @@ ScoreOption = Annotated[
 
 def run(asked: Asked) -> None:
     """Explain one image, write picture and array, and say what they show."""
-    from fovea.explain import METHODS, attributions, find_method
+    from fovea.explain import attributions, default_method, find_method
     from fovea.report.attribution import picture, sheet
 
     image, names = asked.picture(), _names(asked.method)
@@ -36,7 +35,7 @@ def run(asked: Asked) -> None:
     words = "methods" if len(methods) > 1 else methods[0].name.replace("_", "-") if methods else ""
     model = load_model(asked.model)
     if not methods:
-        methods = [METHODS[_default(model)]]
+        methods = [default_method(model)]
         words = methods[0].name.replace("_", "-")
     out = asked.file(f"{image.stem}-{words}.png")
     found: list[Attribution] = []
@@ -72,10 +71,6 @@ def _names(method: str | None) -> list[str]:
     if method is None:
         return []
     return list(METHODS) if method == "all" else [part.strip() for part in method.split(",")]
-
-
-def _default(model: Model) -> str:
-    return "gradient"
 
 
 def _record(one: Attribution) -> dict[str, Any]:

@@ -1,0 +1,127 @@
+"""DeepLIFT with the rescale rule: how much each pixel's difference from a baseline counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fovea.engines.reference.ops import PAIRS
+from fovea.engines.reference.pair import Needs
+from fovea.explain.base import Found, method
+from fovea.explain.baseline import baseline_of
+from fovea.explain.gated import ACTIVATIONS, LINEAR_RULES, Gated, Gates, Kept, Rule, divided
+from fovea.explain.gradients import Variant, capacity_of, forward_of, gradients, remembered
+from fovea.explain.question import Question
+from fovea.graph.graph import Graph, Node, Ref
+from fovea.model import Model
+from fovea.ops import Add
+
+__all__ = ["deeplift"]
+
+Array = npt.NDArray[Any]
+
+
+@method("DeepLIFT (rescale)")
+def deeplift(question: Question, *, baseline: Any = "zero") -> Found:
+    """``raw = m (x - b)``, N,H,W,C, and its sum over the channels, with multipliers m walked back from the score.
+
+    Through an activation ``m_z = m_y (y - y_b) / (z - z_b)``, its slope where both are equal; through sums and
+    convolutions as the gradient; through a product ``m_u = m_y (v + v_b) / 2``; through max-pooling the difference of
+    the maxima goes to the winners of both. The values add up to ``S(x) - S(b)``, the gap is a note; a score that is not
+    linear in the logits, a probability, is replaced by its tangent at x.
+    Source: Shrikumar et al. 2017, "Learning important features", equations 3 to 5 and section 3.5.1.
+    """
+    x, start, node = question.x, baseline_of(question, baseline), question.scores[0].node
+    part = question.graph.pruned([node])
+    gates: Gates = remembered(question.model, ("deeplift", x.shape[1:], node), lambda: gates_of(part, question.model))
+    raw, notes = np.empty_like(x), []
+    room = capacity_of(question.model, x.shape[1:], len(x))
+    for first in range(0, len(x), room):
+        piece = slice(first, first + room)
+        outputs, seen = forward_of(question.model, x[piece], node, gates.keep, engine=question.engine)
+        before, based = forward_of(question.model, start[piece], node, gates.keep, engine=question.engine)
+        given = {name: compute(seen, based) for name, compute in gates.compute.items()}
+        scores = question.scores if len(question.scores) == 1 else question.scores[piece]
+        found = gradients(
+            question.model, np.zeros_like(x[piece]), scores, engine=question.engine, gates=given, outputs=outputs,
+            variant=Variant(("deeplift",), lambda _: (gates.graph, None)),
+        )  # fmt: skip
+        raw[piece] = found.wrt[question.graph.inputs[0]] * (x[piece] - start[piece])
+        for i, one in enumerate(raw[piece]):
+            seeds = scores[i if len(scores) > 1 else 0].scalars(outputs[i : i + 1])[1]
+            notes.append((_note(float(one.sum(dtype=np.float64)), float((seeds * (outputs - before)[i]).sum())),))
+    return Found(raw.sum(-1), raw, notes)
+
+
+def _note(total: float, grown: float) -> str:
+    gap = abs(total - grown) / max(abs(grown), 1e-12)
+    return (
+        f"completeness: the values add up to {total:.4f}, the score rose by {grown:.4f} from that of the baseline "
+        f"(gap {gap:.2%})"
+    )
+
+
+def gates_of(graph: Graph, model: Model) -> Gates:
+    """The network with DeepLIFT's rules. Raises EngineError that names a node without a rule."""
+    rules: dict[str, Rule] = dict.fromkeys(ACTIVATIONS, partial(_activation, model.parameters()))
+    rules |= {"maxpool": _maxpool, "globalmaxpool": _maxpool, "multiply": _product}
+    return Gated(graph, "DeepLIFT").written({**LINEAR_RULES, **rules})
+
+
+def _activation(parameters: Mapping[str, Array], gated: Gated, node: Node) -> Ref:
+    z, y = gated.kept(node.inputs[0], node), gated.kept(Ref(node.name), node)
+    own = {path.rpartition(".")[2]: parameters[path] for path in node.parameters}
+
+    def compute(seen: Kept, based: Kept) -> Array:
+        step = seen[z] - based[z]
+        return divided(seen[y] - based[y], step, _slope(node, seen[z], own) if (np.abs(step) < 1e-10).any() else None)
+
+    return gated.times(node.name, gated.at(node.inputs[0]), node.output_shapes[0], compute)
+
+
+def _slope(node: Node, z: Array, parameters: Mapping[str, Array]) -> Array:
+    """The activation's derivative, by its definition in NumPy."""
+    pair = PAIRS[node.op.kind]
+    _, saved, _ = pair.forward(node.op, (z,), parameters, {}, training=False, key=None)
+    (slope,), _ = pair.backward(node.op, (np.ones_like(z),), saved, parameters, needs=Needs((True,)))
+    return np.asarray(slope)
+
+
+def _maxpool(gated: Gated, node: Node) -> Ref:
+    """``m_z (z - z_b)``: ``m_y (max(y, y_b) - y_b)`` at the winners of x, ``m_y (y - max(y, y_b))`` at those of b."""
+    z, y = gated.kept(node.inputs[0], node), gated.kept(Ref(node.name), node)
+    shape, pooled = node.input_shapes[0], node.output_shapes[0]
+    each = gated.times(
+        f"{node.name}.each",
+        gated.at(node.inputs[0]),
+        shape,
+        lambda seen, based: divided(np.float32(1), seen[z] - based[z], None),
+    )
+    of_image = gated.routed(node, each, "image", lambda seen, based: seen[z])
+    of_base = gated.routed(node, each, "base", lambda seen, based: based[z])
+    up = gated.times(f"{node.name}.up", of_image, pooled, lambda seen, based: np.maximum(seen[y], based[y]) - based[y])
+    down = gated.times(
+        f"{node.name}.down", of_base, pooled, lambda seen, based: seen[y] - np.maximum(seen[y], based[y])
+    )
+    return gated.add(node.name, Add(), up, down)
+
+
+def _product(gated: Gated, node: Node) -> Ref:
+    """``u v - u_b v_b = (u - u_b) (v + v_b) / 2 + (v - v_b) (u + u_b) / 2``."""
+    varying = [ref.node in gated.varies for ref in node.inputs]
+    if not all(varying):
+        return gated.same(node)
+    names = [gated.kept(ref, node) for ref in node.inputs]
+
+    def mean_of(name: str) -> Any:
+        return lambda seen, based: (seen[name] + based[name]) / 2
+
+    terms = [
+        gated.times(f"{node.name}.{i}", gated.at(node.inputs[i]), node.input_shapes[1 - i], mean_of(names[1 - i]))
+        for i in (0, 1)
+    ]
+    return gated.add(node.name, Add(), *terms)
