@@ -227,6 +227,11 @@ class Preprocessing:
         mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
         return ((scaled - mean) / std).astype(np.float32, copy=False)
 
+    def apply_pixels_adjoint(self, gradient: Array) -> npt.NDArray[np.float32]:
+        """The gradient of network input brought to pixels: the transpose of the linear part of ``apply_pixels``."""
+        scaled = np.asarray(gradient, np.float32) * (np.float32(self.scale) / np.array(self.std, np.float32))
+        return np.ascontiguousarray(scaled[..., ::-1] if self.order == "bgr" else scaled, np.float32)
+
     def normalize(self) -> dict[str, Any]:
         """The fields of the op ``Normalize``."""
         return {"mean": self.mean, "std": self.std, "scale": self.scale, "order": self.order}
