@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import abc
 import fnmatch
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from fovea.engines.world import World, launched_processes
 from fovea.errors import EngineError, GraphError, ShapeError
 from fovea.graph.graph import Graph, Node, Ref
 from fovea.graph.objective import Loss, attach
@@ -88,10 +89,12 @@ class Plan(abc.ABC):
         self.store = store
         self.kept: dict[str, Array] = {}
         """After forward: the outputs of the nodes named in ``keep``."""
-        self.gradients: dict[str, Array] = {}
+        self.gradients: MutableMapping[str, Array] = {}
         """Accumulated parameter gradients by path, until ``update`` consumes them."""
         self.wrt_gradients: dict[str, Array] = {}
         """After ``backward`` or ``loss_backward``: the gradients of the nodes of ``wrt``."""
+        self.first_sample = 0
+        """Where the samples of a call begin in a batch that several processes share: masks go on from there."""
 
     @abc.abstractmethod
     def forward(self, *inputs: Array, out: Array | None = None, step: int = 0) -> Outputs:
@@ -199,6 +202,8 @@ class Engine(abc.ABC):
     name: ClassVar[str]
     unsupported: ClassVar[Mapping[str, str]] = {}
     precisions: ClassVar[tuple[str, ...]] = ("fp32",)
+    accelerated: ClassVar[bool] = False
+    """Whether it computes on other devices than the CPU."""
 
     def compile(self, graph: Graph, store: ParameterStore, **options: Any) -> Plan:
         """A plan for ``graph``; options as in ``prepare``."""
@@ -215,7 +220,27 @@ class Engine(abc.ABC):
                 self.name,
                 f"expected precision {' or '.join(self.precisions)}, got {spec.precision!r}; choose one of them",
             )
+        if spec.device not in (None, "cpu") and not self.accelerated:
+            raise EngineError(
+                self.name, f"expected device cpu, got {spec.device!r}; GPUs are the torch engine's: engine='torch'"
+            )
         return self.plan(spec, store)
+
+    def configured(self, **options: bool) -> Engine:
+        """This engine with options of its own. Raises EngineError for one that it does not have."""
+        asked = [name for name, value in options.items() if value]
+        if asked:
+            raise EngineError(self.name, f"expected no {asked[0]}, which is the torch engine's; give engine='torch'")
+        return self
+
+    def join(self, device: str | None = None) -> World:
+        """The processes that train together. Raises EngineError when torchrun has started several, and this engine
+        knows of none."""
+        started = launched_processes()
+        if started > 1:
+            fix = "the torch engine does: engine='torch'"
+            raise EngineError(self.name, f"expected one process, got {started} that cannot share a training; {fix}")
+        return World()
 
     @abc.abstractmethod
     def plan(self, spec: PlanSpec, store: ParameterStore) -> Plan:

@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 
 from fovea.engines.base import Engine
-from fovea.errors import EngineError
+from fovea.errors import EngineError, MissingExtra
 
 __all__ = ["ENGINES", "available_engines", "default_engine", "get_engine"]
 
@@ -17,6 +17,8 @@ ENGINES = {
     "torch": ("fovea.engines.torch", "TorchEngine", "torch"),
 }
 """Name -> (module, class, the module without which it cannot run), the fastest on a CPU first."""
+EXTRAS = {"torch": "torch"}
+"""The extra that brings what an engine needs."""
 
 
 def available_engines() -> list[str]:
@@ -39,7 +41,8 @@ def default_engine() -> str:
 
 
 def get_engine(engine: str | Engine | None = None) -> Engine:
-    """An engine by name; None gives the default. Raises EngineError when it is unknown or cannot run here."""
+    """An engine by name; None gives the default. Raises EngineError when it is unknown or cannot run here,
+    MissingExtra when an extra would bring what it needs."""
     if isinstance(engine, Engine):
         return engine
     name = default_engine() if engine is None else engine
@@ -51,6 +54,8 @@ def get_engine(engine: str | Engine | None = None) -> Engine:
 @functools.cache
 def _make(name: str) -> Engine:
     module, cls, needs = ENGINES[name]
+    if not _found(needs) and name in EXTRAS:
+        raise MissingExtra("engine", EXTRAS[name], f"the {name} engine")
     if not (_found(module) and _found(needs)):
         raise EngineError(
             "engine",

@@ -1,0 +1,119 @@
+"""Several processes of one training, by torch.distributed: started by torchrun, found by its environment variables."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from fovea.engines.world import World
+from fovea.errors import FoveaError
+
+__all__ = ["Processes", "join", "parallel"]
+
+Array = npt.NDArray[Any]
+T = TypeVar("T")
+TIMEOUT = datetime.timedelta(minutes=30)
+"""Of one collective: the first process writes checkpoints and reports while the others wait."""
+
+
+class Processes(World):
+    """This process among those of torch.distributed's default group; alone where none was made.
+
+    Numbers go around on the device that the group's backend knows: GPUs for NCCL, the CPU for Gloo.
+    """
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        self._device = device or torch.device("cpu")
+        grouped = dist.is_available() and dist.is_initialized()
+        self.rank = dist.get_rank() if grouped else 0
+        self.size = dist.get_world_size() if grouped else 1
+
+    def total(self, values: Sequence[float]) -> list[float]:
+        """Each value, added up over all processes."""
+        if self.size == 1:
+            return list(values)
+        numbers = torch.tensor(list(values), dtype=torch.float64, device=self._device)
+        dist.all_reduce(numbers)
+        result: list[float] = numbers.tolist()
+        return result
+
+    def joined(self, array: Array) -> Array:
+        """The rows of all processes, in order; every process has as many axes, and other rows."""
+        if self.size == 1:
+            return array
+        lengths = [int(n) for n in self.total([len(array) if rank == self.rank else 0 for rank in range(self.size)])]
+        padded = np.zeros((max(lengths), *array.shape[1:]), array.dtype)
+        padded[: len(array)] = array
+        own = torch.from_numpy(padded).to(self._device)
+        parts = [torch.empty_like(own) for _ in lengths]
+        dist.all_gather(parts, own)
+        return np.concatenate([part.cpu().numpy()[:n] for part, n in zip(parts, lengths, strict=True)])
+
+    def first(self, work: Callable[[], T]) -> T:
+        """What ``work`` gives in the first process, which alone does it; all wait. Its error is raised in all."""
+        if self.size == 1:
+            return work()
+        answer: list[Any] = [None, None]
+        if self.is_first:
+            try:
+                answer = [work(), None]
+            except Exception as error:
+                answer = [None, error]
+        own = answer
+        answer = [answer[0], _told(answer[1])]
+        dist.broadcast_object_list(answer, 0, device=self._device)
+        if answer[1] is not None:
+            raise own[1] if self.is_first else answer[1]
+        result: T = answer[0]
+        return result
+
+    def follow(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Give the tensors the first process's values, in one message."""
+        if self.size == 1 or not tensors:
+            return
+        flat = torch.cat([one.reshape(-1) for one in tensors])
+        dist.broadcast(flat, 0)
+        for one, values in zip(tensors, flat.split([one.numel() for one in tensors]), strict=True):
+            one.copy_(values.reshape(one.shape))
+
+    def close(self) -> None:
+        """Take leave of the others."""
+        if self.size > 1 and dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _told(error: Exception | None) -> Exception | None:
+    """An error that every process can be told."""
+    return error if error is None or isinstance(error, FoveaError) else RuntimeError(str(error))
+
+
+def join(device: torch.device) -> Processes:
+    """The processes that torchrun started, grouped by NCCL for GPUs and Gloo for CPUs; alone without torchrun."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+            dist.init_process_group("nccl", timeout=TIMEOUT, device_id=device)
+        else:
+            dist.init_process_group("gloo", timeout=TIMEOUT)
+    return Processes(device)
+
+
+def parallel(network: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    """The network with gradients that are averages over all processes after each backward.
+
+    Buffers follow the first process after every update (``Processes.follow``), not before every forward, so that all
+    processes evaluate the same network.
+    """
+    found: torch.nn.Module = DistributedDataParallel(
+        network, device_ids=[device.index] if device.type == "cuda" else None, broadcast_buffers=False,
+        gradient_as_bucket_view=True,
+    )  # fmt: skip
+    return found
