@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -22,28 +23,32 @@ __all__ = ["RULES"]
 _LARGEST = float(np.finfo(np.float32).max)
 
 
-class _ReLU(torch.autograd.Function):
-    """max(0, x) that passes positive gradients only; with ``guided`` only where x was positive, too."""
+class _Rectified(torch.autograd.Function):
+    """min(max(0, x), top) that passes positive gradients only; ``guided``: only where the output moves with x, too."""
 
     @staticmethod
-    def forward(context: Any, x: torch.Tensor, guided: bool) -> torch.Tensor:
+    def forward(context: Any, x: torch.Tensor, top: float, guided: bool) -> torch.Tensor:
         context.guided = guided
-        context.save_for_backward(x > 0)
-        return torch.relu(x)
+        context.save_for_backward((x > 0) & (x < top))
+        return x.clamp(0, top)
 
     @staticmethod
-    def backward(context: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
-        (positive,) = context.saved_tensors
-        passes = positive & (grad > 0) if context.guided else grad > 0
-        return torch.where(passes, grad, 0), None
+    def backward(context: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (linear,) = context.saved_tensors
+        passes = linear & (grad > 0) if context.guided else grad > 0
+        return torch.where(passes, grad, 0), None, None
 
 
-def relu(node: Node, mode: Mode) -> Run:
-    """max(0, x), with the backward rule that the op names."""
-    op: Any = node.op
-    if op.backward_rule == "standard":
-        return lambda layer, x: torch.relu(x)
-    return lambda layer, x: _ReLU.apply(x, op.backward_rule == "guided")
+def _rectifier(function: Callable[[torch.Tensor], torch.Tensor], top: float) -> Rule:
+    """PyTorch's function, or one of the other backward rules that the op may name."""
+
+    def rule(node: Node, mode: Mode) -> Run:
+        op: Any = node.op
+        if op.backward_rule == "standard":
+            return lambda layer, x: function(x)
+        return lambda layer, x: _Rectified.apply(x, top, op.backward_rule == "guided")
+
+    return rule
 
 
 def prelu(node: Node, mode: Mode) -> Run:
@@ -71,10 +76,10 @@ def _with(function: Callable[[Any, torch.Tensor], torch.Tensor]) -> Rule:
 
 
 RULES: dict[str, Rule] = {
-    "relu": relu,
+    "relu": _rectifier(torch.relu, math.inf),
+    "relu6": _rectifier(F.relu6, 6.0),
     "prelu": prelu,
     "clip": clip,
-    "relu6": _with(lambda op, x: F.relu6(x)),
     "leakyrelu": _with(lambda op, x: F.leaky_relu(x, op.negative_slope)),
     "sigmoid": _with(lambda op, x: torch.sigmoid(x)),
     "tanh": _with(lambda op, x: torch.tanh(x)),

@@ -17,6 +17,22 @@ from fovea.ops.base import size_of
 __all__ = ["RULES"]
 
 
+class _InOrder(torch.autograd.Function):
+    """The identity, whose gradient lies in memory as our axes do.
+
+    PyTorch 2.13 gives wrong gradients of batch norm on a CPU when the gradient and the input of a map with an axis of
+    size 1 lie in different orders.
+    """
+
+    @staticmethod
+    def forward(context: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(context: Any, grad: torch.Tensor) -> torch.Tensor:
+        return grad.contiguous()
+
+
 def batchnorm(node: Node, mode: Mode) -> Run:
     """N,*spatial,C -> the same; training renews running_mean and running_var (with the unbiased variance)."""
     op: Any = node.op
@@ -30,10 +46,10 @@ def batchnorm(node: Node, mode: Mode) -> Run:
         if mode.training and x.shape[0] * positions == 1:
             return _single(layer, x, op.momentum)
         y = torch.batch_norm(
-            channels_first(x), layer.weight, layer.bias, layer.running_mean, layer.running_var, mode.training,
+            channels_first(x.contiguous()), layer.weight, layer.bias, layer.running_mean, layer.running_var, mode.training,
             op.momentum, op.eps, torch.backends.cudnn.enabled,
         )  # fmt: skip
-        return channels_last(y)
+        return _InOrder.apply(channels_last(y))
 
     return run
 
