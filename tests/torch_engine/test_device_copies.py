@@ -18,7 +18,7 @@ from fovea.engines.registry import get_engine  # noqa: E402
 from fovea.engines.torch.weights import Weights  # noqa: E402
 from fovea.graph.store import ParameterStore  # noqa: E402
 from tests.engines.test_plans import OPTIMIZERS, batch, filled, near, network, trained  # noqa: E402
-from tests.training.small_training import final_bits, train_small  # noqa: E402
+from tests.training.small_training import final_bits, small_data, train_small  # noqa: E402
 
 
 @pytest.fixture
@@ -119,8 +119,6 @@ def test_a_whole_training_checkpoints_and_resumes(copies: None, tmp_path: Path) 
 
     with pytest.raises(KeyboardInterrupt):
         train_small(tmp_path / "cut", engine="torch", callbacks=[stop])
-    from tests.training.small_training import small_data
-
     fovea.resume(tmp_path / "cut", small_data(), report=False)
     assert final_bits(tmp_path / "cut") == final_bits(tmp_path / "whole")
     assert whole.metrics is not None

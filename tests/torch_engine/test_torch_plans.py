@@ -37,7 +37,7 @@ def both(graph: Graph, x: Array, training: bool = False) -> tuple[list[Array], l
 
 def test_the_store_is_the_memory_of_the_tensors() -> None:
     store = filled(network())
-    held = {path: array for path, array in store.tensors().items()}
+    held = store.tensors()
     plan = get_engine("torch").compile(
         network(), store, batch_size=6, training=True, loss=ops.SoftmaxCrossEntropy(), optimizer=ops.AdamW()
     )
@@ -52,7 +52,7 @@ def test_the_store_is_the_memory_of_the_tensors() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 def test_precisions_go_the_same_way_with_float32_weights(precision: str) -> None:
-    """TF32 is a mode of GPUs: on a CPU products stay float32. bfloat16 has 8 bits: steps differ by parts of a percent."""
+    """TF32 is a mode of GPUs: on a CPU products stay float32. bfloat16 has 8 bits: steps differ by a percent."""
     ours, losses, norms = trained(get_engine("torch"), 4, precision=precision)
     exact, expected, expected_norms = trained(ReferenceEngine(np.float64), 4)
     tolerance = 0.03 if precision == "bf16" else 1e-5

@@ -46,8 +46,8 @@ def batchnorm(node: Node, mode: Mode) -> Run:
         if mode.training and x.shape[0] * positions == 1:
             return _single(layer, x, op.momentum)
         y = torch.batch_norm(
-            channels_first(x.contiguous()), layer.weight, layer.bias, layer.running_mean, layer.running_var, mode.training,
-            op.momentum, op.eps, torch.backends.cudnn.enabled,
+            channels_first(x.contiguous()), layer.weight, layer.bias, layer.running_mean, layer.running_var,
+            mode.training, op.momentum, op.eps, torch.backends.cudnn.enabled,
         )  # fmt: skip
         return _InOrder.apply(channels_last(y))
 
