@@ -190,6 +190,7 @@ def test_bytes_have_a_gradient_too() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of PyTorch's compiler about itself
 def test_compiled_plans_compute_the_same() -> None:
     """torch.compile, partial batches and dropout included."""
     eager, losses, norms = trained(get_engine("torch"), 4)

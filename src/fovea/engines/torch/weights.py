@@ -7,7 +7,7 @@ belong to the plan, and numbers to all plans of the store on this device.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy.typing as npt
@@ -23,13 +23,7 @@ _GROUPS = ("parameters", "buffers", "optimizer_state", "ema")
 
 
 class Weights:
-    """The tensors of one store on one device, by group and path, with PyTorch's axes.
-
-    ``shares``: whether a device computes on the store's own memory. Tests hold the copies of a GPU to account by
-    copying on the CPU.
-    """
-
-    shares: Callable[[torch.device], bool] = staticmethod(lambda device: device.type == "cpu")
+    """The tensors of one store on one device, by group and path, with PyTorch's axes."""
 
     def __init__(self, store: ParameterStore, device: torch.device) -> None:
         self._store = weakref.ref(store)
@@ -39,6 +33,11 @@ class Weights:
         self.renewals = 0
         """How often others' changes were taken over."""
         self._made: dict[tuple[str, str, str], tuple[Array, torch.Tensor]] = {}
+
+    @staticmethod
+    def shares(device: torch.device) -> bool:
+        """Whether a device computes on the store's own memory. Tests say no on the CPU, to see what a GPU does."""
+        return device.type == "cpu"
 
     @classmethod
     def of(cls, store: ParameterStore, device: torch.device) -> Weights:
