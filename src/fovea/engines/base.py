@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from fovea.engines.frozen import differentiated, standing_still
 from fovea.engines.world import World, launched_processes
 from fovea.errors import EngineError, GraphError, ShapeError
 from fovea.graph.graph import Graph, Node, Ref
@@ -60,13 +61,15 @@ class PlanSpec:
     """Of precision int8: which activations and weights are bytes."""
     batch_norm: str = "frozen"
     """What a batch norm does whose weight and bias are frozen, see ``prepare``."""
+    still: frozenset[str] = frozenset()
+    """Random nodes of a frozen part: they let everything pass."""
 
     def trains(self, node: Node) -> bool:
         """Training mode of one node: a layer with parameters that are all frozen runs as in inference, but for batch
-        norms that are to ``update`` their statistics."""
+        norms that are to ``update`` their statistics; so does what is random in a frozen part."""
         updates = node.op.kind == "batchnorm" and self.batch_norm == "update"
         own = updates or not node.parameters or any(path in self.trainable for path in node.parameters)
-        return self.training and own
+        return self.training and own and node.name not in self.still
 
 
 @dataclass(frozen=True)
@@ -322,7 +325,8 @@ def prepare(
         quantization if precision == "int8" else None,
         batch_norm,
     )
-    return replace(spec, differentiated=_differentiated(spec))
+    carrying = differentiated(objective.graph, paths, spec.wrt)
+    return replace(spec, differentiated=carrying, still=standing_still(objective.graph, paths, carrying))
 
 
 def _check_quantization(precision: str, quantization: Quantization | None, backward: bool) -> None:
@@ -381,12 +385,3 @@ def match_paths(paths: Sequence[str], patterns: Sequence[str] | None) -> frozens
             )
         chosen |= hits
     return frozenset(chosen)
-
-
-def _differentiated(spec: PlanSpec) -> frozenset[str]:
-    carrying: set[str] = set()
-    for node in spec.graph.nodes.values():
-        own = node.name in spec.wrt or any(path in spec.trainable for path in node.parameters)
-        if own or (node.op.kind != "stopgradient" and any(ref.node in carrying for ref in node.inputs)):
-            carrying.add(node.name)
-    return frozenset(carrying)

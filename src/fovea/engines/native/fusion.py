@@ -192,8 +192,6 @@ class _Finder:
         conv = self._reader(last)
         if conv is None or not is_depthwise3(conv) or not self.spec.trains(norm):
             return False
-        if last.name not in self.spec.differentiated:
-            return False
         behind = self._measured(conv)
         self._replace([norm] if clamp else [], last, partial(statistics, norm))
         self._replace([], conv, partial(normed_depthwise, norm, clamp, behind))
@@ -226,7 +224,7 @@ class _Finder:
         if conv is None or not pays_between(conv, self.spec.batch_size):
             return False
         wide = (norm.output_shapes[0][-1] or 0) > (conv.output_shapes[0][-1] or 0)
-        if not wide or not self.spec.trains(norm) or last.name not in self.spec.differentiated:
+        if not wide or not self.spec.trains(norm):
             return False
         # A depthwise convolution before the norm takes the gradient through it.
         through = self._reader(first) is norm and first.name in self.found.backward and is_depthwise3(first)
