@@ -39,7 +39,8 @@ def network() -> Graph:
 CASES: dict[str, tuple[Any, set[str]]] = {
     "the head": (["head"], {"inside", "block1.stochasticdepth1", "block2.stochasticdepth1"}),
     "the last block": (["block2", "head"], {"inside", "block1.stochasticdepth1"}),
-    "the layer behind a dropout": (["block1.conv1"], set()),
+    "one that reads a dropout": (["block1.conv1"], {"inside"}),
+    "all that read a dropout": (["block1", "block2", "head"], set()),
     "the stem": (["stem.bias"], set()),
     "everything": (None, set()),
     "nothing": ([], set()),

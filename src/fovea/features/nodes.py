@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from fovea.errors import ConfigError, GraphError
 from fovea.graph.graph import Graph, Node
-from fovea.ops import Conv, Dense
+from fovea.graph.head import find_head
 
-__all__ = ["ACTIVATIONS", "behind", "classifier", "penultimate", "taken_nodes"]
+__all__ = ["ACTIVATIONS", "behind", "penultimate", "taken_nodes"]
 
 ACTIVATIONS = frozenset({
     "relu", "relu6", "leakyrelu", "prelu", "sigmoid", "tanh", "silu", "gelu", "hardsigmoid", "hardswish", "elu", "selu",
@@ -20,31 +20,12 @@ _NOTHING = frozenset({"dropout", "stochasticdepth", "stopgradient"})
 """Kinds that do nothing at inference."""
 
 
-def classifier(graph: Graph) -> Node:
-    """The last dense or 1x1-convolution layer before the first output: what turns features into classes.
-
-    Raises GraphError when none lies on the one way back from the output.
-    """
-    node = graph.node(graph.outputs[0].node)
-    while node.inputs:
-        pointwise = isinstance(node.op, Conv) and all(size == 1 for size in _sizes(node))
-        if isinstance(node.op, Dense) or pointwise:
-            return node
-        if len(node.inputs) > 1 or isinstance(node.op, Conv):
-            break
-        node = graph.node(node.inputs[0].node)
-    where = graph.outputs[0].node
-    raise GraphError(where, "expected a dense or 1x1-convolution layer before the output, found none; name the layers")
-
-
-def _sizes(conv: Node) -> tuple[int, ...]:
-    """Kernel sizes of a convolution node."""
-    return next(spec.shape for path, spec in conv.parameters.items() if path.endswith(".weight"))[:-2]
-
-
 def penultimate(graph: Graph) -> str:
-    """The node whose value the classifier reads: the features. What does nothing at inference (dropout) is left out."""
-    node = graph.node(classifier(graph).inputs[0].node)
+    """The node whose value the classifier reads: the features. What does nothing at inference (dropout) is left out.
+
+    Raises GraphError when no dense or 1x1-convolution layer stands before the output (``fovea.graph.head``).
+    """
+    node = graph.node(find_head(graph).features.node)
     while node.op.kind in _NOTHING and node.inputs:
         node = graph.node(node.inputs[0].node)
     return node.name
