@@ -24,6 +24,7 @@ _LIMITS = {
     "relu": (0.0, None), "relu6": (0.0, 6.0), "sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "hardsigmoid": (0.0, 1.0),
 }  # fmt: skip
 _SMOOTH = frozenset({"sigmoid", "tanh"})
+_BOTH = frozenset({"sigmoid", "tanh", "hardsigmoid", "clip"})
 _MORE = frozenset({"leakyrelu", "prelu", "silu", "gelu", "hardswish", "elu", "selu", "softplus", "mish"})
 
 
@@ -67,9 +68,12 @@ class ChannelStatistics:
 
     @property
     def saturated(self) -> npt.NDArray[np.bool_]:
-        """C: channels of which more than nine tenths lie at one of two limits, where the slope is 0."""
-        both = self.limits[0] is not None and self.limits[1] is not None
-        return np.asarray((self.low + self.high > 0.9) & ~self.dead) if both else np.zeros(len(self.low), bool)
+        """C: channels of which more than nine tenths lie at a limit where the slope is 0, though they change.
+
+        Of a rectifier that is the upper limit alone (ReLU6): to be 0 for most inputs is what it is for.
+        """
+        low = self.low if self.kind in _BOTH else 0.0
+        return np.asarray((low + self.high > 0.9) & ~self.dead)
 
 
 def channel_statistics(

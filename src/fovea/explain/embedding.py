@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fovea.errors import ConfigError, MissingExtra, ShapeError
 
-__all__ = ["EMBEDDINGS", "Embedding", "embed"]
+__all__ = ["EMBEDDINGS", "Embedding", "checked_method", "embed"]
 
 Array = npt.NDArray[Any]
 EMBEDDINGS = ("pca", "tsne")
@@ -38,8 +38,7 @@ def embed(codes: Array, method: str = "pca", *, perplexity: float = 30.0, seed: 
     Raises ConfigError, ShapeError for fewer than three samples, MissingExtra.
     Source: van der Maaten and Hinton 2008, "Visualizing data using t-SNE".
     """
-    if method not in EMBEDDINGS:
-        raise ConfigError("embedding", f"expected {' or '.join(EMBEDDINGS)}, got {method!r}; choose one of them")
+    checked_method(method)
     values = np.asarray(codes)
     if values.ndim != 2 or len(values) < 3 or values.dtype.kind not in "fiu":
         raise ShapeError("embedding", f"expected codes N,D of at least 3 samples, got {values.shape}; see fovea.codes")
@@ -52,6 +51,13 @@ def embed(codes: Array, method: str = "pca", *, perplexity: float = 30.0, seed: 
         both = (*shares[:2].tolist(), 0.0)[:2]
         return Embedding(points, method, (float(both[0]), float(both[1])))
     return Embedding(_tsne(scores, perplexity, seed), method, None)
+
+
+def checked_method(method: str) -> str:
+    """The method, if it is one. Raises ConfigError."""
+    if method not in EMBEDDINGS:
+        raise ConfigError("embedding", f"expected {' or '.join(EMBEDDINGS)}, got {method!r}; choose one of them")
+    return method
 
 
 def _principal(values: npt.NDArray[np.float64], count: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

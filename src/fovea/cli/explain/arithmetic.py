@@ -24,10 +24,15 @@ ArithmeticOption = Annotated[
 ]
 AtOption = Annotated[
     str | None,
-    typer.Option(metavar="Y,X", help="With --arithmetic: the place in the layer's output (default: the strongest)."),
+    typer.Option(
+        metavar="Y,X", help="With --arithmetic or --neuron: the place in the layer's output (default: the strongest)."
+    ),
 ]
 ChannelOption = Annotated[
-    int | None, typer.Option(help="With --arithmetic: the channel there (default: the strongest).")
+    int | None,
+    typer.Option(
+        help="The channel, of --arithmetic, --exciting, --visualise or --dream (default: the strongest, or several)."
+    ),
 ]
 BackwardOption = Annotated[
     bool,

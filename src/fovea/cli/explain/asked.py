@@ -15,7 +15,7 @@ class Asked:
     """The command line as given; a mode reads what concerns it. ``out``: None where the person named no file."""
 
     model: str
-    image: Path | None
+    images: tuple[Path, ...]
     method: str | None
     layer: str | None
     target: str | None
@@ -25,10 +25,11 @@ class Asked:
     as_json: bool
 
     def picture(self) -> Path:
-        """The image that this mode needs. Raises ConfigError."""
-        if self.image is None:
-            raise ConfigError("explain", "expected an IMAGE behind MODEL, got none; name a picture")
-        return self.image
+        """The one image that this mode needs. Raises ConfigError."""
+        if len(self.images) != 1:
+            got = f"{len(self.images)}" if self.images else "none"
+            raise ConfigError("explain", f"expected one IMAGE behind MODEL, got {got}; name a picture")
+        return self.images[0]
 
     def file(self, name: str, suffix: str = ".png") -> Path:
         """Where to write: ``--out``, or ``name`` in this folder. Raises ConfigError for another kind of file."""

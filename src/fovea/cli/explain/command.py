@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from fovea.cli.arguments import set_threads
-from fovea.cli.explain import arithmetic, attribution
+from fovea.cli.explain import arithmetic, attribution, learned, made
 from fovea.cli.explain.asked import Asked
 
 __all__ = ["explain"]
@@ -22,7 +22,9 @@ __all__ = ["explain"]
 
 def explain(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A model file or run folder.")],
-    image: Annotated[Path | None, typer.Argument(metavar="[IMAGE]", help="A picture of any size.")] = None,
+    images: Annotated[
+        list[Path] | None, typer.Argument(metavar="[IMAGE...]", help="A picture of any size (several for --report).")
+    ] = None,
     method: attribution.MethodOption = None,
     layer: Annotated[
         str | None,
@@ -38,6 +40,22 @@ def explain(
     backward: arithmetic.BackwardOption = False,
     weight: arithmetic.WeightOption = None,
     batch_statistics: arithmetic.StatisticsOption = False,
+    maps: learned.MapsOption = None,
+    filters: learned.FiltersOption = None,
+    channels: learned.ChannelsOption = None,
+    exciting: learned.ExcitingOption = None,
+    embedding: learned.EmbeddingOption = None,
+    data: learned.DataOption = None,
+    top_k: learned.TopOption = learned.TOP_K,
+    visualise: made.VisualiseOption = None,
+    neuron: made.NeuronOption = False,
+    count: made.CountOption = 1,
+    dream: made.DreamOption = None,
+    invert: made.InvertOption = None,
+    adversarial: made.AdversarialOption = None,
+    epsilon: made.EpsilonOption = made.EPSILON,
+    steps: made.StepsOption = None,
+    seed: made.SeedOption = 0,
     engine: Annotated[str | None, typer.Option(help="native or reference (default: the fastest here).")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Where to write (default: named after IMAGE and method).")
@@ -48,12 +66,19 @@ def explain(
     """Show what a network looks at in a picture.
 
     Writes the picture with a map over it that says how much each pixel counts for the class, and the map as an array.
-    With --arithmetic it shows what one number of a layer is made of.
+    With --arithmetic it shows what one number of a layer is made of; --maps, --filters, --channels, --exciting and
+    --embedding what a network has learned, --visualise, --dream, --invert and --adversarial what it makes of pictures.
     """
     set_threads(threads)
-    asked = Asked(model, image, method, layer, target, score, engine, out, as_json)
+    asked = Asked(model, tuple(images or ()), method, layer, target, score, engine, out, as_json)
+    looked = learned.Learned(maps, filters, channels, exciting, embedding, data, channel, top_k)
+    drawn = made.Made(visualise, dream, invert, adversarial, channel, neuron, at, count, epsilon, steps, seed)
     place = arithmetic.Place(arithmetic_of, at, channel, backward, weight, batch_statistics)
-    if place.asked():
+    if looked.wanted():
+        learned.run(asked, looked)
+    elif drawn.wanted():
+        made.run(asked, drawn)
+    elif place.asked():
         arithmetic.run(asked, place)
     else:
         attribution.run(asked)

@@ -120,7 +120,8 @@ def _climb(
     Noise and movements have keys of each job's own number: how many are computed at once changes nothing but rounding.
     """
     objective = units([goal.channels[row] for row in rows], goal.position)
-    climbed = with_diversity(objective, rows, _DIVERSITY) if count > 1 else objective
+    diverse = count > 1 and len(part.shape) > 1  # a vector has no style: its images differ by their noise alone
+    climbed = with_diversity(objective, rows, _DIVERSITY) if diverse else objective
     numbers = np.arange(first, first + len(rows))
     coefficients, adam = canvas.start(seed, numbers, _START), Adam(_LR)
     start = objective(part.outputs(canvas.paint(coefficients).x))[0]

@@ -1,0 +1,170 @@
+"""`fovea explain` modes about what a network has learned: what they print, write and refuse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.explain.small_networks import pictures, trained
+
+Answer = tuple[int, str, str]
+Run = Callable[..., Answer]
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a trained model, a picture, a folder of classes and one of pictures alone: commands run there."""
+    trained().save(tmp_path / "net.safetensors")
+    images, targets = pictures(18, seed=21)
+    for number, (image, target) in enumerate(zip(images, targets, strict=True)):
+        for place in (tmp_path / "data" / ["red", "green", "stripes"][target], tmp_path / "flat"):
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(place / f"{number}.png")
+    Image.fromarray(images[0]).save(tmp_path / "photo.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def opened(path: Path) -> tuple[int, int]:
+    with Image.open(path) as drawn:
+        return drawn.size
+
+
+def test_maps_and_filters(fovea: Run, world: Path) -> None:
+    code, out, _ = fovea("explain", "net.safetensors", "photo.png", "--maps", "relu1", "--json")
+    found = json.loads(out)
+    assert (code, found["shape"]) == (0, [16, 16, 8])
+    assert np.load(world / "photo-relu1.npy").shape == (16, 16, 8)
+    assert opened(world / "photo-relu1.png")[0] > 300
+    code, out, _ = fovea("explain", "net.safetensors", "--filters", "first")
+    assert code == 0
+    assert out.startswith("conv1: 8 x 3 x 3 x 3. Each filter in the colours of the input")
+    assert np.load(world / "net-conv1-filters.npy").shape == (8, 3, 3, 3)
+    code, out, _ = fovea("explain", "net.safetensors", "--filters", "conv2", "-o", "deep.png")
+    assert "no pictures of the input" in out
+    assert (world / "deep.png").exists()
+
+
+def test_channels(fovea: Run, world: Path) -> None:
+    code, out, _ = fovea("explain", "net.safetensors", "--channels", "data")
+    assert code == 0
+    assert out.splitlines()[0].split()[:4] == ["layer", "op", "channels", "dead"]
+    code, out, _ = fovea("explain", "net.safetensors", "--channels", "flat", "--layer", "relu1", "--json")
+    found = json.loads(out)
+    assert found["samples"] == 18
+    assert [one["layer"] for one in found["layers"]] == ["relu1"]
+    assert found["layers"][0]["channels"] == 8
+
+
+def test_exciting(fovea: Run, world: Path) -> None:
+    words = [
+        "explain",
+        "net.safetensors",
+        "--exciting",
+        "conv2",
+        "--data",
+        "flat",
+        "--channel",
+        3,
+        "--top-k",
+        2,
+        "--json",
+    ]
+    code, out, _ = fovea(*words)
+    found = json.loads(out)
+    assert code == 0
+    (channel,) = found["channels"]
+    assert [len(channel["patches"]), channel["channel"]] == [2, 3]
+    patch = channel["patches"][0]
+    assert 0 <= patch["low"][0] < patch["high"][0] <= 16
+    assert opened(world / "net-conv2-exciting.png")[0] > 200
+    code, out, _ = fovea(*words[:6], "-o", "all.png")
+    assert code == 0
+    assert len([line for line in out.splitlines() if line.startswith("channel ")]) == 7
+
+
+@pytest.mark.parametrize("data", ["data", "flat"])
+def test_embedding(fovea: Run, world: Path, data: str) -> None:
+    code, out, _ = fovea("explain", "net.safetensors", "--embedding", "pca", "--data", data, "-o", "plane.png")
+    assert code == 0
+    assert "of the variance in the plane" in out
+    points = np.load(world / "plane.npy")
+    assert points.shape == (18 if data == "flat" else 16, 2)
+
+
+def test_visualise(fovea: Run, world: Path) -> None:
+    code, out, _ = fovea(
+        "explain", "net.safetensors", "--visualise", "relu2", "--channel", 4, "--count", 2, "--steps", 6
+    )
+    assert code == 0
+    assert out.count("relu2 channel 4: ") == 2
+    assert (world / "net-relu2-4.png").exists()
+    words = ["explain", "net.safetensors", "--visualise", "class", "--target", "red", "--steps", 6, "--json"]
+    code, out, _ = fovea(*words)
+    (image,) = json.loads(out)["images"]
+    assert image["name"] == "red"
+    assert image["value"] > image["start"]
+    code, out, _ = fovea("explain", "net.safetensors", "--visualise", "conv1", "--neuron", "--at", "2,3", "--steps", 2)
+    assert code == 0
+    assert out.count(" at 2,3: ") == 8
+
+
+def test_dream_and_invert(fovea: Run, world: Path) -> None:
+    code, out, _ = fovea("explain", "net.safetensors", "photo.png", "--dream", "conv2", "--steps", 2)
+    assert code == 0
+    assert opened(world / "photo-dream-conv2.png") == (32, 32)
+    code, out, _ = fovea("explain", "net.safetensors", "photo.png", "--invert", "conv1", "--steps", 4, "--json")
+    assert code == 0
+    assert 0 < json.loads(out)["error"] < 2
+
+
+def test_adversarial(fovea: Run, world: Path) -> None:
+    words = ["explain", "net.safetensors", "photo.png", "--adversarial", "pgd", "--epsilon", "32/255", "--json"]
+    code, out, _ = fovea(*words, "--target", "stripes")
+    found = json.loads(out)
+    assert code == 0
+    assert found["epsilon"] == pytest.approx(32 / 255)
+    assert found["after"]["label"] == "stripes"
+    before, after = (
+        np.asarray(Image.open(world / name)).astype(int) for name in ("photo.png", "photo-pgd-changed.png")
+    )
+    assert np.abs(before - after).max() <= 32
+    code, out, _ = fovea("explain", "net.safetensors", "--adversarial", "fooling", "--target", 1, "--steps", 60)
+    assert code == 0
+    assert "after:  green" in out
+
+
+WRONG = [
+    ("--maps conv9", "expected one IMAGE behind MODEL, got none"),
+    ("photo.png --maps conv9", "near names: conv2, conv1"),
+    ("photo.png flat/1.png --maps conv1", "expected one IMAGE behind MODEL, got 2"),
+    ("--filters relu1", "[relu1] expected a convolution, got relu"),
+    ("--visualise conv1 --channel 8", "[conv1] expected channels from 0 to 7, got 8"),
+    ("--visualise class", "[--target] expected a class beside --visualise class, got none"),
+    ("--visualise class --target blue", "expected the name of one class, got 'blue'; names are red; green; stripes"),
+    ("--visualise conv1 --neuron --at 3;4", "[--at] expected a position such as 3,4"),
+    ("--exciting conv1", "[--data] expected a data set beside --exciting, got none"),
+    ("--exciting conv1 --data nothing", "[nothing] is no file, folder or known data set"),
+    ("--embedding umap --data flat", "[embedding] expected pca or tsne, got 'umap'"),
+    ("photo.png --adversarial pgd --epsilon 4", "[adversarial] expected epsilon from 1/255 to 1, got 4.0"),
+    ("photo.png --adversarial pgd --epsilon x", "[--epsilon] expected a share such as 4/255 or 0.016, got 'x'"),
+    ("--adversarial fooling", "[--target] expected the class that noise is to become, got none"),
+    ("--neuron", "[--neuron] expected --visualise beside it, got none"),
+    ("photo.png --top-k 3", "[--top-k] expected --exciting NODE beside it"),
+    ("photo.png --steps 3", "[--steps] expected --visualise beside it"),
+    ("--channels net.safetensors", "holds net.safetensors, no layout that is known"),
+    ("--visualise conv1 -o x.jpg", "[--out] expected a file that ends in .png, got x.jpg"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "answer"), WRONG)
+def test_mistakes_are_told_in_one_line(fovea: Run, world: Path, words: str, answer: str) -> None:
+    code, out, err = fovea("explain", "net.safetensors", *words.split())
+    assert (code, out) == (2, "")
+    assert answer in err
+    assert len(err.splitlines()) == 1
