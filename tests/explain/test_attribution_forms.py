@@ -162,7 +162,7 @@ def test_rise_finds_the_pixel_that_counts() -> None:
     row, column = np.unravel_index(found.values.argmax(), (9, 9))
     assert abs(row - 3) <= 1
     assert abs(column - 5) <= 1
-    assert found.name == "1"
+    assert found.name == "probability of 1"
     assert 0 < found.score < 1, "the probability is explained unless told"
 
 

@@ -178,4 +178,4 @@ def _class_score(model: Model, node: Ref, index: int, name: str, kind: str) -> S
             return own, own[:, None] * step
         return log_softmax(outputs / temperature)[:, index], step
 
-    return Score(node, name, index, scalars)
+    return Score(node, f"{kind} of {name}", index, scalars)
