@@ -61,7 +61,7 @@ def deeplift(question: Question, *, baseline: Any = "zero") -> Found:
 def _note(total: float, grown: float) -> str:
     gap = abs(total - grown) / max(abs(grown), 1e-12)
     return (
-        f"completeness: the values add up to {total:.4f}, the score rose by {grown:.4f} from that of the baseline "
+        f"completeness: the values add up to {total:.5g}, the score rose by {grown:.5g} from that of the baseline "
         f"(gap {gap:.2%})"
     )
 

@@ -130,6 +130,6 @@ class _Path:
         grown = self.values[-1] - self.values[0]
         total = grown + self.errors().sum()
         return (
-            f"completeness: the values add up to {total:.4f}, the score rose by {grown:.4f} from that of the baseline "
+            f"completeness: the values add up to {total:.5g}, the score rose by {grown:.5g} from that of the baseline "
             f"(gap {self.gap():.2%}, {self.evaluated - 1} steps)"
         )
