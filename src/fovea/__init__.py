@@ -99,6 +99,7 @@ _PUBLIC: dict[str, str] = {
     "dataset": "fovea.data.load",
     "evaluate": "fovea.training",
     "find_lr": "fovea.training",
+    "finetune": "fovea.training.transfer.finetune",
     "from_arrays": "fovea.data.load",
     "fully_convolutional": "fovea.explain.class_maps",
     "get_threads": "fovea.engines.native.threads",

@@ -97,6 +97,7 @@ from fovea.training import find_lr as find_lr
 from fovea.training import quantize as quantize
 from fovea.training import resume as resume
 from fovea.training import train as train
+from fovea.training.transfer.finetune import finetune as finetune
 from fovea.training.transfer.head import replace_head as replace_head
 
 __version__: str

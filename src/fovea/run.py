@@ -22,6 +22,7 @@ __all__ = [
     "METRICS_FILE",
     "MODEL_FILE",
     "REPORT_FILE",
+    "SHOTS_FILE",
     "Run",
     "runs",
 ]
@@ -33,6 +34,8 @@ METRICS_FILE = "metrics.json"
 """Written last: a run with it is finished."""
 EVALUATION_FILE = "evaluation.json"
 REPORT_FILE = "report.html"
+SHOTS_FILE = "shots.json"
+"""Of a fine-tuning: accuracy by images a class."""
 CHECKPOINTS = "checkpoints"
 LAST_FILE = "last.safetensors"
 BEST_FILE = "best.safetensors"
@@ -100,6 +103,11 @@ class Run:
     def evaluation(self) -> dict[str, Any]:
         """Results that ``fovea.evaluate`` kept here, by split."""
         return self._read(EVALUATION_FILE) if (self.path / EVALUATION_FILE).is_file() else {}
+
+    @property
+    def shots(self) -> dict[str, Any]:
+        """What ``fovea.training.shot_curves`` measured for this run: accuracy by images a class; empty without."""
+        return self._read(SHOTS_FILE) if (self.path / SHOTS_FILE).is_file() else {}
 
     @property
     def report_path(self) -> Path:

@@ -27,6 +27,7 @@ COMMANDS = [
     "verify",
     "quantize",
     "summary",
+    "finetune",
     "models",
     "bench",
     "doctor",

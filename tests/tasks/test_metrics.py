@@ -87,3 +87,21 @@ def test_regression_errors_by_hand() -> None:
     assert found["rmse"] == pytest.approx(math.sqrt(2 / 3))
     assert found["r2"] == pytest.approx(1 - 2 / 8)
     assert metrics.regression_errors(values, np.ones((3, 1)))["r2"] == 0.0
+
+
+def test_the_interval_of_a_share() -> None:
+    low, high = metrics.share_interval(8, 10)  # Wilson's for 8 of 10, as tables have it
+    assert (round(low, 4), round(high, 4)) == (0.4902, 0.9433)
+    assert metrics.share_interval(0, 20)[0] == 0.0
+    assert round(metrics.share_interval(20, 20)[0], 4) == 0.8389
+    assert metrics.share_interval(20, 20)[1] == 1.0
+
+
+def test_the_interval_of_a_mean() -> None:
+    mean, low, high = metrics.mean_interval([0.0, 2.0])
+    assert (mean, round(low, 3), round(high, 3)) == (1.0, -11.706, 13.706)
+    stats = pytest.importorskip("scipy.stats")
+    for count in (3, 5, 16, 17, 40):
+        values = np.random.default_rng(count).normal(size=count)
+        expected = stats.t.interval(0.95, count - 1, values.mean(), stats.sem(values))
+        np.testing.assert_allclose(metrics.mean_interval(values.tolist())[1:], expected, rtol=6e-3, atol=1e-3)

@@ -16,6 +16,7 @@ from fovea.cli import (
     evaluate,
     explain,
     export,
+    finetune,
     import_,
     models,
     predict,
@@ -56,6 +57,11 @@ def _root(
 _COMMANDS = (
     (demo.demo, "The whole way once, on handwritten digits, in about a minute.", "fovea demo --out runs/demo"),
     (train.train, "Train a network on your data.", "fovea train digits --epochs 2 --out runs/digits"),
+    (
+        finetune.finetune,
+        "A classifier of your classes from a pretrained network.",
+        "fovea finetune digits --from lenet5:mnist --out runs/finetuned",
+    ),
     (evaluate.evaluate, "Measure a model on the test split.", "fovea evaluate runs/digits digits --json"),
     (predict.predict, "Classes with probabilities for files.", "fovea predict runs/digits picture.png --top-k 3"),
     (classmap.classmap, "Where in a picture a class is.", "fovea classmap runs/digits picture.png -o map.png"),

@@ -43,4 +43,5 @@ def result(run: Run) -> str:
     ]
     said = f"validation: {', '.join(numbers)}" if numbers else "no validation split: the last weights were kept"
     best = f", best epoch {metrics['best_epoch']} of {metrics['epochs']}" if metrics.get("epochs") else ""
-    return f"{said}{best}, {duration(float(metrics.get('seconds') or 0.0))}"
+    took = f", {duration(float(metrics.get('seconds') or 0.0))}" if metrics.get("steps") else ""
+    return f"{said}{best}{took}"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fovea.cli import source, training
 from fovea.cli.finish import finish
+from fovea.cli.running import class_weights_of, command_line, describe, given, interruptible
 from fovea.cli.source import data_options, open_data
 from fovea.errors import ConfigError
 from fovea.progress import say
@@ -65,13 +64,13 @@ def train(
 
     Every choice that is left out is made by the data and printed. Only `fovea evaluate` reads the test split.
     """
-    recipe = _given(
+    recipe = given(
         epochs=epochs, lr=lr, batch_size=batch_size, optimizer=optimizer, schedule=schedule, weight_decay=weight_decay,
-        augment=augment, mix=mix, label_smoothing=label_smoothing, class_weights=_class_weights(class_weights), ema=ema,
-        clip_norm=clip_norm, accumulate=accumulate, patience=patience, precision=precision, seed=seed,
-        warmup_epochs=warmup_epochs, batch_norm=batch_norm,
+        augment=augment, mix=mix, label_smoothing=label_smoothing, ema=ema,
+        class_weights=class_weights_of(class_weights), clip_norm=clip_norm, accumulate=accumulate, patience=patience,
+        precision=precision, seed=seed, warmup_epochs=warmup_epochs, batch_norm=batch_norm,
     )  # fmt: skip
-    machine = _given(threads=threads, workers=workers, engine=engine)
+    machine = given(threads=threads, workers=workers, engine=engine)
     reading = data_options(
         size=size, length=length, label_pattern=label_pattern, test_where=test_where, val_fraction=val_fraction,
         kind=kind, task=task, max_bad=max_bad,
@@ -79,7 +78,7 @@ def train(
     if resume is not None:
         fresh = {
             **recipe,
-            **_given(model=model, out=out, freeze=freeze, loss=loss, config=config, find_lr=find_lr or None),
+            **given(model=model, out=out, freeze=freeze, loss=loss, config=config, find_lr=find_lr or None),
         }
         _resume(resume, data, reading, machine, fresh)
         return
@@ -102,36 +101,7 @@ def train(
     }
     options = {**(read_options(config) if config else {}), **recipe, **machine}
     TrainConfig(**options)  # refuses what it cannot do before the data are read
-    _train(data, reading, model, freeze, loss, find_lr, out, options, _command(data, words))
-
-
-def _given(**options: Any) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _command(data: str, words: dict[str, Any]) -> str:
-    """The command line that gives this run again, for the report."""
-    parts = ["fovea", "train", data]
-    for name, value in words.items():
-        option = "--" + name.replace("_", "-")
-        if value is True:
-            parts.append(option)
-        elif isinstance(value, list):
-            parts += [part for item in value for part in (option, item)]
-        elif value is not None and value is not False:
-            parts += [option, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
-    return shlex.join(parts)
-
-
-def _class_weights(text: str | None) -> Any:
-    if text is None or text == "balanced":
-        return text
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise ConfigError(
-            "--class-weights", f"expected balanced or numbers such as 1,1,4, got {text!r}; give one a class"
-        ) from None
+    _train(data, reading, model, freeze, loss, find_lr, out, options, command_line("train", data, words))
 
 
 def _train(
@@ -142,7 +112,7 @@ def _train(
     from fovea.training.recorder import new_folder
 
     data = open_data(path, reading)
-    _describe(data)
+    describe(data)
     made = _model(name, data, options.get("seed", 0))
     if loss is not None:
         made.task = _regression(loss, data)
@@ -154,20 +124,9 @@ def _train(
     if find_lr:
         record["find_lr"], options["lr"] = _find_lr(made, data, options)
     folder = new_folder(out, data.name)
-    with _interruptible(folder):
+    with interruptible(folder):
         run = fovea.train(made, data, out=folder, record=record, **options)
     finish(run, data)
-
-
-def _describe(data: Dataset) -> None:
-    """Say what was found, so that a wrong guess is seen before the training and not after it."""
-    sizes = ", ".join(f"{name} {split.listed}" for name, split in data.splits.items())
-    shape = "x".join(map(str, data.input_shape))
-    what = f"{len(data.classes)} classes" if data.task == "classification" else "values"
-    say(f"data        {data.name}: {data.kind}s {shape}, {what}; {sizes}")
-    say(f"validation  {data.validation}")
-    for note in data.notes:
-        say(f"note        {note}")
 
 
 def _model(name: str | None, data: Dataset, seed: int) -> Model:
@@ -222,27 +181,6 @@ def _find_lr(model: Model, data: Dataset, options: dict[str, Any]) -> tuple[dict
     return {"lrs": list(found.lrs), "losses": list(found.smoothed), "suggestion": found.suggestion}, found.suggestion
 
 
-class _interruptible:
-    """Ctrl-c during a training says how to go on; options that were refused leave no empty folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is not None:
-            with contextlib.suppress(OSError):  # not empty: something was saved
-                self.folder.rmdir()
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
-            from fovea.run import CHECKPOINTS, LAST_FILE
-
-            saved = (self.folder / CHECKPOINTS / LAST_FILE).exists() or (self.folder / LAST_FILE).exists()
-            advice = f"continue with: fovea train --resume {self.folder}" if saved else "nothing was saved yet"
-            say(f"[train] stopped; {advice}")
-
-
 def _resume(
     folder: Path, path: str | None, reading: dict[str, Any], machine: dict[str, Any], fresh: dict[str, Any]
 ) -> None:
@@ -256,6 +194,6 @@ def _resume(
     if run.finished:
         say(f"{folder} is finished already")
     data = open_data(path, reading) if path is not None else reopen(run)
-    with _interruptible(folder):
+    with interruptible(folder):
         run = fovea.resume(run, data, **machine)
     finish(run, data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +14,14 @@ from fovea.data.split import Rows, stratified
 __all__ = ["few_of_each", "with_splits", "with_validation"]
 
 
-def with_splits(data: Dataset, changed: Mapping[str, Split], validation: str | None = None) -> Dataset:
+def with_splits(
+    data: Dataset, changed: Mapping[str, Split], validation: str | None = None, drop: Sequence[str] = ()
+) -> Dataset:
     """The data set with some splits put in place of its own, made by ``Split.take`` of these; nothing is decoded again.
 
-    ``validation``: how the validation split was made, in words.
+    ``validation``: how the validation split was made, in words; ``drop``: splits to leave out.
     """
-    rows = dict(data._rows)
+    rows = {name: one for name, one in data._rows.items() if name not in drop}
     for name, split in changed.items():
         part = next(key for key, part in data._parts.items() if part is split._part)
         rows[name] = (part, split.rows)

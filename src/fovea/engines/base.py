@@ -8,6 +8,7 @@ shares the model's ParameterStore and owns its buffers; it serves one caller at 
 from __future__ import annotations
 
 import abc
+import difflib
 import fnmatch
 from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
@@ -378,10 +379,13 @@ def match_paths(paths: Sequence[str], patterns: Sequence[str] | None) -> frozens
             if path == pattern or path.startswith(pattern + ".") or fnmatch.fnmatchcase(path, pattern)
         }
         if not hits:
+            parts = [path.split(".") for path in paths[:1000]]
+            known = {".".join(part[:length]) for part in parts for length in range(1, len(part) + 1)}
+            near = ", ".join(difflib.get_close_matches(pattern[:100], sorted(known), 3)) or "see model.parameters()"
             raise GraphError(
                 "trainable",
-                f"expected a parameter path, a prefix or a pattern, got {pattern!r} which matches nothing; see "
-                "model.parameters()",
+                f"expected a parameter path, a prefix or a pattern, got {pattern!r} which matches nothing; near "
+                f"names: {near}",
             )
         chosen |= hits
     return frozenset(chosen)

@@ -16,7 +16,6 @@ from fovea.ops import ReLU, ReLU6
 __all__ = ["deconvnet", "guided_backprop", "rectified"]
 
 _SMOOTH = ("leakyrelu", "prelu", "silu", "gelu", "hardswish", "elu", "selu", "softplus", "mish", "tanh", "sigmoid")
-_NOTHING = "nothing passed: at some layer every gradient was negative"
 _OTHERS = "activations without a rule of this method keep their own derivative: "
 
 
@@ -41,10 +40,9 @@ def _by_rule(question: Question, rule: str, name: str) -> Found:
             name, f"expected a network with ReLU or ReLU6, whose backward rule it alters, got {_list(kinds)}; "
             "use gradient or integrated_gradients",
         )  # fmt: skip
-    scores, raw = question.input_gradients(variant=rectified(rule))
+    _, raw = question.input_gradients(variant=rectified(rule))
     others = sorted(kinds & set(_SMOOTH))
-    common = (_OTHERS + ", ".join(others),) if others else ()
-    return Found(strongest(raw), raw, [common if one.any() else (*common, _NOTHING) for one in raw], scores)
+    return Found(strongest(raw), raw, [(_OTHERS + ", ".join(others),)] * len(raw) if others else ())
 
 
 def _list(kinds: set[str]) -> str:

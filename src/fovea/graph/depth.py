@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fovea.graph.graph import Graph
 
-__all__ = ["Blocks", "blocks", "depth_scales", "prefixes"]
+__all__ = ["Blocks", "block_ends", "blocks", "depth_scales", "prefixes"]
 
 Blocks = tuple[tuple[str, ...], ...]
 """For each block, from the input on, the names of its nodes that have parameters."""
@@ -21,22 +21,35 @@ def blocks(graph: Graph) -> Blocks:
     A norm belongs to the layer before it, and neighbours whose names share a scope (``stage2.block0.conv1`` and
     ``stage2.block0.conv2``) are one block. A network without parameters has none.
     """
-    found: list[list[str]] = []
+    return tuple(tuple(names) for names, _ in _cut(graph))
+
+
+def block_ends(graph: Graph) -> tuple[str, ...]:
+    """For each block the node that holds all that flows on from it, the last before the next block begins."""
+    return tuple(end for _, end in _cut(graph))
+
+
+def _cut(graph: Graph) -> list[tuple[list[str], str]]:
+    """Names of the nodes with parameters of each block, and the node behind which the next one begins."""
+    found: list[tuple[list[str], str]] = []
     current: list[str] = []
-    for name in _walk(graph):
-        if name is not None:
+    for name, narrow in _walk(graph):
+        if graph.node(name).parameters:
             current.append(name)
+        if not narrow:
+            continue
+        if not current and found:
+            found[-1] = (found[-1][0], name)
+        elif current and found and _together(graph, found[-1][0], current):
+            found[-1] = (found[-1][0] + current, name)
         elif current:
-            if found and _together(graph, found[-1], current):
-                found[-1] += current
-            else:
-                found.append(current)
-            current = []
-    return tuple(tuple(group) for group in [*found, *([current] if current else [])])
+            found.append((current, name))
+        current = []
+    return found if not current else [*found, (current, list(graph.nodes)[-1])]
 
 
-def _walk(graph: Graph) -> list[str | None]:
-    """Names of nodes with parameters in order; None wherever every path from the input passes through one node."""
+def _walk(graph: Graph) -> list[tuple[str, bool]]:
+    """Names of nodes in order, and whether every path from the input passes through that one."""
     nodes = list(graph.nodes.values())
     place = {node.name: position for position, node in enumerate(nodes)}
     last = dict.fromkeys(place, 0)  # the last reader of each node
@@ -46,13 +59,10 @@ def _walk(graph: Graph) -> list[str | None]:
             last[ref.node] = max(last[ref.node], place[node.name])
         if any(ref.node in fed for ref in node.inputs):
             fed.add(node.name)
-    order: list[str | None] = []
+    order = []
     reach = 0  # how far the outputs of what came before are still read
     for position, node in enumerate(nodes):
-        if node.parameters:
-            order.append(node.name)
-        if node.name in fed and reach <= position:
-            order.append(None)
+        order.append((node.name, node.name in fed and reach <= position))
         if node.name in fed:  # a constant that is read later does not join branches
             reach = max(reach, last[node.name])
     return order

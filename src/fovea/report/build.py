@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import fovea
 from fovea.graph.serialize import write_atomically
 from fovea.progress import seconds_as_text
-from fovea.report import network, records, results
+from fovea.report import network, records, results, transfer
 from fovea.report.facts import Facts, gather
 from fovea.report.page import count, numbers, page, percent, short, text
 
@@ -23,7 +23,7 @@ __all__ = ["build"]
 def build(run: Run, data: Dataset | None) -> Path:
     """Write the report of a run; see ``fovea.report.write``."""
     facts = gather(run, data)
-    sections = [results.learning(facts)]
+    sections = [*transfer.transfer(run), results.learning(facts)]
     if facts.is_classification:
         sections += [
             results.confusion(facts),

@@ -6,6 +6,7 @@ Logits are N,C; targets integers (N,) in [0, C). Sources: Guo et al. 2017, "On c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,8 +21,10 @@ __all__ = [
     "cross_entropy",
     "fit_temperature",
     "log_softmax",
+    "mean_interval",
     "per_class",
     "regression_errors",
+    "share_interval",
     "softmax",
 ]
 
@@ -29,6 +32,8 @@ Array = npt.NDArray[Any]
 F64 = npt.NDArray[np.float64]
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.25, 10.0
+_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145, 2.131)
+"""Quantiles of Student's t at 97.5 %, for 1, 2, ... degrees of freedom; beyond them 1.96 + 2.4 / degrees is near."""
 
 
 def log_softmax(logits: Array) -> F64:
@@ -150,6 +155,29 @@ def regression_errors(values: Array, targets: Array) -> dict[str, float]:
         "rmse": float(np.sqrt((error**2).mean())),
         "r2": 1.0 - squares / spread if spread > 0 else 0.0,
     }
+
+
+def share_interval(right: int, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share of which ``right`` of ``count`` samples were seen.
+
+    Wilson's, ``(p + z^2/2n -+ z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n)``: it stays within 0 to 1 and is honest for
+    few samples and shares near 1. Source: Wilson 1927, "Probable inference, the law of succession".
+    """
+    z, share = 1.959964, right / count
+    centre, width = share + z * z / (2 * count), z * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    low, high = ((centre + sign * width) / (1 + z * z / count) for sign in (-1, 1))
+    return max(0.0, min(low, share)), min(1.0, max(high, share))  # rounding must not put the share outside
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """The mean of two values or more and its 95 % interval, ``mean -+ t s / sqrt(n)`` with Student's t of n - 1
+    degrees of freedom (Student 1908)."""
+    numbers = np.asarray(values, np.float64)
+    degrees = len(numbers) - 1
+    t = _STUDENT[degrees - 1] if degrees <= len(_STUDENT) else 1.96 + 2.4 / degrees
+    mean = float(numbers.mean())
+    width = t * float(numbers.std(ddof=1)) / math.sqrt(len(numbers))
+    return mean, mean - width, mean + width
 
 
 def class_names(classes: Sequence[str] | None, count: int) -> list[str]:

@@ -8,6 +8,8 @@ from fovea.training.finder import LRFinding, find_lr
 from fovea.training.quantization import quantize
 from fovea.training.schedule import Constant, Cosine, OneCycle, Schedule, Step
 from fovea.training.start import resume, train
+from fovea.training.transfer.finetune import finetune
+from fovea.training.transfer.shots import shot_curves
 
 __all__ = [
     "Constant",
@@ -19,8 +21,10 @@ __all__ = [
     "TrainConfig",
     "evaluate",
     "find_lr",
+    "finetune",
     "quantize",
     "read_options",
     "resume",
+    "shot_curves",
     "train",
 ]

@@ -14,8 +14,9 @@ from fovea.graph.head import find_head, with_head, with_head_at
 from fovea.graph.initialize import initialize
 from fovea.model import Model
 from fovea.tasks.classify import Classification
+from fovea.tasks.metrics import accuracy
 
-__all__ = ["fresh", "headed_at", "kept_classes", "put_into_head", "replace_head"]
+__all__ = ["fresh", "head_accuracy", "headed_at", "kept_classes", "put_into_head", "replace_head"]
 
 Array = npt.NDArray[Any]
 
@@ -75,6 +76,13 @@ def put_into_head(model: Model, weight: Array, bias: Array) -> None:
         got = f"weights of shape {weight.shape}"
         raise ShapeError(node, f"expected {own.shape} as the head has, got {got}; make the probe on what it reads")
     model.store.load({f"{node}.weight": weight.reshape(own.shape), f"{node}.bias": bias}, node)
+
+
+def head_accuracy(model: Model, codes: Array, targets: Array) -> float:
+    """The share of samples that the head puts right, from the codes N,D that it reads."""
+    node = find_head(model.graph).node
+    weight, bias = (model.store.parameters[f"{node}.{name}"] for name in ("weight", "bias"))
+    return accuracy(codes @ weight.reshape(-1, weight.shape[-1]) + bias, targets)
 
 
 def headed_at(model: Model, features: str, classes: Sequence[str], seed: int = 0) -> Model:

@@ -1,0 +1,111 @@
+"""How a plan is trained: what stays frozen, how fast each depth learns, and defaults that do no harm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from fovea.engines.base import match_paths
+from fovea.errors import ConfigError
+from fovea.graph.depth import blocks, depth_scales
+from fovea.graph.head import find_head
+from fovea.model import Model
+from fovea.ops.base import is_number
+from fovea.ops.optimizer import AdamW
+from fovea.training.config import TrainConfig, checked_names
+from fovea.training.transfer.plan import Plan
+
+__all__ = ["checked_options", "config_for", "frozen_paths"]
+
+LR_DEPTH = 0.1
+"""Factor of the learning rate at the first block."""
+ADAMW_LR, SGD_LR = 1e-4, 1e-3
+"""A tenth and less of what training from scratch takes, so that what was learned stays near: small enough also for
+networks whose batch norm is folded into their weights, which nothing keeps in range."""
+FINETUNE: dict[str, Any] = {"epochs": 10, "optimizer": "adamw", "clip_norm": 1.0, "patience": 5, "keep_start": True}
+SCRATCH: dict[str, Any] = {"epochs": 20}
+PROBE: dict[str, Any] = {"epochs": 0, "keep_start": True}
+_TRAINING = ("epochs", "lr", "optimizer", "schedule", "warmup_epochs", "patience", "mix")
+_OURS = {"trainable": "freeze", "keep_start": "plan"}
+
+
+def checked_options(options: Mapping[str, Any], seed: int) -> None:
+    """Raise ConfigError for what is no option of training, or makes no sense, before anything is read."""
+    for name, instead in _OURS.items():
+        if name in options:
+            raise ConfigError("finetune", f"expected {instead}= in place of {name}=, got {options[name]!r}")
+    TrainConfig(**{**checked_names("finetune", options), "seed": seed})
+
+
+def frozen_paths(
+    model: Model, freeze: Sequence[str] | None = None, freeze_depth: float | None = None
+) -> tuple[str, ...]:
+    """Parameter paths that stay as they are, in the network's order.
+
+    ``freeze``: paths, prefixes or patterns; ``freeze_depth``: an integer counts blocks from the input on, a float is a
+    share of them; the class layer always trains. Raises ConfigError, GraphError for a pattern that matches nothing.
+    """
+    own = list(model.store.parameters)
+    chosen = set(match_paths(own, freeze)) if freeze else set()
+    if freeze_depth is not None:
+        nodes = _first_blocks(model, freeze_depth)
+        chosen |= {path for path in own if path.rpartition(".")[0] in nodes}
+    if len(chosen) == len(own):
+        raise ConfigError("freeze", "expected something left to train, got everything frozen; the plan probe does that")
+    return tuple(path for path in own if path in chosen)
+
+
+def _first_blocks(model: Model, depth: float) -> set[str]:
+    """Names of the nodes in the first blocks, without the class layer."""
+    all_blocks = blocks(model.graph)
+    most = len(all_blocks)
+    share = isinstance(depth, float)
+    if not is_number(depth) or not 0 <= depth <= (1 if share else most):
+        raise ConfigError(
+            "freeze_depth",
+            f"expected a number of blocks up to {most}, or a share of them from 0.0 to 1.0, got {depth!r}; choose one",
+        )
+    count = round(depth * most) if share else int(depth)
+    return {name for block in all_blocks[:count] for name in block} - {find_head(model.graph).node}
+
+
+def config_for(
+    plan: Plan, model: Model, frozen: Sequence[str], lr_depth: float | None, options: Mapping[str, Any]
+) -> TrainConfig:
+    """The training that a plan asks for; ``options`` go before its defaults. Raises ConfigError.
+
+    With ``batch_norm="frozen"``, the default, fine-tuning leaves weight and bias of every batch norm as they are, so
+    that all run on the statistics that they have, as at inference.
+    """
+    if plan.name.startswith("probe"):
+        given = next((name for name in _TRAINING if options.get(name) is not None), None)
+        if given is not None or frozen or lr_depth is not None:
+            raise ConfigError(
+                given or ("freeze" if frozen else "lr_depth"),
+                f"expected none with the plan {plan.name}, which is solved and not trained; leave it out, or take the "
+                "plan finetune",
+            )
+        return TrainConfig(**{**options, **PROBE})
+    if plan.name == "scratch":
+        config = TrainConfig(**{**SCRATCH, **options})
+    else:
+        config = TrainConfig(**{**FINETUNE, **options})
+        if config.lr is None:
+            config = replace(config, lr=ADAMW_LR if isinstance(config.optimizer, AdamW) else SGD_LR)
+    norms = {path for node in model.graph.nodes.values() if node.op.kind == "batchnorm" for path in node.parameters}
+    keeps = norms if plan.name == "finetune" and config.batch_norm == "frozen" else set()
+    if frozen or keeps:
+        still = {*frozen, *keeps}
+        config = replace(config, trainable=tuple(path for path in model.store.parameters if path not in still))
+    scales = _scales(plan, model, lr_depth)
+    if scales and not config.optimizer.lr_scales:
+        config = replace(config, optimizer=replace(config.optimizer, lr_scales=scales))
+    return config
+
+
+def _scales(plan: Plan, model: Model, lr_depth: float | None) -> tuple[tuple[str, float], ...]:
+    lowest = (1.0 if plan.name == "scratch" else LR_DEPTH) if lr_depth is None else lr_depth
+    if not is_number(lowest) or not 0 < lowest <= 1:
+        raise ConfigError("lr_depth", f"expected a number above 0 and at most 1, got {lowest!r}; 1 is no difference")
+    return depth_scales(blocks(model.graph), float(lowest))
