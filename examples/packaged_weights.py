@@ -52,12 +52,6 @@ ALL = (
         "pixels): this costs accuracy, figures are not comparable with those on the original pixels, and the network "
         "has never seen those. No licence is named for the images.",
     ),
-    Weights(
-        "small_cnn", "fashion-mnist", 20, "--augment standard,flip --precision bf16 --seed 0",
-        "Fashion-MNIST: 60,000 pictures of clothes, 28x28 grey, of which 6,000 were kept for validation; 10,000 for "
-        "the test",
-        "Xiao, Rasul and Vollgraf 2017, Fashion-MNIST; bit-identical to the original files, published under MIT.",
-    ),
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import re
 from os import PathLike
 from pathlib import Path
 
+from fovea.errors import ModelFileError
 from fovea.graph.serialize import is_plain_safetensors
 from fovea.interop.load import load as load_file
 from fovea.model import Model
@@ -26,6 +27,8 @@ def load(path: str | PathLike[str]) -> Model:
 
         network, _, weights = path.partition(":")
         return architecture(network)(weights=weights)
+    if isinstance(path, str) and path.isidentifier() and not Path(path).exists():
+        _refuse_network(path)
     if not isinstance(path, (str, PathLike)) or Path(path).is_dir() or Path(path).suffix.lower() == ".onnx":
         return load_file(path)
     if Path(path).suffix.lower() == ".safetensors" and not is_plain_safetensors(path):
@@ -41,3 +44,14 @@ def load(path: str | PathLike[str]) -> Model:
 def is_zoo_name(text: str) -> bool:
     """Whether a text is meant as ``NETWORK:WEIGHTS``: a network of the zoo, and what its ``weights=`` may name."""
     return re.fullmatch(r"\w+:[\w:.-]+", text, re.ASCII) is not None and not Path(text).exists()
+
+
+def _refuse_network(name: str) -> None:
+    """Raise ModelFileError for the bare name of a network, which has no weights."""
+    from fovea.models.packaged import default_weights
+    from fovea.models.registry import MODELS
+
+    if name in MODELS:
+        known = default_weights(name)
+        fix = f"give {name}:{known}" if known else "train it, or give its weights"
+        raise ModelFileError(name, f"expected a model with weights, got the name of a network alone; {fix}")

@@ -117,6 +117,9 @@ def test_words_that_name_nothing_list_what_there_is() -> None:
         fovea.load("resnet21:cifar10")
     with pytest.raises(ConfigError, match="its options are shortcut"):
         models.resnet20(weights="cifar10", width=2)
+    for name, fix in (("lenet5", "give lenet5:mnist"), ("vgg_small", "train it, or give its weights")):
+        with pytest.raises(ModelFileError, match=f"got the name of a network alone; {fix}"):
+            fovea.load(name)
     assert packaged_for("resnet18") == {}
     assert models.default_weights("resnet18") == "torchvision"
     assert models.default_weights("vgg_small") is None

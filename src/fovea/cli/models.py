@@ -114,7 +114,8 @@ def _packaged(network: str, file: dict[str, Any]) -> list[str]:
     size = f"{file['megabytes']:.2f} MB, comes with fovea, {file['licence']}"
     return [
         f'weights     "{file["weights"]}" (MODEL: {network}:{file["weights"]}): {measured}, {size}',
-        f"            {file['data']}; card: {file['card']}",
+        f"            {file['data']}",
+        f"            card: {file['card']}",
         *(f"            $ {command}" for command in file["commands"]),
     ]
 
