@@ -30,6 +30,7 @@ from fovea.graph.summary import Summary, summarize
 from fovea.ops import Normalize, Softmax
 from fovea.tasks.base import Prediction, Task, task_from_dict
 from fovea.tasks.classify import Classification
+from fovea.tasks.views import averaged, enlarged
 
 __all__ = ["FORMAT_VERSION", "Model", "load"]
 
@@ -211,7 +212,11 @@ class Model:
     def logits(self, samples: Array) -> Any:
         """Samples after the spatial half of preprocessing (uint8 N,H,W,C) -> outputs; the pixel half runs in the
         plan. Of a classifier that ends in Softmax the logarithms: logits with the same softmax."""
-        outputs = self._infer((samples,), (), pixels=True)["outputs"]
+        return self.as_logits(self._infer((samples,), (), pixels=True)["outputs"])
+
+    def as_logits(self, outputs: Any) -> Any:
+        """Outputs of the network as its task reads them: the logarithms of those of a classifier that ends in
+        Softmax."""
         return np.log(np.maximum(outputs, np.finfo(np.float32).tiny)) if self.gives_probabilities else outputs
 
     @property
@@ -268,8 +273,13 @@ class Model:
         self._plans.move_to_end(key)
         return self._plans[key]
 
-    def predict(self, samples: Any, *, top_k: int = 5) -> list[Prediction]:
+    def predict(
+        self, samples: Any, *, top_k: int = 5, tta: str | None = None, min_confidence: float | None = None
+    ) -> list[Prediction]:
         """Images (uint8 H,W,C, a list of them, or N,H,W,C), or paths -> one Prediction each, decoded by the task.
+
+        ``tta``: "flip", "five-crop" or "ten-crop" averages over as many views (``fovea.tasks.views``);
+        ``min_confidence``: a classifier less sure than this answers "unsure" (else as the task says).
 
         Raises DataError for files that cannot be read and for models without preprocessing (those take float32 network
         input: call the model itself).
@@ -282,8 +292,14 @@ class Model:
             )
         if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
             raise ConfigError("predict", f"expected top_k as an integer of at least 1, got {top_k!r}; 5 is usual")
-        outputs = self.logits(self.preprocessing.apply_spatial(as_samples(samples, self.preprocessing)))
-        return self.task.decode(outputs, classes=self.classes, top_k=top_k)
+        task = self.task if min_confidence is None else self.task.abstaining(min_confidence)
+        how = self.preprocessing if tta is None else enlarged(self.preprocessing, tta)
+        inputs = how.apply_spatial(as_samples(samples, how))
+        if tta is None:
+            outputs = self.logits(inputs)
+        else:
+            outputs = averaged(self.logits, inputs, tta, self.preprocessing.size, task)
+        return task.decode(outputs, classes=self.classes, top_k=top_k)
 
     # --- the file
 

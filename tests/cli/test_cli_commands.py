@@ -294,3 +294,44 @@ def test_smooth_l1_and_warm_up(fovea: Callable[..., Answer], world: Path, tmp_pa
     code, _, err = fovea("train", world / "data", "--loss", "smooth_l1")
     assert code == 2
     assert "expected data with values to regress" in err
+
+
+def test_a_model_may_abstain_and_keep_to_it(fovea: Callable[..., Answer], world: Path, tmp_path: Path) -> None:
+    pictures = world / "data" / "test"
+    answers = json.loads(fovea("predict", world / "run", pictures, "--json", "--tta", "flip")[1])
+    assert {one["abstained"] for one in answers} == {False}
+    bound = sorted(one["probability"] for one in answers)[len(answers) // 2]
+    code, out, err = fovea("predict", world / "run", pictures, "--min-confidence", bound, "--tta", "flip")
+    assert code == 0, err
+    assert sum("unsure (" in line for line in out.splitlines()) == sum(one["probability"] < bound for one in answers)
+    small = tmp_path / "small.safetensors"
+    assert fovea("export", world / "run", "-o", small, "--float16", "--min-confidence", "1")[0] == 0
+    assert small.stat().st_size < (world / "run" / "model.safetensors").stat().st_size
+    assert {one["label"] for one in json.loads(fovea("predict", small, pictures, "--json")[1])} == {"unsure"}
+    result = json.loads(fovea("evaluate", small, world / "data", "--json", "--tta", "ten-crop")[1])
+    assert (result["answered"]["coverage"], result["tta"]) == (0.0, "ten-crop")
+    assert (
+        "answered from 0.1 on: 8 samples, coverage 1.0000, accuracy of these"
+        in (fovea("evaluate", small, world / "data", "--min-confidence", 0.1)[1])
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["predict", "RUN", "DATA", "--tta", "crops"], "[tta] expected one of flip, five-crop, ten-crop, got 'crops'"),
+        (["predict", "RUN", "DATA", "--min-confidence", "80"], "expected a probability from 0 to 1, got 80.0"),
+        (["evaluate", "RUN", "DATA", "--min-confidence", "-1"], "expected a probability from 0 to 1, got -1.0"),
+        (["export", "RUN", "-o", "OUT.onnx", "--float16"], "expected it with a model file (.safetensors), got an ONNX"),
+        (["export", "RUN", "-o", "OUT.safetensors", "--images"], "expected it with an ONNX file, got a model file"),
+        (["export", "RUN", "-o", "OUT.txt"], "expected a file that ends in .onnx or .safetensors"),
+    ],
+)
+def test_views_thresholds_and_files_that_make_no_sense(
+    fovea: Callable[..., Answer], world: Path, tmp_path: Path, words: list[str], message: str
+) -> None:
+    places = {"RUN": world / "run", "DATA": world / "data"}
+    code, out, err = fovea(*(places.get(word, word.replace("OUT", str(tmp_path / "out"))) for word in words))
+    assert (code, out) == (2, "")
+    assert message in err
+    assert len(err.splitlines()) == 1

@@ -18,7 +18,7 @@ from fovea.data import from_arrays
 from fovea.run import REPORT_FILE, Run
 
 VOID = {"br", "img", "link", "meta"}
-CLASSIFICATION = ["learning", "confusion", "classes", "calibration", "mistakes"]
+CLASSIFICATION = ["learning", "confusion", "classes", "calibration", "abstention", "mistakes"]
 COMMON = ["filters", "maps", "network", "data", "configuration", "reproduce"]
 HOSTILE = '<script>alert(1)</script>" onload="x'
 

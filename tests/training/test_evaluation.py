@@ -9,8 +9,9 @@ import pytest
 
 import fovea
 from fovea.data import from_arrays
-from fovea.errors import DataError, NonFiniteError
+from fovea.errors import ConfigError, DataError, NonFiniteError
 from fovea.run import Run
+from fovea.tasks.metrics import calibration_error
 from tests.training.small_training import CLASSES, bars, small_data, small_model, train_small
 
 
@@ -65,3 +66,27 @@ def test_broken_weights_are_said() -> None:
     model.store.parameters["dense1.bias"][0] = np.nan
     with pytest.raises(NonFiniteError, match="the weights are broken"):
         fovea.evaluate(model, data, engine="reference")
+
+
+def test_a_network_that_ends_in_softmax_is_calibrated_as_it_is_read(tmp_path: Path) -> None:
+    """Its outputs are probabilities: temperature, calibration error and abstention take their logarithms, as predict
+    does."""
+    net = fovea.Sequential(fovea.Flatten(), fovea.Dense(3), fovea.Softmax())
+    model, data = fovea.Model(net, (6, 6, 1), seed=1), small_data()
+    run = fovea.train(model, data, epochs=6, lr=0.3, out=tmp_path, report=False, engine="reference")
+    assert data.val is not None
+    probabilities = np.array([dict(one.top)[name] for one in run.model.predict(data.val.inputs) for name in CLASSES])
+    assert run.metrics is not None
+    bins = calibration_error(probabilities.reshape(-1, 3), data.val.targets)
+    assert run.metrics["val"]["ece"] == pytest.approx(bins, rel=1e-4)
+    assert fovea.evaluate(run, data, "val", engine="reference")["ece"] == pytest.approx(bins, rel=1e-4)
+
+
+def test_several_views_are_kept_beside_the_plain_result(tmp_path: Path) -> None:
+    run, data = train_small(tmp_path, epochs=1), small_data()
+    plain = fovea.evaluate(run, data, engine="reference")
+    averaged = fovea.evaluate(run, data, engine="reference", tta="five-crop")
+    assert Run(tmp_path).evaluation == {"test": plain, "test, five-crop": averaged}
+    assert "tta" not in plain
+    with pytest.raises(ConfigError, match="expected one of flip, five-crop, ten-crop, got 'crops'"):
+        fovea.evaluate(run, data, tta="crops")

@@ -13,13 +13,24 @@ from fovea.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from fovea.model import Model
 
-__all__ = ["MODEL", "Precision", "load_model", "sample_files", "set_threads", "shape", "sizes"]
+__all__ = ["MODEL", "MinConfidence", "Precision", "Tta", "load_model", "sample_files", "set_threads", "shape", "sizes"]
 
 MODEL = "A model file, a run folder, or NETWORK:WEIGHTS such as resnet20:cifar10."
 """What a command says of its MODEL."""
 Precision = Annotated[
     str | None,
     typer.Option(help="fp32, or bf16: activations stored as bfloat16 (native engine). Default: the model's own."),
+]
+
+Tta = Annotated[
+    str | None,
+    typer.Option(
+        "--tta", metavar="flip|five-crop|ten-crop", help="Average over so many views: 2, 5 or 10 times the work."
+    ),
+]
+MinConfidence = Annotated[
+    float | None,
+    typer.Option(metavar="P", help="Answer only from this probability on, else 'unsure'. Default: the model's own."),
 ]
 
 _SUFFIXES = {"signal": (".wav", ".npy"), "volume": (".npy",), "clip": (".gif", ".npy")}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fovea.cli import source
-from fovea.cli.arguments import MODEL, Precision, load_model, set_threads
+from fovea.cli.arguments import MODEL, MinConfidence, Precision, Tta, load_model, set_threads
 from fovea.cli.output import columns, print_json
 from fovea.cli.source import data_options, open_data
 from fovea.errors import ConfigError
@@ -34,6 +34,8 @@ def evaluate(
     threads: Annotated[int | None, typer.Option(help="Threads (default: every core).")] = None,
     engine: Annotated[str | None, typer.Option(help="native, reference or torch (default: the fastest here).")] = None,
     precision: Precision = None,
+    tta: Tta = None,
+    min_confidence: MinConfidence = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
     """Accuracy, loss and per-class results on the test split of DATA (of a run: by default the data it was trained on).
@@ -55,7 +57,9 @@ def evaluate(
     options.setdefault("task", used.task.kind)  # whole numbers may be classes or values: the model knows
     fingerprint = used.provenance.get("fingerprint")
     chosen, found = _choose(path, options, split, fingerprint)
-    result = fovea.evaluate(subject, chosen, found, engine=engine, precision=precision)
+    result = fovea.evaluate(
+        subject, chosen, found, engine=engine, precision=precision, tta=tta, min_confidence=min_confidence
+    )
     if run and chosen.fingerprint == fingerprint:
         report.write(run, chosen)  # it shows the test result beside the validation result
     if as_json:
@@ -97,6 +101,10 @@ def _print(result: dict[str, Any]) -> None:
     print(
         f"{result['n']} samples of {result['split']}: " + "   ".join(f"{name} {value:.4f}" for name, value in numbers)
     )
+    if result.get("tta"):
+        print(f"mean over the views of {result['tta']}")
+    if result.get("answered"):
+        print(_answered(result["answered"]))
     if result.get("per_class"):
         rows = [
             (name, one["precision"], one["recall"], one["f1"], int(one["support"]))
@@ -106,3 +114,9 @@ def _print(result: dict[str, Any]) -> None:
         print(columns(["class", "precision", "recall", "f1", "samples"], rows))
     if result.get("images_per_second"):
         print(f"\n{result['images_per_second']:.0f} images/s")
+
+
+def _answered(found: dict[str, Any]) -> str:
+    """How many samples an abstaining model answers, and how many of these rightly."""
+    said = f"answered from {found['min_confidence']:.4g} on: {found['n']} samples, coverage {found['coverage']:.4f}"
+    return said + ("" if found["accuracy"] is None else f", accuracy of these {found['accuracy']:.4f}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fovea.cli.arguments import MODEL, load_model, shape
+from fovea.cli.arguments import MODEL, MinConfidence, load_model, shape
 from fovea.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,10 +39,12 @@ def export(
     float16: Annotated[
         bool, typer.Option("--float16", help="Of a model file: numbers rounded to float16, half of the size.")
     ] = False,
+    min_confidence: MinConfidence = None,
 ) -> None:
     """Write a model as ONNX, which onnxruntime and others run, or as one model file of fovea.
 
-    Without --images an ONNX file takes float32 network input N,C,H,W and gives what the network gives.
+    Without --images an ONNX file takes float32 network input N,C,H,W and gives what the network gives. With
+    --min-confidence the model file abstains wherever it is used.
     """
     from fovea.interop.load import export_file
 
@@ -56,6 +58,8 @@ def export(
     loaded, given = load_model(model), shape(input_shape)
     if given is not None:
         loaded = _closed(loaded, given)
+    if min_confidence is not None:
+        loaded.task = loaded.task.abstaining(min_confidence)
     if suffix == ".onnx":
         export_file(loaded, out, images)
     else:

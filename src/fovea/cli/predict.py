@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fovea.cli.arguments import MODEL, Precision, load_model, sample_files, set_threads
+from fovea.cli.arguments import MODEL, MinConfidence, Precision, Tta, load_model, sample_files, set_threads
 from fovea.cli.output import print_json
 from fovea.errors import ConfigError, DataError
 
@@ -29,6 +29,8 @@ def predict(
     top_k: Annotated[int, typer.Option(help="How many classes to name, the most probable first.")] = 5,
     threads: Annotated[int | None, typer.Option(help="Threads (default: every core).")] = None,
     precision: Precision = None,
+    tta: Tta = None,
+    min_confidence: MinConfidence = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
     """Classes with their probabilities (or values) for files.
@@ -37,6 +39,8 @@ def predict(
     """
     if top_k < 1:
         raise ConfigError("--top-k", f"expected at least 1, got {top_k}; 5 is usual")
+    from fovea.tasks.views import enlarged
+
     set_threads(threads)
     loaded = load_model(model)
     loaded.precision = precision or loaded.precision
@@ -46,12 +50,16 @@ def predict(
             "expected a model that knows its preprocessing, got one without; import it with --preprocess, or --size, "
             "--mean and --std, or call it from Python",
         )
+    if min_confidence is not None:
+        loaded.task = loaded.task.abstaining(min_confidence)
+    if tta is not None:
+        enlarged(loaded.preprocessing, tta)  # a wrong word is told before any file is read
     files = sample_files(samples, loaded.preprocessing.kind)
     answers: list[dict[str, Any]] = []
     bad = 0
     width = max(len(str(file)) for file in files)
     for start in range(0, len(files), _CHUNK):
-        for file, answer in _predict(loaded, files[start : start + _CHUNK], top_k):
+        for file, answer in _predict(loaded, files[start : start + _CHUNK], top_k, tta):
             if isinstance(answer, DataError):
                 bad += 1
                 print(answer, file=sys.stderr)
@@ -65,11 +73,13 @@ def predict(
         raise typer.Exit(2)
 
 
-def _predict(model: Model, files: list[Path], top_k: int) -> list[tuple[Path, Any]]:
+def _predict(model: Model, files: list[Path], top_k: int, tta: str | None) -> list[tuple[Path, Any]]:
     """A prediction, or the DataError that says why there is none, for each file."""
     try:
-        return list(zip(files, model.predict(files, top_k=top_k), strict=True))
+        return list(zip(files, model.predict(files, top_k=top_k, tta=tta), strict=True))
     except DataError as error:
         if len(files) == 1:
             return [(files[0], error)]
-        return [pair for file in files for pair in _predict(model, [file], top_k)]  # one bad file costs nobody else
+        return [
+            pair for file in files for pair in _predict(model, [file], top_k, tta)
+        ]  # one bad file costs nobody else

@@ -10,6 +10,7 @@ import fovea
 from fovea.graph.serialize import write_atomically
 from fovea.progress import seconds_as_text
 from fovea.report import network, records, results, transfer
+from fovea.report.abstention import abstention
 from fovea.report.facts import Facts, gather
 from fovea.report.page import count, numbers, page, percent, short, text
 
@@ -29,6 +30,7 @@ def build(run: Run, data: Dataset | None) -> Path:
             results.confusion(facts),
             results.classes(facts),
             results.calibration(facts),
+            abstention(facts),
             results.mistakes(facts),
         ]
     else:

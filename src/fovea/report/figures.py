@@ -15,7 +15,7 @@ from fovea.report.style import COLOURS, PALETTE
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["bars", "confidence", "curves", "draw", "finder", "reliability", "scatter", "standalone"]
+__all__ = ["bars", "confidence", "coverage", "curves", "draw", "finder", "reliability", "scatter", "standalone"]
 
 Array = npt.NDArray[Any]
 _SIZE = (3.7, 2.45)  # inches: 266 points, so that text has the size of the page's own where three stand side by side
@@ -126,6 +126,22 @@ def confidence(name: str, share: Array) -> str:
         width = 1 / len(share)
         axes.bar((np.arange(len(share)) + 0.5) * width, 100 * share, width * 0.9, color=COLOURS["accent"], alpha=0.75)
         axes.set(xlim=(0, 1), xlabel="probability given", title="share of samples, %")
+
+    return draw(name, paint)
+
+
+def coverage(name: str, share: Array, accuracy: Array, marks: Sequence[tuple[float, float]]) -> str:
+    """The share of right answers (height) when only the surest share of samples is answered (place), and some marks."""
+
+    def paint(axes: Axes) -> None:
+        axes.plot(100 * share, 100 * accuracy, color=COLOURS["accent"])
+        for x, y in marks:
+            height = max(y, float(np.interp(x, share, accuracy)))  # where answering all is better than was asked
+            axes.plot([100 * x], [100 * height], "o", color=COLOURS["second"], markersize=5)
+        steady = accuracy[share >= 0.05] if (share >= 0.05).any() else accuracy  # a few samples jump about
+        low = 100 * float(steady.min())
+        axes.set(xlim=(0, 102), ylim=(low - 0.08 * (100 - low) - 0.1, 100 + 0.05 * (100 - low) + 0.1))
+        axes.set(xlabel="samples answered, %", title="right among the answers, %")
 
     return draw(name, paint)
 

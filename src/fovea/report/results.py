@@ -152,7 +152,7 @@ def mistakes(facts: Facts) -> Section:
     """The samples that the model got wrong with the highest probability: look here first for wrong labels."""
     if facts.outputs is None or facts.inputs is None or facts.split is None:
         return Section("mistakes", "Worst mistakes", _absent(facts))
-    task, targets = facts.model.task, facts.targets
+    task, targets = facts.model.task.abstaining(0.0), facts.targets  # what it takes for what, also where it is unsure
     predictions = task.decode(facts.outputs, classes=facts.model.classes, top_k=1)
     names = _names(facts, facts.outputs.shape[1])
     wrong = np.flatnonzero(facts.outputs.argmax(axis=1) != targets)

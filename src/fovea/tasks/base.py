@@ -92,6 +92,16 @@ class Task(abc.ABC):
         """This task with what is fitted on the validation split after training (classification: the temperature)."""
         return self
 
+    def average(self, outputs: Sequence[Array]) -> Array:
+        """Outputs of one batch seen in several ways -> outputs that stand for all of them: their mean."""
+        return np.asarray(np.mean(outputs, axis=0))
+
+    def abstaining(self, min_confidence: float) -> Task:
+        """This task, but it gives no answer where it is less sure than that. Raises ConfigError for one that knows no
+        probabilities."""
+        fix = "leave min_confidence out"
+        raise ConfigError("min_confidence", f"expected a model with probabilities, got one for {self.kind}; {fix}")
+
     @abc.abstractmethod
     def decode(self, outputs: Array, *, classes: Sequence[str] | None = None, top_k: int = 5) -> list[Prediction]:
         """One Prediction for each row of the network's outputs."""

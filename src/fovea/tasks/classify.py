@@ -11,43 +11,66 @@ import numpy as np
 from fovea.errors import ConfigError, ShapeError
 from fovea.ops.base import Op, Shape, is_number
 from fovea.ops.loss import SoftmaxCrossEntropy
-from fovea.tasks import metrics
+from fovea.tasks import metrics, selective
 from fovea.tasks.base import Array, Prediction, Task, check_outputs
 
 __all__ = ["ClassPrediction", "Classification"]
 
 
+UNSURE = "unsure"
+"""The label of a sample that is not answered."""
+
+
 @dataclass(frozen=True)
 class ClassPrediction(Prediction):
-    """The most probable class, and the ``top`` classes with their probabilities, the highest first."""
+    """The most probable class, and the ``top`` classes with their probabilities, the highest first.
+
+    Where the model ``abstained``, being less sure than its task demands, the label is "unsure"; ``top`` still says what
+    it was unsure between.
+    """
 
     label: str
     probability: float
     top: tuple[tuple[str, float], ...]
+    abstained: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """``{"label", "probability", "top": [{"label", "probability"}, ...]}``."""
+        """``{"label", "probability", "abstained", "top": [{"label", "probability"}, ...]}``."""
         top = [{"label": label, "probability": probability} for label, probability in self.top]
-        return {"label": self.label, "probability": self.probability, "top": top}
+        return {"label": self.label, "probability": self.probability, "abstained": self.abstained, "top": top}
 
     def __str__(self) -> str:
-        return "  ".join(f"{label} {probability:.1%}" for label, probability in self.top)
+        named = "  ".join(f"{label} {probability:.1%}" for label, probability in self.top)
+        return f"{UNSURE} ({named})" if self.abstained else named
 
 
 @dataclass(frozen=True)
 class Classification(Task):
-    """Softmax classification. ``temperature`` divides the logits wherever probabilities are read (Guo et al. 2017)."""
+    """Softmax classification. ``temperature`` divides the logits wherever probabilities are read (Guo et al. 2017).
+
+    ``min_confidence``: below this probability of the best class a sample is not answered (``fovea.tasks.selective``).
+    """
 
     primary: ClassVar[tuple[str, bool]] = ("accuracy", True)
     averaged: ClassVar[str] = "accuracy"
     one_class_each: ClassVar[bool] = True
     temperature: float = 1.0
+    min_confidence: float = 0.0
 
     def __post_init__(self) -> None:
         if not is_number(self.temperature) or not 1e-6 <= self.temperature <= 1e6:
             raise ConfigError(
                 "task", f"expected temperature as a number above 0, got {self.temperature!r}; 1.0 is neutral"
             )
+        if not is_number(self.min_confidence) or not 0 <= self.min_confidence <= 1:
+            raise ConfigError(
+                "min_confidence", f"expected a probability from 0 to 1, got {self.min_confidence!r}; 0 answers all"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able fields with the kind; older versions read those of a task that answers everything."""
+        fields = super().to_dict()
+        return fields if self.min_confidence else {k: v for k, v in fields.items() if k != "min_confidence"}
 
     def loss(
         self, outputs: Sequence[Shape] = (), *, label_smoothing: float = 0.0,
@@ -74,6 +97,15 @@ class Classification(Task):
             return self
         return replace(self, temperature=metrics.fit_temperature(logits, targets))
 
+    def average(self, outputs: Sequence[Array]) -> Array:
+        """Logits whose probabilities are the mean of the probabilities: ``T log(mean_v softmax(z_v / T))``."""
+        mean = np.mean([metrics.softmax(logits / self.temperature) for logits in outputs], axis=0)
+        return np.asarray(self.temperature * np.log(np.maximum(mean, np.finfo(np.float64).tiny)))
+
+    def abstaining(self, min_confidence: float) -> Task:
+        """This task with another ``min_confidence``; 0 answers everything."""
+        return replace(self, min_confidence=min_confidence)
+
     def decode(self, outputs: Array, *, classes: Sequence[str] | None = None, top_k: int = 5) -> list[Prediction]:
         """Logits N,C -> a ClassPrediction for each row; classes without names are called by their number.
 
@@ -91,7 +123,8 @@ class Classification(Task):
         found: list[Prediction] = []
         for row, best in zip(probabilities, order, strict=True):
             top = tuple((names[index], float(row[index])) for index in best)
-            found.append(ClassPrediction(top[0][0], top[0][1], top))
+            unsure = top[0][1] < self.min_confidence
+            found.append(ClassPrediction(UNSURE if unsure else top[0][0], top[0][1], top, unsure))
         return found
 
     def metrics(
@@ -100,7 +133,9 @@ class Classification(Task):
         """``loss`` (plain cross-entropy of the raw logits), ``accuracy``, ``top5``.
 
         In detail also ``per_class`` (name -> precision, recall, f1, support), ``confusion`` (rows are the truth),
-        ``ece`` (15 bins, with the temperature), ``ece_uncalibrated``, ``reliability`` (the bins), ``temperature``.
+        ``ece`` (15 bins, with the temperature), ``ece_uncalibrated``, ``reliability`` (the bins), ``temperature``,
+        ``selective`` (what abstaining buys), and with a ``min_confidence`` ``answered`` (coverage, and accuracy of the
+        answers).
         """
         logits = _checked(outputs, targets)
         result: dict[str, Any] = {
@@ -114,6 +149,9 @@ class Classification(Task):
         confusion = metrics.confusion_matrix(logits.argmax(axis=1), targets, count)
         columns = metrics.per_class(confusion)
         calibrated = metrics.softmax(logits / self.temperature)
+        if self.min_confidence:
+            correct = calibrated.argmax(axis=1) == targets
+            result["answered"] = selective.answered(calibrated.max(axis=1), correct, self.min_confidence)
         return {
             **result,
             "per_class": {
@@ -125,6 +163,7 @@ class Classification(Task):
             "ece_uncalibrated": metrics.calibration_error(metrics.softmax(logits), targets),
             "reliability": metrics.calibration_bins(calibrated, targets),
             "temperature": self.temperature,
+            "selective": selective.selective(calibrated, targets),
         }
 
     def batch_metric(self, outputs: Any, targets: Array) -> float:

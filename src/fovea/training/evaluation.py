@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from fovea.loading import load
 from fovea.model import Model
 from fovea.run import EVALUATION_FILE, Run
 from fovea.tasks.base import Task
+from fovea.tasks.views import averaged, enlarged
 from fovea.training.prepare import check_shapes, open_data
 from fovea.training.recorder import write_json
 
@@ -37,14 +38,18 @@ def evaluate(
     engine: str | Engine | None = None,
     batch_size: int = 256,
     precision: str | None = None,
+    tta: str | None = None,
+    min_confidence: float | None = None,
 ) -> dict[str, Any]:
     """Metrics of a model on one split of a data set, read with the model's own preprocessing and class order.
 
     Keys: ``split``, ``n``, ``seconds``, ``images_per_second``, ``quarantined`` (unreadable samples left out) and the
     task's metrics: for classification ``loss``, ``accuracy``, ``top5``, ``per_class``, ``confusion``, ``ece``,
-    ``reliability``, ``temperature``, ``classes``; for regression ``loss``, ``mae``, ``rmse``, ``r2``.
+    ``reliability``, ``temperature``, ``selective``, ``classes``; for regression ``loss``, ``mae``, ``rmse``, ``r2``.
     Given a Run or a run folder, the result is also kept in its ``evaluation.json`` under the split's name.
-    ``precision``: "fp32" or "bf16"; None is the model's own.
+    ``precision``: "fp32" or "bf16"; None is the model's own. ``tta``: the mean over several views of each sample, as
+    in ``Model.predict``. ``min_confidence``: of a classifier that abstains; the key ``answered`` then says how many
+    samples it answers and how many of these rightly (``accuracy`` stays that of all).
 
     Raises DataError or ShapeError when data and model do not belong together, NonFiniteError for broken outputs.
 
@@ -58,22 +63,35 @@ def evaluate(
     if not isinstance(model, (Model, Run)):
         run = Run(model) if Run.is_run(model) else None
     used = run.model if run else model if isinstance(model, Model) else load(model)  # type: ignore[arg-type]  # no Run here
+    task = used.task if min_confidence is None else used.task.abstaining(min_confidence)
     opened = _as_trained(used, open_data(data))
     chosen = opened.split(split)
     plan = evaluation_plan(used, chosen, engine, batch_size, precision or used.precision)
+    forward = None if tta is None else _averaging(used, plan, tta, task)
+    if tta is not None and used.preprocessing is not None:
+        chosen = opened.prepared(enlarged(used.preprocessing, tta)).split(split)
     with progress.bar(len(chosen), f"evaluate {split}") as bar:
         begin = time.perf_counter()
-        outputs = outputs_of(plan, chosen, used.task, bar, finite=True)
+        outputs = outputs_of(plan, chosen, task, bar, finite=True, forward=forward)
+        outputs = used.as_logits(outputs) if tta is None else outputs
         seconds = time.perf_counter() - begin
-        metrics = used.task.metrics(outputs, chosen.targets, classes=used.classes, detail=True)
+        metrics = task.metrics(outputs, chosen.targets, classes=used.classes, detail=True)
         bar.update(0, **{name: value for name, value in metrics.items() if isinstance(value, float)})
     result = {
-        "split": split, "n": len(chosen), **metrics, "classes": list(used.classes or ()), "seconds": seconds,
+        "split": split, "n": len(chosen), **({} if tta is None else {"tta": tta}), **metrics,
+        "classes": list(used.classes or ()), "seconds": seconds,
         "images_per_second": len(chosen) / max(seconds, 1e-9), "quarantined": len(chosen.quarantined),
     }  # fmt: skip
     if run:
-        write_json(run.path / EVALUATION_FILE, {**run.evaluation, split: result})
+        key = split if tta is None else f"{split}, {tta}"
+        write_json(run.path / EVALUATION_FILE, {**run.evaluation, key: result})
     return result
+
+
+def _averaging(model: Model, plan: Plan, tta: str, task: Task) -> Callable[[Array], Array]:
+    """A batch as ``enlarged`` prepares it -> the task's mean over its views."""
+    size = None if model.preprocessing is None else model.preprocessing.size
+    return lambda inputs: averaged(lambda view: model.as_logits(plan.forward(view)), inputs, tta, size, task)
 
 
 def _as_trained(model: Model, data: Dataset) -> Dataset:
@@ -99,14 +117,17 @@ def evaluation_plan(
     return model.compile(engine, capacity, pixels=True, input_shape=split.inputs.shape[1:], precision=precision)
 
 
-def outputs_of(plan: Plan, split: Split, task: Task, bar: progress.Bar | None = None, *, finite: bool = False) -> Array:
+def outputs_of(
+    plan: Plan, split: Split, task: Task, bar: progress.Bar | None = None, *, finite: bool = False,
+    forward: Callable[[Array], Any] | None = None,
+) -> Array:  # fmt: skip
     """What the task keeps of the plan's outputs for every sample, in the split's order.
 
-    ``finite``: raise NonFiniteError for outputs that are not.
+    ``finite``: raise NonFiniteError for outputs that are not. ``forward``: what to call instead of the plan's.
     """
     parts = []
     for batch in Loader(split, plan.spec.batch_size, shuffle=False, workers=0):
-        outputs = plan.forward(batch.inputs)
+        outputs = (forward or plan.forward)(batch.inputs)
         if finite and not all(np.isfinite(array).all() for array in plan.as_list(outputs)):
             raise NonFiniteError(
                 "evaluate", "expected finite outputs, got infinite ones or nan; the weights are broken"

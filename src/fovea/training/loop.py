@@ -258,7 +258,7 @@ class Loop:
         model.store.load({path: array.copy() for path, array in self.averaged.weights(model.store).items()})
         details: dict[str, Any] = {}
         if val is not None and self.val_plan is not None:
-            outputs = outputs_of(self.val_plan, val, model.task)
+            outputs = model.as_logits(outputs_of(self.val_plan, val, model.task))
             model.task = model.task.calibrate(outputs, val.targets)
             details = model.task.metrics(outputs, val.targets, classes=model.classes, detail=True)
         self._save_model({name: value for name, value in details.items() if isinstance(value, float)})
