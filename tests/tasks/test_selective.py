@@ -47,7 +47,7 @@ def test_the_area_is_the_mean_over_orders_of_equal_confidences() -> None:
 def test_thresholds_answer_as_much_as_they_may() -> None:
     assert threshold_for(SURE, RIGHT, 0.75) == 0.6
     assert threshold_for(SURE, RIGHT, 0.76) == 0.8
-    assert threshold_for(SURE, RIGHT, 0.6) == 0.5
+    assert threshold_for(SURE, RIGHT, 0.6) == 0, "everything, also what is less sure than any of these"
     assert threshold_for(SURE, np.zeros(5, bool), 0.5) is None
     found = answered(SURE, RIGHT, 0.6)
     assert found == {"min_confidence": 0.6, "n": 4, "coverage": 0.8, "accuracy": 0.75}
@@ -58,7 +58,7 @@ def test_the_guarantee_asks_for_few_errors_by_hand() -> None:
     """Of ten samples ten thresholds are tried, each at 0.05 / 10: 8 right answers of 8 prove a risk below 1/2, as
     2^-8 <= 0.005; 7 of 7 do not, nor does 1 error of 10, as 11 / 1024 > 0.005."""
     sure = np.linspace(0.5, 0.95, 10)
-    for wrong, wanted in ((0, sure[0]), (1, sure[1]), (2, sure[2]), (3, None)):
+    for wrong, wanted in ((0, 0.0), (1, sure[1]), (2, sure[2]), (3, None)):
         assert certain_threshold(sure, np.arange(10) >= wrong, 0.5) == wanted
     assert certain_threshold(sure, np.ones(10, bool), 0.9) is None
 

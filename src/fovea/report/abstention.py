@@ -50,11 +50,11 @@ def _table(targets: list[dict[str, float | None]]) -> str:
     for line in targets:
         here = _cells(line["coverage"], line["threshold"])
         everywhere = _cells(line["certain_coverage"], line["certain_threshold"])
-        rows.append((percent(line["accuracy"] or 0.0, 0), *here, *everywhere))
+        rows.append((f"{100 * (line['accuracy'] or 0.0):g} %", *here, *everywhere))
     return table(["to be right in", "answer", "from", "for certain, answer", "from"], rows, wide=False)
 
 
 def _cells(coverage: float | None, threshold: float | None) -> tuple[str, str]:
     if coverage is None or threshold is None:
         return "nothing", ""
-    return percent(coverage, 1), f"{threshold:.6g}"
+    return percent(coverage, 1), f"{threshold:.6g}" if threshold else "all"

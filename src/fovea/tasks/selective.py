@@ -18,7 +18,7 @@ __all__ = ["answered", "aurc", "certain_threshold", "curve", "selective", "thres
 
 Array = npt.NDArray[Any]
 F64 = npt.NDArray[np.float64]
-TARGETS = (0.9, 0.95, 0.99)
+TARGETS = (0.9, 0.95, 0.99, 0.999)
 """Accuracies that are asked for."""
 DELTA = 0.05
 """How likely the guarantee of ``certain_threshold`` may fail."""
@@ -60,10 +60,16 @@ def aurc(confidence: Array, correct: Array) -> float:
 
 
 def threshold_for(confidence: Array, correct: Array, accuracy: float) -> float | None:
-    """The lowest threshold whose answers are right in that share of these samples; None where there is none."""
+    """The lowest threshold whose answers are right in that share of these samples: 0 where all may be answered, None
+    where there is none."""
     thresholds, _, found = curve(confidence, correct)
     enough = np.flatnonzero(found >= accuracy - 1e-12)
-    return float(thresholds[enough[-1]]) if len(enough) else None
+    return _threshold(thresholds, int(enough[-1])) if len(enough) else None
+
+
+def _threshold(thresholds: F64, index: int) -> float:
+    """The threshold of a point of the curve; the last point answers all, also what is less sure than any sample here."""
+    return float(thresholds[index]) if index < len(thresholds) - 1 else 0.0
 
 
 def certain_threshold(confidence: Array, correct: Array, accuracy: float, delta: float = DELTA) -> float | None:
@@ -72,7 +78,7 @@ def certain_threshold(confidence: Array, correct: Array, accuracy: float, delta:
     A threshold passes when its ``e`` errors among ``m`` answers would be that few with probability at most
     ``delta / k`` if the risk were ``1 - accuracy`` (the binomial tail); ``k`` thresholds are tried. Source: Geifman and
     El-Yaniv 2017, lemma 3.1 and algorithm 1 (SGR), which halves the range of coverages; here its eighths are tried
-    first, since few answers prove nothing. None where no threshold passes.
+    first, since few answers prove nothing. 0 where all may be answered, None where no threshold passes.
     """
     thresholds, coverage, found = curve(confidence, correct)
     answers = np.rint(coverage * len(confidence)).astype(np.int64)
@@ -90,7 +96,7 @@ def certain_threshold(confidence: Array, correct: Array, accuracy: float, delta:
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if passes(middle) else (low, middle)
-    return float(thresholds[low])
+    return _threshold(thresholds, low)
 
 
 def _binomial_tail(errors: int, m: int, risk: float) -> float:
