@@ -93,8 +93,11 @@ class Task(abc.ABC):
         return self
 
     def average(self, outputs: Sequence[Array]) -> Array:
-        """Outputs of one batch seen in several ways -> outputs that stand for all of them: their mean."""
-        return np.asarray(np.mean(outputs, axis=0))
+        """Outputs of one batch seen in several ways -> outputs that stand for all of them: their mean.
+
+        Raises ConfigError for a task whose outputs say where something is: that differs from view to view.
+        """
+        raise ConfigError("tta", f"expected a task that looks at the image as a whole, got {self.kind}; leave tta out")
 
     def abstaining(self, min_confidence: float) -> Task:
         """This task, but it gives no answer where it is less sure than that. Raises ConfigError for one that knows no

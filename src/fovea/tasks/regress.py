@@ -85,6 +85,10 @@ class Regression(Task):
         """``(target - mean) / std`` as float32 N,V."""
         return ((_values(targets) - self.mean) / self.std).astype(np.float32)
 
+    def average(self, outputs: Sequence[Array]) -> Array:
+        """The mean of the values."""
+        return np.asarray(np.mean(outputs, axis=0))
+
     def decode(self, outputs: Array, *, classes: Sequence[str] | None = None, top_k: int = 5) -> list[Prediction]:
         """Outputs N,V -> a ValuePrediction for each row."""
         return [ValuePrediction(tuple(float(value) for value in row)) for row in self._in_units(outputs)]

@@ -68,7 +68,7 @@ def threshold_for(confidence: Array, correct: Array, accuracy: float) -> float |
 
 
 def _threshold(thresholds: F64, index: int) -> float:
-    """The threshold of a point of the curve; the last point answers all, also what is less sure than any sample here."""
+    """The threshold of a point of the curve. The last answers all, also what is less sure than any sample here."""
     return float(thresholds[index]) if index < len(thresholds) - 1 else 0.0
 
 

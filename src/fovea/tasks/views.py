@@ -73,4 +73,4 @@ def averaged(
     forward: Callable[[Array], Array], inputs: Array, tta: str, size: Sequence[int] | None, task: Task
 ) -> Array:
     """The task's mean of what ``forward`` gives for every view of a batch, one whole batch at a time."""
-    return task.average([np.asarray(forward(np.ascontiguousarray(view))) for view in views(inputs, tta, size)])
+    return task.average([forward(np.ascontiguousarray(view)) for view in views(inputs, tta, size)])
