@@ -63,7 +63,8 @@ def test_class_names_and_preprocessing_come_with_them(one: Packaged) -> None:
         assert made.classes == kept.classes
         assert made.preprocessing == kept.preprocessing
         assert made.task == kept.task
-        assert made.provenance["weights"] == {"file": one.file.name, "name": one.name}
+        assert made.provenance["weights"] == {"file": one.file.name, "name": one.name, "of": kept.provenance}
+        assert made.provenance["fingerprint"] == one.about["fingerprint"]
     assert models.default_weights(one.network) == one.name
 
 
@@ -89,6 +90,7 @@ def test_another_number_of_classes_keeps_the_backbone_and_starts_the_head_fresh(
     assert model.classes is None
     assert model.preprocessing == plain.preprocessing
     assert model.task == fresh.task
+    assert set(model.provenance) == {"weights"}, "nobody has trained this model yet"
     assert model.provenance["weights"]["fresh"] == "head.dense1, since the file has 10 outputs and not 3"
     named = models.resnet20(classes=["cat", "dog"], weights="cifar10")
     assert named.classes == ("cat", "dog")

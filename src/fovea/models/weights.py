@@ -54,8 +54,8 @@ class Weights:
     def load_into(self, model: Model) -> None:
         """Copy every array into a model of the same architecture, all or none. Raises ModelFileError.
 
-        A model with another number of classes keeps the starting values of its head, the last layer with weights; so
-        its provenance says.
+        A model with another number of classes keeps the starting values of its head, the last layer with weights.
+        ``provenance["weights"]`` says so, and what the weights are ``of``: the provenance of a model file.
         """
         wanted = _outputs(model.graph)
         nodes = [node.name for node in model.graph.nodes.values() if node.parameters]
@@ -68,6 +68,12 @@ class Weights:
             about["matched"] = str(self.source)
         else:
             _copy(self.where, self.source, model, head)
+            about["of"] = dict(self.source.provenance)
+            if head is None:  # what was trained is this model, until it is trained further
+                own = {
+                    key: value for key, value in self.source.provenance.items() if key not in ("packaged", "weights")
+                }
+                model.provenance.update(own)
         if head is not None:
             about["fresh"] = f"{head}, since the file has {self.num_classes} outputs and not {wanted}"
         model.provenance["weights"] = about
