@@ -40,30 +40,36 @@ from fovea.data.augment import Augment, HorizontalFlip
 from fovea.data.loader import Loader
 from fovea.model import Model
 
-NAME, SIZE, BATCH, LR, MOMENTUM = "mobilenetv2", 224, 16, 0.01, 0.9
-PIXELS = fovea.Preprocessing(size=(SIZE, SIZE), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+NAME, BATCH, LR, MOMENTUM = "mobilenetv2", 16, 0.01, 0.9
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HEAD = ["head.dense1"]
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.1}
 """Of codes and losses, relative to the largest."""
 
 
-def network() -> Model:
+def network(size: int) -> Model:
     """The zoo's network without dropout, with statistics of a batch, and preprocessing."""
     from fovea.bench.inference import random_norms
     from fovea.bench.torch_side import give_statistics
 
-    model = networks.create(NAME)
+    model = fresh(size)
     random_norms(model)
     give_statistics(NAME, model)
-    model.preprocessing = PIXELS
     return model
 
 
-def pictures(count: int) -> tuple[Any, Any]:
+def fresh(size: int) -> Model:
+    """The same as it is made."""
+    model = networks.create(NAME, (size, size, 3))
+    model.preprocessing = fovea.Preprocessing(size=(size, size), mean=MEAN, std=STD)
+    return model
+
+
+def pictures(count: int, size: int) -> tuple[Any, Any]:
     """uint8 N,H,W,C with some structure (random 8x8 patches enlarged), and labels of ten classes."""
     rng = np.random.default_rng(3)
     small = rng.integers(0, 256, (count, 8, 8, 3), np.uint8)
-    return small.repeat(SIZE // 8, axis=1).repeat(SIZE // 8, axis=2), rng.integers(0, 10, count)
+    return small.repeat(size // 8, axis=1).repeat(size // 8, axis=2), rng.integers(0, 10, count)
 
 
 class Peer:
@@ -75,6 +81,7 @@ class Peer:
         from fovea.bench.torch_side import twin
         from fovea.bench.twins import buffer_pairs
 
+        torch.set_num_threads(fovea.get_threads())
         self.torch, self.frozen, self.precision = torch, frozen, precision
         whole = twin(NAME, model)
         for path, theirs in buffer_pairs(model.graph, whole):
@@ -86,7 +93,7 @@ class Peer:
             whole.train()
         trained = list(self.head.parameters()) + ([] if frozen else list(self.backbone.parameters()))
         self.optimizer = torch.optim.SGD(trained, lr=LR, momentum=MOMENTUM, fused=True)
-        self.mean, self.std = (255 * torch.tensor(v).view(1, 3, 1, 1) for v in (PIXELS.mean, PIXELS.std))
+        self.mean, self.std = (255 * torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
 
     def pixels(self, images: Any) -> Any:
         """uint8 N,H,W,C -> normalised N,C,H,W, which is channels_last without a copy."""
@@ -168,7 +175,7 @@ def extraction(model: Model, images: Any, precision: str) -> tuple[dict[str, Ste
 
 def codes(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Images a second from uint8 pixels to codes."""
-    model, (images, _) = network(), pictures(args.images)
+    model, (images, _) = network(args.size), pictures(args.images, args.size)
     result = []
     for precision in args.precisions:
         sides, difference = extraction(model, images, precision)
@@ -187,10 +194,10 @@ WAYS = (("head alone", True), ("everything", False))
 class Sides:
     """Both sides with equal weights: a training step on a batch, and the difference of their first losses."""
 
-    def __init__(self, frozen: bool) -> None:
-        model = network()
+    def __init__(self, frozen: bool, size: int) -> None:
+        model = network(size)
         self.plan, self.peer = plan_of(model, frozen), Peer(model, frozen)
-        batch = pictures(BATCH)
+        batch = pictures(BATCH, size)
         self.difference = agree("the loss", self.ours(*batch), self.peer.step(*batch))
 
     def ours(self, images: Any, labels: Any) -> float:
@@ -206,8 +213,8 @@ class Sides:
 
 def steps(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Training steps of the head alone and of everything, and our inference, on one batch."""
-    batch, both = pictures(BATCH), {what: Sides(frozen) for what, frozen in WAYS}
-    inference = network().compile("native", BATCH, pixels=True)
+    batch, both = pictures(BATCH, args.size), {what: Sides(frozen, args.size) for what, frozen in WAYS}
+    inference = network(args.size).compile("native", BATCH, pixels=True)
     timing: dict[str, Step] = {"inference": partial(inference.forward, batch[0])}
     for what, side in both.items():
         timing |= {f"ours {what}": partial(side.ours, *batch), f"torch {what}": partial(side.peer.step, *batch)}
@@ -219,7 +226,7 @@ def steps(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def epoch(args: argparse.Namespace) -> list[dict[str, Any]]:
     """An epoch of fine-tuning: both sides read the same shuffled and flipped batches, from the same kind of loader."""
-    images, labels = pictures(args.images)
+    images, labels = pictures(args.images, args.size)
     data = fovea.from_arrays((images, labels), classes=[str(i) for i in range(10)], val_fraction=0)
 
     def walk(step: Callable[[Any, Any], float]) -> None:
@@ -228,23 +235,21 @@ def epoch(args: argparse.Namespace) -> list[dict[str, Any]]:
 
     rows = []
     for what, frozen in WAYS:
-        sides = Sides(frozen)
+        sides = Sides(frozen, args.size)
         seconds = timed({"ours": partial(walk, sides.ours), "torch": partial(walk, sides.peer.step)}, args.turns)
         rows.append(sides.row(f"epoch of {args.images}, {what}", "s", seconds["ours"], seconds["torch"]))
     return rows
 
 
-def train_in_this_process(side: str, frozen: bool) -> None:
+def train_in_this_process(side: str, frozen: bool, size: int) -> None:
     """A few steps; prints the peak of this process in bytes."""
-    images, labels = pictures(BATCH)
+    images, labels = pictures(BATCH, size)
     if side == "ours":
-        model = networks.create(NAME)
-        model.preprocessing = PIXELS
-        plan = plan_of(model, frozen)
+        plan = plan_of(fresh(size), frozen)
         for _ in range(4):
             plan.train_step(images, labels, lr=LR)
     else:
-        peer = Peer(networks.create(NAME), frozen)
+        peer = Peer(fresh(size), frozen)
         for _ in range(4):
             peer.step(images, labels)
     print(peak())
@@ -256,7 +261,15 @@ def memory(args: argparse.Namespace) -> list[dict[str, Any]]:
     for what, frozen in WAYS:
         peaks = {}
         for side in ("ours", "torch"):
-            words = ["child", side, "frozen" if frozen else "all", "--threads", str(args.threads)]
+            words = [
+                "child",
+                side,
+                "frozen" if frozen else "all",
+                "--threads",
+                str(args.threads),
+                "--size",
+                str(args.size),
+            ]
             done = subprocess.run([sys.executable, __file__, *words], capture_output=True, text=True, check=False)
             if done.returncode:
                 sys.exit(f"[transfer] expected the process of {side} to train, got:\n{done.stderr}")
@@ -321,23 +334,21 @@ def main() -> None:
     parser.add_argument("part", choices=[*PARTS, "all", "child"])
     parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
     parser.add_argument("--images", type=int, default=128, help="of `codes` and `epoch`")
+    parser.add_argument("--size", type=int, default=224, help="side of the images, a multiple of 8")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2, help="of both sides")
     parser.add_argument("--precisions", nargs="*", default=["fp32"], choices=("fp32", "bf16"))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     args = parser.parse_args()
     fovea.set_threads(args.threads)
-    if args.part not in ("probes", "picture") and args.words[:1] != ["ours"]:
-        import torch
-
-        torch.set_num_threads(args.threads)
     if args.part == "child":
-        train_in_this_process(args.words[0], args.words[1] == "frozen")
+        train_in_this_process(args.words[0], args.words[1] == "frozen", args.size)
         return
     setting = facts(args.threads, installed())
     print(", ".join(f"{key} {value}" for key, value in setting.items()), flush=True)
     rows = []
-    for part in ("codes", "steps", "epoch", "memory") if args.part == "all" else (args.part,):
+    # Memory first: on Linux a process begins with the peak of the one that started it.
+    for part in ("memory", "codes", "steps", "epoch") if args.part == "all" else (args.part,):
         rows += (found := PARTS[part](args))
         show(found)
     if args.json:

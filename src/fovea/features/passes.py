@@ -14,19 +14,18 @@ from fovea.errors import DataError
 from fovea.features.samples import Samples
 from fovea.graph.graph import Graph, Ref
 from fovea.graph.objective import free_name
-from fovea.graph.summary import summarize
 from fovea.model import Model
 from fovea.ops import Flatten, GlobalAvgPool, GlobalMaxPool
-from fovea.ops.base import Op
+from fovea.ops.base import Op, size_of
 
 __all__ = ["POOLINGS", "cut", "passes"]
 
 Array = npt.NDArray[Any]
 POOLINGS: dict[str, Op] = {"mean": GlobalAvgPool(), "max": GlobalMaxPool(), "none": Flatten()}
 """What becomes of a map N,*spatial,C: its mean or maximum over the positions, N,C, or all of it, N,D."""
-_PIECE_BYTES = 256 << 20
-"""Activations of one piece of the data stay below this."""
-_MOST = 64
+_PIECE_BYTES = 512 << 20
+"""What the largest layer reads and writes of one piece of the data stays below this."""
+_MOST = 32
 
 
 def cut(model: Model, nodes: Sequence[str], pooling: str | None = "mean") -> Model:
@@ -79,8 +78,9 @@ def _piece_size(part: Model, stream: Samples, batch_size: int | None) -> int:
             shapes = ((*known.size, known.channels),)
         batch_size = 8
         if not any(size is None for shape in shapes for size in shape):
-            needed = summarize(part.graph.at(*shapes)).totals["activation_bytes"]
-            batch_size = max(1, min(_MOST, _PIECE_BYTES // max(1, needed)))
+            nodes = part.graph.at(*shapes).nodes.values()
+            largest = max(sum(map(size_of, (*node.input_shapes, *node.output_shapes))) for node in nodes)
+            batch_size = max(1, min(_MOST, _PIECE_BYTES // (4 * largest)))
     return min(batch_size, len(stream))
 
 
