@@ -21,9 +21,13 @@ SCRIPTS = {
 }
 
 
+TRANSFER = {"cats_dogs_transfer": ("cats_dogs", "--only", "probe"), "fashion_from_mnist": ("fashion-mnist",)}
+"""Scripts that compare ways to learn from little: data, and options that make them short."""
+
+
 def test_the_list_of_examples_is_whole() -> None:
     here = {path.stem for path in (ROOT / "examples").glob("*.py")} - {"evidence"}
-    assert here == {*SCRIPTS, "packaged_weights"}
+    assert here == {*SCRIPTS, *TRANSFER, "packaged_weights"}
     page = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
     assert all(f"({name}.py)" in page for name in here)
 
@@ -39,6 +43,21 @@ def test_an_example_runs(name: str, outside_data: Callable[[str], Path], tmp_pat
         assert text in answer.stdout
     assert "NOT equal" not in answer.stdout
     assert (tmp_path / "run" / "report.html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRANSFER)
+def test_a_comparison_runs(
+    name: str, outside_data: Callable[[str], Path], outside_weights: Callable[[str], Path], tmp_path: Path
+) -> None:
+    data, *options = TRANSFER[name]
+    outside_data(data)
+    outside_weights("mobilenet_v2_imagenet_bnfolded_fp16.safetensors")
+    words = [sys.executable, str(ROOT / "examples" / f"{name}.py"), "--seeds", "1", *options]
+    answer = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    for text in ("probe", "interval", "machine"):
+        assert text in answer.stdout
 
 
 @pytest.mark.slow

@@ -43,7 +43,8 @@ def finetune(
     epochs: training.Epochs = None,
     lr: training.Lr = None,
     lr_depth: Annotated[
-        float | None, typer.Option(help="Factor of the learning rate at the first block, 1 at the last (0.1).")
+        float | None,
+        typer.Option(help="Factor of the learning rate at the first block, 1 at the last (by the data)."),
     ] = None,
     freeze: training.Freeze = None,
     freeze_depth: Annotated[
@@ -142,6 +143,8 @@ def finetune(
     for sentence in verdict(run):
         print(sentence)
     finish(run, opened)
+    if not (run.metrics or {}).get("epochs"):
+        print("  the same with --plan finetune: trains the network too, with this result as its start")
 
 
 def _model(weights: str, network: str | None, options: list[str], input_shape: str | None) -> Model:

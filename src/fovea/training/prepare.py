@@ -153,14 +153,19 @@ def _mix(config: TrainConfig, task: Task) -> MixUp | CutMix | None:
         raise ConfigError("mix", f"expected alpha alone, got: {error}; give for example mix='mixup'") from None
 
 
+def default_batch(samples: int) -> int:
+    """The largest power of two from 16 to 128 that leaves 30 updates an epoch."""
+    return min(128, max(16, 1 << int(math.log2(max(1, samples // 30)))))
+
+
 def resolved(config: TrainConfig, model: Model, samples: int) -> TrainConfig:
     """The config with a batch size, a learning rate, and what the model itself has frozen.
 
-    Batch size: the largest power of two from 16 to 128 that leaves 30 updates an epoch. Learning rate: by optimiser and
+    Batch size: ``default_batch``. Learning rate: by optimiser and
     by whether the network normalises (which keeps activations in range at high rates), in proportion to the square root
     of the batch (Krizhevsky 2014, "One weird trick for parallelizing convolutional neural networks", section 5).
     """
-    batch = config.batch_size or min(128, max(16, 1 << int(math.log2(max(1, samples // 30)))))
+    batch = config.batch_size or default_batch(samples)
     changes: dict[str, Any] = {"batch_size": batch}
     if config.lr is None:
         normalises = any(node.op.kind in _NORMS for node in model.graph.nodes.values())

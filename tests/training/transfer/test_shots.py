@@ -38,7 +38,7 @@ def test_probes_by_images_a_class() -> None:
 
 
 def test_every_method_trains_on_the_same_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_UPDATES", {"finetune": 8, "scratch": 8})
+    monkeypatch.setattr(module, "_LEAST", {"finetune": (10, 8), "scratch": (20, 8)})
     seen: list[tuple[Any, ...]] = []
     plain = fovea.training.start.train
 

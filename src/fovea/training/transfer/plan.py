@@ -65,6 +65,11 @@ class Plan:
     situation_words: str = ""
     measured: tuple[str, ...] = ()
 
+    @property
+    def different(self) -> bool:
+        """Whether the data were found to be unlike those of the source."""
+        return self.situation in (3, 4)
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
         return asdict(self)

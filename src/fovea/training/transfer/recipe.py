@@ -14,16 +14,20 @@ from fovea.model import Model
 from fovea.ops.base import is_number
 from fovea.ops.optimizer import AdamW
 from fovea.training.config import TrainConfig, checked_names
+from fovea.training.prepare import default_batch
 from fovea.training.transfer.plan import Plan
 
-__all__ = ["checked_options", "config_for", "frozen_paths"]
+__all__ = ["checked_options", "config_for", "enough_epochs", "frozen_paths"]
 
-LR_DEPTH = 0.1
-"""Factor of the learning rate at the first block."""
-ADAMW_LR, SGD_LR = 1e-4, 1e-3
-"""A tenth and less of what training from scratch takes, so that what was learned stays near: small enough also for
-networks whose batch norm is folded into their weights, which nothing keeps in range."""
-FINETUNE: dict[str, Any] = {"epochs": 10, "optimizer": "adamw", "clip_norm": 1.0, "patience": 5, "keep_start": True}
+LRS = {"adamw": (1e-4, 1e-3), "sgd": (1e-3, 1e-2)}
+"""For similar data a tenth and less of what training from scratch takes, so that what was learned stays near: small
+enough also for networks whose batch norm is folded into their weights, which nothing keeps in range. For different data
+ten times that: more has to change."""
+LR_DEPTH = (0.1, 1.0)
+"""Factor of the learning rate at the first block, for similar data and for different ones."""
+EPOCHS, UPDATES = (10, 30), 40
+"""Of fine-tuning, for similar data and for different ones; or as many as give so many updates."""
+FINETUNE: dict[str, Any] = {"optimizer": "adamw", "clip_norm": 1.0, "keep_start": True}
 SCRATCH: dict[str, Any] = {"epochs": 20}
 PROBE: dict[str, Any] = {"epochs": 0, "keep_start": True}
 _TRAINING = ("epochs", "lr", "optimizer", "schedule", "warmup_epochs", "patience", "mix")
@@ -70,10 +74,15 @@ def _first_blocks(model: Model, depth: float) -> set[str]:
     return {name for block in all_blocks[:count] for name in block} - {find_head(model.graph).node}
 
 
+def enough_epochs(usual: int, updates: int, samples: int, batch_size: int) -> int:
+    """The usual number of epochs, or more where so many samples would make fewer than ``updates`` of the weights."""
+    return max(usual, -(-updates // max(1, samples // batch_size)))
+
+
 def config_for(
-    plan: Plan, model: Model, frozen: Sequence[str], lr_depth: float | None, options: Mapping[str, Any]
+    plan: Plan, model: Model, samples: int, frozen: Sequence[str], lr_depth: float | None, options: Mapping[str, Any]
 ) -> TrainConfig:
-    """The training that a plan asks for; ``options`` go before its defaults. Raises ConfigError.
+    """The training that a plan asks for, on so many samples; ``options`` go before its defaults. Raises ConfigError.
 
     With ``batch_norm="frozen"``, the default, fine-tuning leaves weight and bias of every batch norm as they are, so
     that all run on the statistics that they have, as at inference.
@@ -90,9 +99,13 @@ def config_for(
     if plan.name == "scratch":
         config = TrainConfig(**{**SCRATCH, **options})
     else:
-        config = TrainConfig(**{**FINETUNE, **options})
+        batch = min(options.get("batch_size") or default_batch(samples), samples)
+        epochs = options.get("epochs") or enough_epochs(EPOCHS[plan.different], UPDATES, samples, batch)
+        chosen = {"epochs": epochs, "patience": max(5, epochs // 4), **FINETUNE}
+        config = TrainConfig(**{**chosen, **options})
         if config.lr is None:
-            config = replace(config, lr=ADAMW_LR if isinstance(config.optimizer, AdamW) else SGD_LR)
+            known = LRS["adamw" if isinstance(config.optimizer, AdamW) else "sgd"]
+            config = replace(config, lr=known[plan.different])
     norms = {path for node in model.graph.nodes.values() if node.op.kind == "batchnorm" for path in node.parameters}
     keeps = norms if plan.name == "finetune" and config.batch_norm == "frozen" else set()
     if frozen or keeps:
@@ -105,7 +118,7 @@ def config_for(
 
 
 def _scales(plan: Plan, model: Model, lr_depth: float | None) -> tuple[tuple[str, float], ...]:
-    lowest = (1.0 if plan.name == "scratch" else LR_DEPTH) if lr_depth is None else lr_depth
+    lowest = (1.0 if plan.name == "scratch" else LR_DEPTH[plan.different]) if lr_depth is None else lr_depth
     if not is_number(lowest) or not 0 < lowest <= 1:
         raise ConfigError("lr_depth", f"expected a number above 0 and at most 1, got {lowest!r}; 1 is no difference")
     return depth_scales(blocks(model.graph), float(lowest))

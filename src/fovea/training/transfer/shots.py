@@ -24,7 +24,7 @@ from fovea.tasks.metrics import accuracy, mean_interval, share_interval
 from fovea.training.start import train
 from fovea.training.transfer.head import fresh, put_into_head, replace_head
 from fovea.training.transfer.plan import Plan
-from fovea.training.transfer.recipe import checked_options, config_for
+from fovea.training.transfer.recipe import EPOCHS, UPDATES, checked_options, config_for, enough_epochs
 from fovea.training.transfer.source import fitting_data, open_source
 
 __all__ = ["BUDGET", "METHODS", "SHOTS", "shot_curves"]
@@ -35,8 +35,8 @@ SHOTS: tuple[int | None, ...] = (1, 2, 5, 10, 20, None)
 METHODS = ("probe", "finetune", "scratch")
 BUDGET = 600.0
 """Seconds that fine-tuning and training from scratch may take together."""
-_UPDATES = {"finetune": 40, "scratch": 300}
-"""So many updates at least, however few the images."""
+_LEAST = {"finetune": (EPOCHS[0], UPDATES), "scratch": (20, 300)}
+"""Epochs, and updates at least, however few the images."""
 _BATCH = 16
 
 
@@ -148,8 +148,9 @@ class _Study:
         few = with_splits(data, {"train": data.train.take(rows)}, drop=("val", "test"))
         batch = min(_BATCH, len(rows))
         chosen = {"batch_size": batch, **self.options, "seed": self.seed + number}
-        chosen |= {"epochs": _epochs(method, len(rows), chosen["batch_size"]), "patience": None, "keep_start": False}
-        config = config_for(Plan(method, "", "default"), start, (), None, chosen)
+        epochs = enough_epochs(*_LEAST[method], len(rows), chosen["batch_size"])
+        chosen |= {"epochs": epochs, "patience": None, "keep_start": False}
+        config = config_for(Plan(method, "", "default"), start, len(rows), (), None, chosen)
         with tempfile.TemporaryDirectory() as folder:
             run = train(start, few, config=config, out=Path(folder) / "run", report=False)
             passed = int((run.metrics or {}).get("steps", 0)) * config.batch_size if config.batch_size else 0
@@ -181,16 +182,10 @@ class _Clock:
         return value
 
 
-def _epochs(method: str, images: int, batch: int) -> int:
-    """Epochs of a training: those of the method's recipe, or as many as its least updates take."""
-    usual = {"finetune": 10, "scratch": 20}[method]
-    return max(usual, -(-_UPDATES[method] // max(1, images // batch)))
-
-
 def _passes(method: str, images: int) -> int:
     """Images that a training passes through the network."""
     batch = min(_BATCH, images)
-    return _epochs(method, images, batch) * max(1, images // batch) * batch
+    return enough_epochs(*_LEAST[method], images, batch) * max(1, images // batch) * batch
 
 
 def _point(name: int | str, draws: list[Rows], values: list[float], val: int) -> dict[str, Any]:
