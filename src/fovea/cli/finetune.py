@@ -104,7 +104,7 @@ def finetune(
     from fovea.training.recorder import new_folder
     from fovea.training.transfer.plan import checked_plan
     from fovea.training.transfer.recipe import checked_options
-    from fovea.training.transfer.source import open_source
+    from fovea.training.transfer.source import open_source, reading_options
 
     recipe = given(
         epochs=epochs, lr=lr, batch_size=batch_size, optimizer=optimizer, schedule=schedule, weight_decay=weight_decay,
@@ -121,18 +121,20 @@ def finetune(
         network=network, option=option, input_shape=input_shape, preprocess=preprocess, size=size, resize=resize,
         mean=mean, std=std, scale=scale, bgr=bgr or None, labels=labels,
     )  # fmt: skip
-    reading = data_options(
-        label_pattern=label_pattern, test_where=test_where, val_fraction=val_fraction, max_bad=max_bad
-    )
     checked_plan(plan)
     checked_options(recipe, seed or 0)
     model = _model(weights, network, option or [], input_shape)
     model.preprocessing = foreign.with_preprocessing(model, preprocess, size, resize, mean, std, scale, bgr)
     model.classes = foreign.named(model, labels)
     open_source(model)  # refuses what it cannot take before the data are read
+    reading = {
+        **data_options(label_pattern=label_pattern, test_where=test_where, max_bad=max_bad),
+        **reading_options(model, val_fraction),
+    }
     opened = open_data(data, reading)
     describe(opened)
-    words = {"from": weights, **said, **transfer, **recipe, **reading, "freeze_depth": freeze_depth, "shots": shots}
+    words = {"from": weights, **said, **transfer, **recipe, "freeze_depth": freeze_depth, "shots": shots}
+    words |= given(label_pattern=label_pattern, test_where=test_where, max_bad=max_bad)
     command = command_line("finetune", data, {**words, "out": out, "no_advise": not advise})
     folder = new_folder(out, opened.name)
     with interruptible(folder):

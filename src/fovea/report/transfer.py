@@ -83,11 +83,11 @@ def transfer(run: Run) -> list[Section]:
     if measured:
         body += "<h3>What was measured before</h3>"
         body += "".join(f"<p>{text(one[:1].upper() + one[1:])}.</p>" for one in plan.get("measured") or [])
-        figures.append(f"<figure>{_by_depth(run, measured, about.get('probe') or {})}</figure>")
+        figures.append(f'<figure class="broad">{_by_depth(run, measured, about.get("probe") or {})}</figure>')
     if run.shots:
         caption = f"<figcaption>{text(_shot_words(run.shots))}</figcaption>"
-        figures.append(f"<figure>{shot_figure(run.shots)}{caption}</figure>")
-    body += f'<div class="figures wide">{"".join(figures)}</div>' if figures else ""
+        figures.append(f'<figure class="broad">{shot_figure(run.shots)}{caption}</figure>')
+    body += "".join(figures)
     recognition = (measured or {}).get("recognition")
     if recognition:
         body += f"<h3>What the source model takes them for</h3>{_names(recognition)}"
@@ -142,6 +142,9 @@ def shot_figure(found: Mapping[str, Any], name: str = "transfer-shots") -> str:
         shots += [point["shots"] for point in points if point["shots"] not in shots]
     shots.sort(key=lambda one: (one == "all", one if one != "all" else 0))
 
+    gaps = " and ".join(_METHODS[method][0] for method in found.get("left_out") or {})
+    note = f"\n{gaps}: not all points, the budget was {found['budget']:g} s" if gaps else ""
+
     def paint(axes: Axes) -> None:
         for shift, (method, (label, colour, marker)) in enumerate(_METHODS.items()):
             points = found["methods"].get(method) or []
@@ -156,12 +159,8 @@ def shot_figure(found: Mapping[str, Any], name: str = "transfer-shots") -> str:
             )  # fmt: skip
         axes.set_xticks(range(len(shots)), [str(one) for one in shots])
         axes.set_xlim(-0.4, len(shots) - 0.6)
-        axes.set(xlabel="training images of each class", title="accuracy on validation, %")
+        axes.set(xlabel=f"training images of each class{note}", title="accuracy on validation, %")
         axes.legend(loc="lower right")
-        if found.get("left_out"):
-            gaps = " and ".join(_METHODS[method][0] for method in found["left_out"])
-            note = f"{gaps}: not all points, the budget was {found['budget']:g} s"
-            axes.text(0.02, 0.02, note, transform=axes.transAxes, fontsize=7.5, color=COLOURS["muted"])
 
     return draw(name, paint, (5.2, 3.4))
 

@@ -12,6 +12,7 @@ import fovea
 from fovea.data import from_arrays
 from fovea.errors import ConfigError, DataError, FoveaError, GraphError
 from fovea.report.transfer import verdict
+from tests import tiny_data
 from tests.training.transfer.small_transfer import (
     QUICK,
     SHADES,
@@ -48,7 +49,7 @@ def test_the_adviser_probes_what_is_small(tmp_path: Path) -> None:
     assert run.metrics["val"]["accuracy"] > 0.8
     assert run.model.classes == SHADES
     assert run.model.preprocessing == model.preprocessing
-    assert run.model.provenance["pretrained"]["name"] == "stripes"
+    assert run.model.provenance["pretrained"]["network"] == "stripes"
     assert all(np.array_equal(array, before[path]) for path, array in model.store.tensors().items())
     assert model.classes == STRIPES
 
@@ -194,3 +195,15 @@ def test_a_source_must_know_its_input(tmp_path: Path) -> None:
     colours = fovea.models.small_cnn(3, (12, 12, 4), preprocessing=fovea.Preprocessing(size=(12, 12), channels=4))
     with pytest.raises(DataError, match="images of 4 channels as the network takes them, got 1"):
         fovea.finetune(shade_data(), colours)
+
+
+def test_a_path_is_read_as_the_network_takes_it_and_found_again(tmp_path: Path) -> None:
+    data = tiny_data.images(tmp_path / "data", per_class=6)
+    run = fovea.finetune(data, "lenet5:mnist", plan="probe", advise=False, out=tmp_path / "run")
+    record = run.config["record"]
+    assert record["data"] == str((tmp_path / "data").resolve())
+    assert record["options"] == {"val_fraction": 0.2, "size": [28, 28]}
+    assert run.config["data"]["splits"] == {"train": 10, "val": 2, "test": 8}
+    assert record["transfer"]["source"]["from"] == "lenet5:mnist"
+    assert "Where it came from" in run.report_path.read_text(encoding="utf-8")
+    assert fovea.evaluate(run, tmp_path / "data")["n"] == 8

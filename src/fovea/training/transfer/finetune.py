@@ -31,7 +31,7 @@ from fovea.training.transfer.measure import measure
 from fovea.training.transfer.plan import Plan, checked_plan, choose, describe
 from fovea.training.transfer.recipe import checked_options, config_for, frozen_paths
 from fovea.training.transfer.shots import BUDGET, SHOTS, shot_curves
-from fovea.training.transfer.source import VAL_FRACTION, data_notes, fitting_data, open_source
+from fovea.training.transfer.source import VAL_FRACTION, data_notes, fitting_data, open_source, reading_options
 
 __all__ = ["finetune"]
 
@@ -87,7 +87,8 @@ def finetune(
     wanted = checked_plan(plan)
     checked_options(options, seed)
     model = open_source(source)
-    opened = data if isinstance(data, Dataset) else dataset(data, val_fraction=val_fraction)
+    reading = reading_options(model, val_fraction)
+    opened = data if isinstance(data, Dataset) else dataset(data, **reading)
     ready = fitting_data(opened, model, val_fraction=val_fraction)
     notes = data_notes(opened, ready, model)
     measured, probes = measure(model, ready, seed=seed, engine=options.get("engine")) if advise else (None, None)
@@ -107,7 +108,7 @@ def finetune(
         "batch_norm": options.get("batch_norm", "frozen") if decided.name == "finetune" else None,
     }  # fmt: skip
     start.provenance["pretrained"] = about["source"]
-    kept = {**_where(data, val_fraction), **dict(record or {}), "transfer": about}
+    kept = {**_where(data, reading), **dict(record or {}), "transfer": about}
     run = train(start, ready, config=config, out=out, record=kept, callbacks=callbacks, report=False)
     if shots is not False:
         counts = SHOTS if shots is True else shots
@@ -154,15 +155,11 @@ def _start(
 def _described(source: Any, model: Model) -> dict[str, Any]:
     """What a run keeps about where it came from."""
     where = source.path if isinstance(source, Run) else source
-    return {
-        "from": Path(where).name if isinstance(where, (str, os.PathLike)) else "a model in memory", "name": model.name,
-        "classes": len(model.classes) if model.classes is not None else None, **_weights(model),
-    }  # fmt: skip
-
-
-def _weights(model: Model) -> dict[str, Any]:
-    known = model.provenance.get("weights")
-    return {"weights": known} if known else {}
+    weights = model.provenance.get("weights") or {}
+    known = len(model.classes) if model.classes is not None else find_head(model.graph).outputs
+    name = weights.get("file") or model.provenance.get("dataset") or "a model in memory"
+    name = Path(where).name if isinstance(where, (str, os.PathLike)) else name
+    return {"from": name, "network": model.name, "classes": known, **({"weights": weights} if weights else {})}
 
 
 def _short(model: Model, frozen: Sequence[str]) -> Sequence[str]:
@@ -173,12 +170,12 @@ def _short(model: Model, frozen: Sequence[str]) -> Sequence[str]:
     return (*prefixes((tuple(node.name for node in nodes),), whole), *rest)
 
 
-def _where(data: Any, val_fraction: float) -> dict[str, Any]:
+def _where(data: Any, reading: Mapping[str, Any]) -> dict[str, Any]:
     """How the data are opened again; nothing for a data set in memory."""
     if isinstance(data, Dataset):
         return {}
     path = os.fspath(data)
     return {
         "data": str(Path(path).resolve()) if Path(path).exists() else path,
-        "options": {"val_fraction": val_fraction},
+        "options": dict(reading),
     }

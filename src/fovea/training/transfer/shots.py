@@ -73,7 +73,8 @@ def shot_curves(
     most = int(ready.train.class_counts().max())
     counts = tuple(count for count in counts if count is None or count < most)
     study = _Study(model, ready, seed, options)
-    clock = _Clock(budget)
+    trains = any(method != "probe" for method in methods)
+    clock = _Clock(budget, study.pace() if trains else 0.0)
     curves: dict[str, list[dict[str, Any]]] = {method: [] for method in METHODS if method in methods}
     left_out: dict[str, list[str]] = {}
     total = len(counts) * len(curves)
@@ -119,6 +120,15 @@ class _Study:
         self.train_codes = codes(model, data.train, engine=engine).array
         self.val_codes = codes(model, data.val, engine=engine).array
 
+    def pace(self) -> float:
+        """Seconds that one image takes in training, about: backward is twice forward."""
+        assert self.data.val is not None
+        some = self.data.val.inputs[:_BATCH]
+        self.model.logits(some)
+        begin = time.perf_counter()
+        self.model.logits(some)
+        return 3.0 * (time.perf_counter() - begin) / len(some)
+
     def rows(self, count: int | None, number: int) -> Rows:
         """Rows of train in one draw."""
         targets = self.data.train.targets
@@ -163,15 +173,15 @@ class _Clock:
     Linear probes take no time worth counting.
     """
 
-    def __init__(self, budget: float) -> None:
+    def __init__(self, budget: float, pace: float) -> None:
         self.budget, self.seconds = budget, 0.0
-        self._pace: dict[str, float] = {}
+        self._pace = dict.fromkeys(METHODS, pace)
 
     def run(self, study: _Study, method: str, rows: Rows, number: int) -> float:
         """The accuracy of one method on some rows; -1 when it is left out."""
         if method == "probe":
             return study.probe(rows)
-        expected = self.seconds + self._pace.get(method, 0.0) * _passes(method, len(rows))
+        expected = self.seconds + self._pace[method] * _passes(method, len(rows))
         if expected > self.budget or self.seconds >= self.budget:
             return -1.0
         begin = time.perf_counter()

@@ -18,7 +18,7 @@ from fovea.loading import load
 from fovea.model import Model
 from fovea.run import Run
 
-__all__ = ["VAL_FRACTION", "data_notes", "fitting_data", "named_source", "open_source"]
+__all__ = ["VAL_FRACTION", "data_notes", "fitting_data", "named_source", "open_source", "reading_options"]
 
 VAL_FRACTION = 0.2
 """Of a small data set a tenth would be too few images to choose on."""
@@ -73,6 +73,15 @@ def _of_the_zoo(name: str) -> Model:
     return architecture(name)(weights=weights)
 
 
+def reading_options(model: Model, val_fraction: float = VAL_FRACTION) -> dict[str, Any]:
+    """Options of ``fovea.dataset`` with which data are read at the size that the network takes."""
+    known = model.preprocessing
+    options: dict[str, Any] = {"val_fraction": val_fraction}
+    if known is not None and known.size is not None and known.kind in ("image", "signal"):
+        options |= {"size": known.size} if known.kind == "image" else {"length": known.size[0]}
+    return options
+
+
 def fitting_data(
     data: Dataset | str | os.PathLike[str], model: Model, *, val_fraction: float = VAL_FRACTION, seed: int = 0
 ) -> Dataset:
@@ -81,7 +90,7 @@ def fitting_data(
     Grey images are repeated into the channels of a colour network, colours become grey for a grey one, both as its
     preprocessing does everywhere. Raises DataError, in one sentence, for what no classifier can be made of.
     """
-    opened = data if isinstance(data, Dataset) else dataset(data, val_fraction=val_fraction)
+    opened = data if isinstance(data, Dataset) else dataset(data, **reading_options(model, val_fraction))
     known = model.preprocessing
     assert known is not None  # open_source has seen to it
     if opened.task != "classification":
