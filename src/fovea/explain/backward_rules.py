@@ -16,6 +16,7 @@ from fovea.ops import ReLU, ReLU6
 __all__ = ["deconvnet", "guided_backprop", "rectified"]
 
 _SMOOTH = ("leakyrelu", "prelu", "silu", "gelu", "hardswish", "elu", "selu", "softplus", "mish", "tanh", "sigmoid")
+_NOTHING = "nothing passed: at some layer every gradient was negative"
 _OTHERS = "activations without a rule of this method keep their own derivative: "
 
 
@@ -40,9 +41,10 @@ def _by_rule(question: Question, rule: str, name: str) -> Found:
             name, f"expected a network with ReLU or ReLU6, whose backward rule it alters, got {_list(kinds)}; "
             "use gradient or integrated_gradients",
         )  # fmt: skip
-    _, raw = question.input_gradients(variant=rectified(rule))
+    scores, raw = question.input_gradients(variant=rectified(rule))
     others = sorted(kinds & set(_SMOOTH))
-    return Found(strongest(raw), raw, [(_OTHERS + ", ".join(others),)] * len(raw) if others else ())
+    common = (_OTHERS + ", ".join(others),) if others else ()
+    return Found(strongest(raw), raw, [common if one.any() else (*common, _NOTHING) for one in raw], scores)
 
 
 def _list(kinds: set[str]) -> str:

@@ -56,11 +56,13 @@ class Attribution:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What a method's function returns for N samples: ``values`` N,H,W; ``raw`` N,...; ``notes``: a tuple each."""
+    """What a method's function returns for N samples: ``values`` N,H,W; ``raw`` N,...; ``notes``: a tuple each;
+    ``scores``: N, where it came across them."""
 
     values: Array
     raw: Array
     notes: Sequence[tuple[str, ...]] = ()
+    scores: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -177,11 +179,12 @@ def attributions(
     question = ask(model, images, chosen, targets, layer, chosen.score if score is None else score, engine)
     found = chosen.core(question, **options)
     notes = found.notes or [()] * len(found.values)
+    scores = question.values if found.scores is None else found.scores
     return [
         Attribution(
             question.images[i], np.ascontiguousarray(found.values[i], np.float32),
             np.ascontiguousarray(found.raw[i], np.float32), chosen.name, question.layer, one.index, one.name,
-            float(question.values[i]), tuple(notes[i]),
+            float(scores[i]), tuple(notes[i]),
         )
         for i, one in enumerate(question.scores)
     ]  # fmt: skip

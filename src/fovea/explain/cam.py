@@ -26,12 +26,12 @@ def _cam(question: Question, combine: Callable[[Array, Array], Array]) -> Found:
     layer = question.layer
     assert layer is not None
     found = question.gradients(wrt=[layer], keep=[layer])
-    return _placed(question, combine(found.kept[layer], found.wrt[layer]))
+    return _placed(question, combine(found.kept[layer], found.wrt[layer]), found.scores)
 
 
-def _placed(question: Question, maps: Array) -> Found:
+def _placed(question: Question, maps: Array, scores: Array | None = None) -> Found:
     assert question.layer is not None
-    return Found(enlarged(question.graph, question.layer, maps), maps)
+    return Found(enlarged(question.graph, question.layer, maps), maps, scores=scores)
 
 
 def _positive(values: Array) -> Array:
@@ -117,4 +117,4 @@ def guided_grad_cam(question: Question) -> Found:
     """
     guided = METHODS[guided_backprop.__name__].core(question)
     raw = guided.raw * METHODS[grad_cam.__name__].core(question).values[..., None]
-    return Found(strongest(raw), raw, guided.notes)
+    return Found(strongest(raw), raw, guided.notes, guided.scores)

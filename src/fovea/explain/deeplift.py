@@ -38,7 +38,7 @@ def deeplift(question: Question, *, baseline: Any = "zero") -> Found:
     x, start, node = question.x, baseline_of(question, baseline), question.scores[0].node
     part = question.graph.pruned([node])
     gates: Gates = remembered(question.model, ("deeplift", x.shape[1:], node), lambda: gates_of(part, question.model))
-    raw, notes = np.empty_like(x), []
+    raw, values, notes = np.empty_like(x), np.empty(len(x)), []
     room = capacity_of(question.model, x.shape[1:], len(x))
     for first in range(0, len(x), room):
         piece = slice(first, first + room)
@@ -50,17 +50,18 @@ def deeplift(question: Question, *, baseline: Any = "zero") -> Found:
             question.model, np.zeros_like(x[piece]), scores, engine=question.engine, gates=given, outputs=outputs,
             variant=Variant(("deeplift",), lambda _: (gates.graph, None)),
         )  # fmt: skip
+        values[piece] = found.scores
         raw[piece] = found.wrt[question.graph.inputs[0]] * (x[piece] - start[piece])
         for i, one in enumerate(raw[piece]):
             seeds = scores[i if len(scores) > 1 else 0].scalars(outputs[i : i + 1])[1]
             notes.append((_note(float(one.sum(dtype=np.float64)), float((seeds * (outputs - before)[i]).sum())),))
-    return Found(raw.sum(-1), raw, notes)
+    return Found(raw.sum(-1), raw, notes, values)
 
 
 def _note(total: float, grown: float) -> str:
     gap = abs(total - grown) / max(abs(grown), 1e-12)
     return (
-        f"completeness: the values add up to {total:.4f}, the score rose by {grown:.4f} from that of the baseline "
+        f"completeness: the values add up to {total:.5g}, the score rose by {grown:.5g} from that of the baseline "
         f"(gap {gap:.2%})"
     )
 

@@ -40,13 +40,13 @@ def integrated_gradients(
     if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= most_steps:
         raise ConfigError("steps", f"expected an integer from 1 to {most_steps}, got {steps!r}; 64 is usual")
     starts = baseline_of(question, baseline)
-    raw, notes = np.empty_like(question.x), []
+    raw, values, notes = np.empty_like(question.x), np.empty(len(question.x)), []
     for i, start in enumerate(starts):
         path = _Path(question, question.scores[i], question.x[i], start, steps)
         path.refine(tolerance, most_steps)
-        raw[i] = path.integral()
+        raw[i], values[i] = path.integral(), path.values[-1]
         notes.append((path.note(),))
-    return Found(raw.sum(-1), raw, notes)
+    return Found(raw.sum(-1), raw, notes, values)
 
 
 class _Path:
@@ -130,6 +130,6 @@ class _Path:
         grown = self.values[-1] - self.values[0]
         total = grown + self.errors().sum()
         return (
-            f"completeness: the values add up to {total:.4f}, the score rose by {grown:.4f} from that of the baseline "
+            f"completeness: the values add up to {total:.5g}, the score rose by {grown:.5g} from that of the baseline "
             f"(gap {self.gap():.2%}, {self.evaluated - 1} steps)"
         )

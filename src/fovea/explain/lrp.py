@@ -84,7 +84,7 @@ def _propagated(question: Question, epsilon: float, changed: Reweighted | None) 
         part, numbers, ruled = both.graph, both.gated_numbers, both.ruled
         own = Variant((*key, model.store.version), lambda _: (both.beside, both.numbers))
     gates: Gates = remembered(model, (*key, x.shape[1:], node), lambda: _gates_of(part, epsilon, ruled))
-    raw, notes = np.empty_like(x), []
+    raw, values, notes = np.empty_like(x), np.empty(len(x)), []
     room = capacity_of(model, x.shape[1:], len(x))
     for first in range(0, len(x), room):
         piece = slice(first, first + room)
@@ -96,11 +96,12 @@ def _propagated(question: Question, epsilon: float, changed: Reweighted | None) 
             model, np.zeros_like(x[piece]), scores, engine=question.engine, gates=given, outputs=outputs,
             variant=variant,
         )  # fmt: skip
+        values[piece] = found.scores
         raw[piece] = found.wrt[question.graph.inputs[0]] * x[piece]
-    for one, score in zip(raw, question.values, strict=True):
+    for one, score in zip(raw, values, strict=True):
         total = float(one.sum(dtype=np.float64))
         notes.append((f"relevance: {total:.4g} of the score {score:.4g} reached the pixels",))
-    return Found(raw.sum(-1), raw, notes)
+    return Found(raw.sum(-1), raw, notes, values)
 
 
 def _gates_of(graph: Graph, epsilon: float, ruled: frozenset[str]) -> Gates:

@@ -18,7 +18,7 @@ __all__ = ["occlusion"]
 Array = npt.NDArray[Any]
 
 
-@method("occlusion", needs_gradients=False)
+@method("occlusion", needs_gradients=False, score="probability")
 def occlusion(
     question: Question, *, window: int | None = None, stride: int | None = None, baseline: Any = "zero"
 ) -> Found:
@@ -26,7 +26,8 @@ def occlusion(
 
     A square of ``window`` pixels (an eighth of the shorter side unless told) moves by ``stride`` (half a window) and is
     filled from ``baseline``; the last position of each row ends at the border. ``raw`` N,rows,columns: the loss at each
-    position. Forward passes in batches. Source: Zeiler and Fergus 2014, section 4.2.
+    position. Forward passes in batches. Explains the probability unless told, as in the paper: what is covered may
+    raise the logit of a class, and those of others more. Source: Zeiler and Fergus 2014, section 4.2.
     """
     height, width = question.x.shape[1:3]
     side = max(1, round(min(height, width) / 8)) if window is None else window

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from fovea.explain.base import Method
 from fovea.explain.gradients import PLAIN, Gradients, Variant, gradients, outputs_of
 from fovea.explain.layers import chosen_layer
 from fovea.explain.target import Score, scores_of
-from fovea.graph.graph import Graph
+from fovea.graph.graph import Graph, Ref
 from fovea.model import Model
 
 __all__ = ["Question", "ask", "seen_images"]
@@ -29,8 +30,8 @@ class Question:
     """What a method's function is given.
 
     ``images``: uint8 N,H,W,C as the network saw them. ``x``: network input N,H,W,C, float32. ``scores``: one for each
-    sample, all of one node; ``values``: what they are, N. ``layer``: of a method that needs one. ``graph``: the
-    model's, at this size.
+    sample, all of one node. ``layer``: of a method that needs one. ``graph``: the model's, at this size. ``outputs``: a
+    node's output for ``x``, computed once.
     """
 
     model: Model
@@ -38,9 +39,15 @@ class Question:
     images: npt.NDArray[np.uint8]
     x: npt.NDArray[np.float32]
     scores: Sequence[Score]
-    values: Array
     layer: str | None
     engine: str | None
+    outputs: Callable[[Ref], Array]
+
+    @functools.cached_property
+    def values(self) -> Array:
+        """The scores of ``x``: N."""
+        outputs = self.outputs(self.scores[0].node)
+        return np.array([one.values(outputs[i : i + 1])[0] for i, one in enumerate(self.scores)])
 
     def gradients(
         self, x: Array | None = None, scores: Sequence[Score] | None = None, wrt: Sequence[str] = (), *,
@@ -88,19 +95,16 @@ def ask(
     given = list(targets) if isinstance(targets, list) else [targets] * len(x)
     if len(given) != len(x):
         raise ConfigError("explain", f"expected a target for each of {len(x)} images, got {len(given)}; give as many")
-    known: dict[Any, Array] = {}
 
-    def outputs(node: Any) -> Array:
-        if node not in known:
-            known[node] = outputs_of(model, x, node, engine)
-        return known[node]
+    @functools.cache
+    def outputs(node: Ref) -> Array:
+        return outputs_of(model, x, node, engine)
 
     scores = scores_of(model, given, score, outputs, graph.shape)
     if any(one.node != scores[0].node for one in scores):
         raise ConfigError("explain", "expected targets of one node, got several; explain them one after the other")
     at = chosen_layer(graph, scores[0].node, layer, method.name) if method.needs_layer else None
-    values = np.array([one.values(outputs(one.node)[i : i + 1])[0] for i, one in enumerate(scores)])
-    return Question(model, graph, seen, x, scores, values, at, engine)
+    return Question(model, graph, seen, x, scores, at, engine, outputs)
 
 
 def seen_images(model: Model, images: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:

@@ -29,8 +29,8 @@ def gradient(question: Question) -> Found:
 
     Source: Simonyan et al. 2014, "Deep inside convolutional networks", section 3.
     """
-    _, raw = question.input_gradients()
-    return Found(strongest(raw), raw)
+    scores, raw = question.input_gradients()
+    return Found(strongest(raw), raw, scores=scores)
 
 
 @method("gradient x input")
@@ -39,9 +39,9 @@ def gradient_x_input(question: Question) -> Found:
 
     Source: Shrikumar et al. 2016, "Not just a black box", section 2.
     """
-    _, slopes = question.input_gradients()
+    scores, slopes = question.input_gradients()
     raw = question.x * slopes
-    return Found(raw.sum(-1), raw)
+    return Found(raw.sum(-1), raw, scores=scores)
 
 
 @method("SmoothGrad", signed=False)

@@ -58,6 +58,8 @@ def class_index(classes: Sequence[str], name: str, where: str = "class map") -> 
             break
     if not found and wanted.isdecimal() and int(wanted) < len(classes):
         return int(wanted)
+    if not found and wanted.isdecimal():
+        raise ConfigError(where, f"expected a class from 0 to {len(classes) - 1}, got {wanted[:20]}; choose another")
     near = found or _near(lowered, wanted) or list(range(len(classes)))
     names = "; ".join(classes[i] for i in near[:4]) + ("; ..." if len(near) > 4 else "")
     fit = "it fits" if found else "names are"
@@ -178,4 +180,4 @@ def _class_score(model: Model, node: Ref, index: int, name: str, kind: str) -> S
             return own, own[:, None] * step
         return log_softmax(outputs / temperature)[:, index], step
 
-    return Score(node, name, index, scalars)
+    return Score(node, f"{kind} of {name}", index, scalars)

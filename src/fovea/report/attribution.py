@@ -18,17 +18,20 @@ Array = npt.NDArray[Any]
 _SIDE, _DPI = 3.6, 110  # inches of one panel
 _DIVERGING, _SEQUENTIAL = "RdBu_r", "inferno"  # both even to the eye; red for, blue against
 _SHARE = 99.5  # per cent of the pixels that lie within the colours: one outlier must not darken all others
+_NEAR_ZERO = 0.25
 WARNING = "fails the randomisation test: shows edges, not reasons"
 """What the picture of a method says that hardly changes when the weights are replaced by random ones."""
 
 
 def scale(values: Array, signed: bool) -> tuple[float, float]:
-    """The ends of the colours: symmetric about 0 for signed maps, else from 0 (or the lowest value) on."""
+    """The ends of the colours: symmetric about 0 for signed maps, else from 0, or from the lowest value where all are
+    far from it (RISE, whose values are mean scores)."""
     if signed:
         high = float(np.percentile(np.abs(values), _SHARE)) or float(np.abs(values).max()) or 1.0
         return -high, high
-    low = min(0.0, float(values.min()))
-    high = float(np.percentile(values, _SHARE))
+    low, high = (float(np.percentile(values, share)) for share in (100 - _SHARE, _SHARE))
+    if low < _NEAR_ZERO * high:
+        low = min(0.0, float(values.min()))
     high = high if high > low else float(values.max())
     return low, high if high > low else low + 1.0
 
@@ -90,7 +93,7 @@ def _map(axes: Any, found: Attribution) -> Any:
     low, high = scale(found.values, found.facts.signed)
     grey = found.image.astype(np.float32).mean(-1)
     axes.imshow(150 + grey * (105 / 255), cmap="gray", vmin=0, vmax=255)
-    strength = np.clip(np.abs(found.values) / max(abs(low), abs(high)), 0, 1)
+    strength = np.clip((np.abs(found.values) - max(low, 0.0)) / (high - max(low, 0.0)), 0, 1)
     map_ = _DIVERGING if found.facts.signed else _SEQUENTIAL
     drawn = axes.imshow(found.values, cmap=map_, vmin=low, vmax=high, alpha=0.35 + 0.55 * np.sqrt(strength))
     axes.set(xticks=[], yticks=[])

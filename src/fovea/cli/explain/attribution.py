@@ -14,7 +14,7 @@ from fovea.cli.output import print_json
 if TYPE_CHECKING:
     from fovea.explain import Attribution
 
-__all__ = ["MethodOption", "ScoreOption", "run"]
+__all__ = ["BaselineOption", "MethodOption", "ScoreOption", "run"]
 
 MethodOption = Annotated[
     str | None,
@@ -23,9 +23,12 @@ MethodOption = Annotated[
 ScoreOption = Annotated[
     str | None, typer.Option(help="What is explained of a class: logit, probability or log-probability.")
 ]
+BaselineOption = Annotated[
+    str | None, typer.Option(help="What stands for nothing: zero (of the network's input), black or blur.")
+]
 
 
-def run(asked: Asked) -> None:
+def run(asked: Asked, baseline: str | None = None) -> None:
     """Explain one image, write picture and array, and say what they show."""
     from fovea.explain import attributions, default_method, find_method
     from fovea.report.attribution import picture, sheet
@@ -42,6 +45,8 @@ def run(asked: Asked) -> None:
     for method in methods:
         layer = asked.layer if method.needs_layer or len(methods) == 1 else None
         options: dict[str, Any] = {"score": asked.score, "engine": asked.engine}
+        if baseline is not None and (len(methods) == 1 or "baseline" in method.options):
+            options["baseline"] = baseline
         target = None if asked.target is None else [asked.target]
         found += attributions(model, [image], method.name, target, layer, **options)
     write(out, picture(found[0]) if len(found) == 1 else sheet(found))

@@ -34,6 +34,7 @@ def explain(
         str | None, typer.Option(metavar="CLASS", help="A class by name or number (default: the first one predicted).")
     ] = None,
     score: attribution.ScoreOption = None,
+    baseline: attribution.BaselineOption = None,
     arithmetic_of: arithmetic.ArithmeticOption = None,
     at: arithmetic.AtOption = None,
     channel: arithmetic.ChannelOption = None,
@@ -81,4 +82,4 @@ def explain(
     elif place.asked():
         arithmetic.run(asked, place)
     else:
-        attribution.run(asked)
+        attribution.run(asked, baseline)
