@@ -2,13 +2,13 @@
 
     python bench/explain.py                       # every method
     python bench/explain.py gradient deeplift     # some
-    python bench/explain.py --rounds 2 --limit 60 --json explain.json
+    python bench/explain.py --rounds 2 --json explain.json
 
 Both sides have the same random weights, statistics of a batch, image and class, and as many threads. Captum runs on
 PyTorch in inference mode of the norms, in batches of 8 where it can (``internal_batch_size`` and the like). Results are
 compared first, relative to the largest value; SmoothGrad with the same noise on both sides. Captum's DeepLIFT loses
 what flows through max-pooling beside a ReLU (its values do not add up): it is compared on the same network with average
-pooling there, and timed on ResNet-18. MB: what three calls add to the resident memory of a process of their own, which
+pooling there, and timed on ResNet-18. MB: what one call adds to the resident memory of a process of their own, which
 holds the network already. The ratio is Captum's time / ours: above 1 we are ahead.
 """
 
@@ -20,12 +20,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from fovea.bench.timing import PAUSE, seconds
 
 METHODS = ("gradient", "integrated_gradients", "smoothgrad", "occlusion", "grad_cam", "guided_backprop", "deeplift")
 TARGET, STEPS, SAMPLES, NOISE, BATCH = 7, 50, 50, 0.15, 8
@@ -156,6 +159,17 @@ def verified(name: str, x: np.ndarray) -> float:
     return apart
 
 
+def in_turn(sides: Sequence[Callable[[], Any]], rounds: int) -> list[list[float]]:
+    """A B A B, after one call of each: in each turn as many calls as fit into half a second, one at least."""
+    counts = [max(1, round(0.5 / seconds(side, 1)[0])) for side in sides]
+    times: list[list[float]] = [[] for _ in sides]
+    for _ in range(rounds):
+        for side, count, taken in zip(sides, counts, times, strict=True):
+            time.sleep(PAUSE)
+            taken.extend(seconds(side, count))
+    return times
+
+
 def with_equal_noise(model: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """SmoothGrad of both sides, with our noise in place of what PyTorch draws."""
     from unittest import mock
@@ -179,7 +193,7 @@ def with_equal_noise(model: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def peak_of(name: str, side: str, threads: int, file: Path) -> float:
-    """MB (10^6 bytes) that three calls need in a process of their own, beyond the network."""
+    """MB (10^6 bytes) that one call needs in a process of their own, beyond the network."""
     arguments = [sys.executable, __file__, name, "--side", side, "--threads", str(threads), "--network", str(file)]
     done = subprocess.run(arguments, capture_output=True, text=True)
     if done.returncode:
@@ -199,7 +213,7 @@ def forget() -> None:
 
 
 def child(name: str, side: str, threads: int, file: Path) -> None:
-    """Three calls in this process, then what they added."""
+    """One call in this process, then what it added."""
     import fovea
 
     fovea.set_threads(threads)
@@ -213,19 +227,16 @@ def child(name: str, side: str, threads: int, file: Path) -> None:
         call = captum(name, twin(model), x)
     forget()
     before = resident()
-    for _ in range(3):
-        call()
+    call()
     print(json.dumps({"peak": resident() - before}))
 
 
-def measure(name: str, rounds: int, limit: float, threads: int) -> dict[str, Any]:
+def measure(name: str, rounds: int, threads: int) -> dict[str, Any]:
     """One row: verified, timed in turn, memory."""
-    from fovea.bench.timing import in_turn
-
     x = image()
     apart = verified(name, x)
     model = network()
-    own, other = in_turn([ours(name, model, x), captum(name, twin(model), x)], rounds, most=6, limit=limit)
+    own, other = in_turn([ours(name, model, x), captum(name, twin(model), x)], rounds)
     row: dict[str, Any] = {"method": name, "apart": apart, "runs": len(own)}
     with tempfile.TemporaryDirectory() as place:
         file = model.save(Path(place) / "network.safetensors")
@@ -240,7 +251,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("methods", nargs="*", default=list(METHODS), help=f"of {', '.join(METHODS)}")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each side")
-    parser.add_argument("--limit", type=float, default=60.0, help="seconds after which no round begins")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--side", choices=("ours", "captum"), help=argparse.SUPPRESS)
@@ -261,7 +271,7 @@ def main() -> None:
     print(f"{'method':22}{'apart':>9}{'ours':>10}{'captum':>10}{'ratio':>7}{'ours':>9}{'captum':>9}{'runs':>6}")
     rows = []
     for name in args.methods:
-        row = measure(name, args.rounds, args.limit, args.threads)
+        row = measure(name, args.rounds, args.threads)
         rows.append(row)
         own, other = 1e3 * row["ours"], 1e3 * row["captum"]
         print(
