@@ -8,7 +8,7 @@ import pytest
 import fovea
 from fovea import explain
 from fovea.explain.occluded import _starts
-from fovea.explain.placing import enlarged
+from fovea.explain.placing import centres_of, enlarged
 from fovea.explain.rise import masks
 from fovea.model import Model
 from tests.explain.attribution_nets import ENGINES, numbers, plain, residual
@@ -188,19 +188,20 @@ def test_cams_where_global_pooling_and_one_dense_layer_follow() -> None:
     assert float(high.raw.sum()) + float(model.parameters()["dense1.bias"][3]) == pytest.approx(high.score, rel=1e-5)
 
 
-def test_coarse_maps_lie_at_the_centres_of_receptive_fields() -> None:
-    """Two 3x3 convolutions of stride 2 with padding 1: position i is centred at pixel 4 i; with TensorFlow's padding at
-    4 i + 3 - 1/2 + 1/2."""
-    for padding, first in ((1, 0.5), ("same", 3.5)):
+def test_coarse_maps_lie_symmetrically_and_as_far_apart_as_their_fields() -> None:
+    """With padding positions share the image; without, they lie where their receptive fields have their centres."""
+    for padding, expected in ((1, [2, 6, 10, 14]), ("same", [2, 6, 10, 14]), (0, [3.5, 7.5, 11.5])):
         net = fovea.Sequential(
             fovea.Conv(2, 3, stride=2, padding=padding), fovea.Conv(2, 3, stride=2, padding=padding),
             fovea.GlobalAvgPool(), fovea.Dense(2),
         )  # fmt: skip
-        model = Model(net, input_shape=(16, 16, 3), seed=0)
-        maps = np.zeros((1, 4, 4), np.float32)
+        model = Model(net, input_shape=(15 if padding == 0 else 16, 16, 3), seed=0)
+        rows, columns = centres_of(model.graph, "conv2")
+        np.testing.assert_allclose(rows, expected)
+        maps = np.zeros((1, len(rows), len(columns)), np.float32)
         maps[0, 1, 2] = 1
         large = enlarged(model.graph, "conv2", maps)[0]
-        assert large.shape == (16, 16)
         peak = np.unravel_index(large.argmax(), large.shape)
-        assert abs(peak[0] + 0.5 - (first + 4)) <= 0.5
-        assert abs(peak[1] + 0.5 - (first + 8)) <= 0.5
+        assert abs(peak[0] + 0.5 - rows[1]) <= 0.5
+        assert abs(peak[1] + 0.5 - columns[2]) <= 0.5
+        assert large.max() <= 1

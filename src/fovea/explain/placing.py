@@ -1,4 +1,4 @@
-"""Where the positions of a coarse map lie in the image: at the centres of their receptive fields."""
+"""Where the positions of a coarse map lie in the image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from fovea.graph.graph import Graph
 from fovea.graph.receptive import receptive_fields
 
-__all__ = ["between", "enlarged"]
+__all__ = ["between", "centres_of", "enlarged"]
 
 Array = npt.NDArray[Any]
 
@@ -28,18 +28,24 @@ def _weights(places: Array, size: int) -> npt.NDArray[np.float32]:
     return np.stack([np.interp(pixels, places, unit) for unit in np.eye(len(places))], axis=1).astype(np.float32)
 
 
-def enlarged(graph: Graph, layer: str, maps: Array) -> npt.NDArray[np.float32]:
-    """Maps N,h,w of a layer -> N,H,W of the input of ``graph``, whose sizes are closed.
+def centres_of(graph: Graph, layer: str) -> list[Array]:
+    """The places of a layer's positions along both axes, in pixels of the input of ``graph``, whose sizes are closed.
 
-    Padding shifts fields: with symmetric padding the first position of a ResNet's last map is centred at the corner of
-    the image, not half a step inside it. Where fields say nothing (behind a global layer) positions share the image.
+    They are as far apart as their receptive fields, and lie symmetrically about the middle of the image. Without
+    padding that is where the fields are. Padding moves fields to one side (TensorFlow's by half a step of the layer),
+    but not what a trained network looks at: the mean place of its gradients stays in the middle. Where fields say
+    nothing (behind a global layer) positions share the image.
     """
-    fields, size = receptive_fields(graph)[layer], [int(side or 0) for side in graph.shape(graph.inputs[0])[:2]]
+    fields, shape = receptive_fields(graph)[layer], graph.shape(layer)
     centres = []
-    for axis, (side, count) in enumerate(zip(size, maps.shape[1:], strict=True)):
-        field = fields[axis] if fields is not None else None
-        if field is None or field.jump == 0:
-            centres.append((np.arange(count) + 0.5) * side / count)
-        else:
-            centres.append(field.start + field.size / 2 + np.arange(count) * field.jump)
-    return between(maps, centres, size)
+    for axis, side in enumerate(int(size or 0) for size in graph.shape(graph.inputs[0])[:2]):
+        count = int(shape[axis] or 0)
+        jump = fields[axis].jump if fields is not None else 0
+        step = jump if 0 < jump * (count - 1) <= side else side / count
+        centres.append(side / 2 + (np.arange(count) - (count - 1) / 2) * step)
+    return centres
+
+
+def enlarged(graph: Graph, layer: str, maps: Array) -> npt.NDArray[np.float32]:
+    """Maps N,h,w of a layer -> N,H,W of the input of ``graph``."""
+    return between(maps, centres_of(graph, layer), [int(size or 0) for size in graph.shape(graph.inputs[0])[:2]])
