@@ -14,7 +14,8 @@ from fovea.engines.reference.pair import Needs
 from fovea.explain.base import Found, method
 from fovea.explain.baseline import baseline_of
 from fovea.explain.gated import ACTIVATIONS, LINEAR_RULES, Gated, Gates, Kept, Rule, divided
-from fovea.explain.gradients import Variant, capacity_of, forward_of, gradients, remembered
+from fovea.explain.gradients import remembered
+from fovea.explain.multipliers import multipliers
 from fovea.explain.question import Question
 from fovea.graph.graph import Graph, Node, Ref
 from fovea.model import Model
@@ -36,26 +37,14 @@ def deeplift(question: Question, *, baseline: Any = "zero") -> Found:
     Source: Shrikumar et al. 2017, "Learning important features", equations 3 to 5 and section 3.5.1.
     """
     x, start, node = question.x, baseline_of(question, baseline), question.scores[0].node
-    part = question.graph.pruned([node])
-    gates: Gates = remembered(question.model, ("deeplift", x.shape[1:], node), lambda: gates_of(part, question.model))
-    raw, values, notes = np.empty_like(x), np.empty(len(x)), []
-    room = capacity_of(question.model, x.shape[1:], len(x))
-    for first in range(0, len(x), room):
-        piece = slice(first, first + room)
-        outputs, seen = forward_of(question.model, x[piece], node, gates.keep, engine=question.engine)
-        before, based = forward_of(question.model, start[piece], node, gates.keep, engine=question.engine)
-        given = {name: compute(seen, based) for name, compute in gates.compute.items()}
-        scores = question.scores if len(question.scores) == 1 else question.scores[piece]
-        found = gradients(
-            question.model, np.zeros_like(x[piece]), scores, engine=question.engine, gates=given, outputs=outputs,
-            variant=Variant(("deeplift",), lambda _: (gates.graph, None)),
-        )  # fmt: skip
-        values[piece] = found.scores
-        raw[piece] = found.wrt[question.graph.inputs[0]] * (x[piece] - start[piece])
-        for i, one in enumerate(raw[piece]):
-            seeds = scores[i if len(scores) > 1 else 0].scalars(outputs[i : i + 1])[1]
-            notes.append((_note(float(one.sum(dtype=np.float64)), float((seeds * (outputs - before)[i]).sum())),))
-    return Found(raw.sum(-1), raw, notes, values)
+    part, key = question.graph.pruned([node]), ("deeplift", question.x.shape[1:], node)
+    found = multipliers(
+        question, remembered(question.model, key, lambda: gates_of(part, question.model)), ("deeplift",), start
+    )
+    raw = found.values * (x - start)
+    totals = raw.sum((1, 2, 3), dtype=np.float64)
+    notes = [(_note(float(total), float(grown)),) for total, grown in zip(totals, found.grown, strict=True)]
+    return Found(raw.sum(-1), raw, notes, found.scores)
 
 
 def _note(total: float, grown: float) -> str:

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from fovea.errors import ConfigError
 from fovea.explain.base import Found, method
 from fovea.explain.gated import ACTIVATIONS, LINEAR_RULES, Gated, Gates, Kept, Rule, divided
-from fovea.explain.gradients import PLAIN, Variant, capacity_of, forward_of, gradients, remembered
+from fovea.explain.gradients import PLAIN, Variant, remembered
+from fovea.explain.multipliers import multipliers
 from fovea.explain.question import Question
 from fovea.explain.weight_rules import Reweighted, reweighted
 from fovea.graph.graph import Graph, Node, Ref
@@ -84,24 +85,15 @@ def _propagated(question: Question, epsilon: float, changed: Reweighted | None) 
         part, numbers, ruled = both.graph, both.gated_numbers, both.ruled
         own = Variant((*key, model.store.version), lambda _: (both.beside, both.numbers))
     gates: Gates = remembered(model, (*key, x.shape[1:], node), lambda: _gates_of(part, epsilon, ruled))
-    raw, values, notes = np.empty_like(x), np.empty(len(x)), []
-    room = capacity_of(model, x.shape[1:], len(x))
-    for first in range(0, len(x), room):
-        piece = slice(first, first + room)
-        outputs, seen = forward_of(model, x[piece], node, gates.keep, engine=question.engine, variant=own)
-        given = {name: compute(seen, {}) for name, compute in gates.compute.items()}
-        scores = question.scores if len(question.scores) == 1 else question.scores[piece]
-        variant = Variant((*key, "gated", model.store.version), lambda _: (gates.graph, numbers))
-        found = gradients(
-            model, np.zeros_like(x[piece]), scores, engine=question.engine, gates=given, outputs=outputs,
-            variant=variant,
-        )  # fmt: skip
-        values[piece] = found.scores
-        raw[piece] = found.wrt[question.graph.inputs[0]] * x[piece]
-    for one, score in zip(raw, values, strict=True):
-        total = float(one.sum(dtype=np.float64))
-        notes.append((f"relevance: {total:.4g} of the score {score:.4g} reached the pixels",))
-    return Found(raw.sum(-1), raw, notes, values)
+    version = model.store.version  # gates' plans may hold other weights than the model's own
+    found = multipliers(question, gates, (*key, "gated", version), network=own, numbers=numbers)
+    raw = found.values * x
+    totals = raw.sum((1, 2, 3), dtype=np.float64)
+    notes = [
+        (f"relevance: {total:.4g} of the score {score:.4g} reached the pixels",)
+        for total, score in zip(totals, found.scores, strict=True)
+    ]
+    return Found(raw.sum(-1), raw, notes, found.scores)
 
 
 def _gates_of(graph: Graph, epsilon: float, ruled: frozenset[str]) -> Gates:
