@@ -38,8 +38,8 @@ def test_in_pieces_as_whole(monkeypatch: pytest.MonkeyPatch) -> None:
             np.testing.assert_allclose(getattr(pieces[name], field), getattr(one, field), rtol=1e-6, atol=1e-7)
         assert pieces[name].samples == 23
     values = activations(model, images, "relu1")["relu1"].astype(np.float64)
-    np.testing.assert_allclose(whole["relu1"].mean, values.mean(axis=(0, 1, 2)), rtol=1e-9)
-    np.testing.assert_allclose(whole["relu1"].std, values.std(axis=(0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(whole["relu1"].mean, values.mean(axis=(0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(whole["relu1"].std, values.std(axis=(0, 1, 2)), rtol=1e-5)
     np.testing.assert_array_equal(whole["relu1"].zeros, (values == 0).mean(axis=(0, 1, 2)))
     np.testing.assert_array_equal(whole["relu1"].active, (values > 0).any(axis=(1, 2)).sum(axis=0))
     assert whole["relu1"].positions == 256

@@ -13,7 +13,7 @@ from fovea.explain.visualise.ascent import Adam
 from fovea.explain.visualise.canvas import Canvas
 from fovea.explain.visualise.colours import PHOTOGRAPHS, colours_for, colours_of
 from fovea.explain.visualise.inversion import alpha_norm, total_variation
-from fovea.explain.visualise.objectives import diversity, units, with_diversity
+from fovea.explain.visualise.objectives import LEAK, diversity, units, with_diversity
 from fovea.explain.visualise.spectrum import Spectrum
 from fovea.explain.visualise.transforms import Movement, Warp
 
@@ -149,7 +149,9 @@ def test_photographs_vary_along_grey_most() -> None:
 def test_units_pick_channels_and_positions() -> None:
     outputs = numbers(2, 3, 4, 5)
     values, gradient = units([1, 4], None)(outputs)
-    np.testing.assert_allclose(values, [outputs[0, ..., 1].mean(), outputs[1, ..., 4].mean()], rtol=1e-6)
+    passed = np.where(outputs > 0, outputs, LEAK * outputs)
+    np.testing.assert_allclose(values, [passed[0, ..., 1].mean(), passed[1, ..., 4].mean()], rtol=1e-5)
+    np.testing.assert_allclose(gradient[0, ..., 1], np.where(outputs[0, ..., 1] > 0, 1, LEAK) / 12, rtol=1e-6)
     assert np.argwhere(gradient)[:, [0, 3]].tolist() == [[0, 1]] * 12 + [[1, 4]] * 12
     values, gradient = units([1, 4], (2, 0))(outputs)
     assert values.tolist() == [outputs[0, 2, 0, 1], outputs[1, 2, 0, 4]]

@@ -81,8 +81,8 @@ def channel_statistics(
 ) -> dict[str, ChannelStatistics]:
     """Statistics of every channel of layers over samples (a split, images, paths) in one pass and bounded memory.
 
-    ``layers`` None: all activations (ReLU and the like). Sums run in float64, sample by sample, so that the result does
-    not depend on how the data are cut but in its last bits. Raises the errors of ``activations``.
+    ``layers`` None: all activations (ReLU and the like). Sums run sample by sample, so that how the data are cut does
+    not change them. Raises the errors of ``activations``.
     """
     names = list(layers) if layers is not None else activation_layers(model.graph)
     if layers is None and not names:
@@ -131,10 +131,10 @@ class _Counter:
         flat = outputs.reshape(len(outputs), -1, outputs.shape[-1])
         self._samples += len(flat)
         self._positions = flat.shape[1]
-        for sample in flat:  # the order of sums is that of the samples, however they are cut
-            exact = sample.astype(np.float64)
-            self._sum += exact.sum(axis=0)
-            self._squares += (exact * exact).sum(axis=0)
+        ones = np.ones((1, flat.shape[1]), flat.dtype)
+        for sums, squares in zip(np.matmul(ones, flat), np.matmul(ones, flat * flat), strict=True):
+            self._sum += sums[0]  # each sample on its own: how the data are cut changes nothing
+            self._squares += squares[0]
         low, high = self._at_limits(flat)
         self._counts += np.stack([(flat == 0).sum(axis=(0, 1)), low.sum(axis=(0, 1)), high.sum(axis=(0, 1))])
         self._active += (~low).any(axis=1).sum(axis=0)

@@ -14,6 +14,7 @@ __all__ = ["EMBEDDINGS", "Embedding", "checked_method", "embed"]
 
 Array = npt.NDArray[Any]
 EMBEDDINGS = ("pca", "tsne")
+_EXACT = 400
 _FIRST = 50
 """Components that t-SNE sees: van der Maaten and Hinton reduce by PCA first, against noise and for speed."""
 
@@ -82,5 +83,7 @@ def _tsne(scores: npt.NDArray[np.float64], perplexity: float, seed: int) -> npt.
         raise MissingExtra("embedding", "explain", "t-SNE") from None
     spread = float(scores[:, 0].std()) if scores.shape[1] > 1 else 0.0
     start = scores[:, :2] / spread * 1e-4 if spread > 0 else "random"
-    fitting = TSNE(2, perplexity=min(float(perplexity), (len(scores) - 1) / 3), init=start, random_state=seed)
+    perplexity = min(float(perplexity), (len(scores) - 1) / 3)
+    how = "exact" if len(scores) <= _EXACT else "barnes_hut"  # of few points all pairs are computed faster than trees
+    fitting = TSNE(2, perplexity=perplexity, init=start, method=how, random_state=seed)
     return np.asarray(fitting.fit_transform(scores), np.float64)

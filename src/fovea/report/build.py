@@ -36,7 +36,7 @@ def build(run: Run, data: Dataset | None) -> Path:
     else:
         sections += results.values(facts)
     sections += [
-        network.filters(facts), network.feature_maps(facts), network.layers(facts),
+        network.filters(facts.model), network.feature_maps(facts), network.layers(facts.model),
         records.data(facts), records.configuration(facts), records.environment(facts),
     ]  # fmt: skip
     title, head = _head(facts)

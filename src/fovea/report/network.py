@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fovea.graph.graph import Node
+from fovea.model import Model
 from fovea.report import pictures
 from fovea.report.facts import Facts
 from fovea.report.page import Section, count, table, text
@@ -35,13 +36,13 @@ _SHOWN = {
 _LAYERS = 6
 
 
-def filters(facts: Facts) -> Section:
+def filters(model: Model) -> Section:
     """The weights of the first convolution, or of the first dense layer that sees the whole input."""
-    graph = facts.model.graph
+    graph = model.graph
     first = next((node for node in graph.nodes.values() if node.op.kind in ("conv", "dense")), None)
     drawn = ""
     if first is not None:
-        weight = facts.model.parameters()[f"{first.name}.weight"]
+        weight = model.parameters()[f"{first.name}.weight"]
         drawn = pictures.filters(weight, graph.shape(first.inputs[0]) if weight.ndim > 2 else graph.input_shapes[0])
     if first is None or not drawn:
         return Section("filters", "First layer", "<p>The first layer has no weights that make a picture.</p>")
@@ -95,9 +96,9 @@ def _chosen(facts: Facts) -> list[Node]:
     return [spatial[row] for row in rows]
 
 
-def layers(facts: Facts) -> Section:
+def layers(model: Model) -> Section:
     """Every layer: output shape, parameters, MACs, memory, receptive field."""
-    summary = facts.model.summary()
+    summary = model.summary()
     rows: list[tuple[Any, ...]] = [
         (
             row["name"], row["op"], " x ".join("?" if size is None else str(size) for size in row["output_shape"]),

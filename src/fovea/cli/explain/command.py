@@ -14,8 +14,9 @@ from typing import Annotated
 import typer
 
 from fovea.cli.arguments import set_threads
-from fovea.cli.explain import arithmetic, attribution, learned, made
+from fovea.cli.explain import arithmetic, attribution, learned, made, tour
 from fovea.cli.explain.asked import Asked
+from fovea.errors import ConfigError
 
 __all__ = ["explain"]
 
@@ -57,6 +58,8 @@ def explain(
     epsilon: made.EpsilonOption = made.EPSILON,
     steps: made.StepsOption = None,
     seed: made.SeedOption = 0,
+    report: tour.ReportOption = None,
+    seconds: tour.SecondsOption = None,
     engine: Annotated[str | None, typer.Option(help="native or reference (default: the fastest here).")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Where to write (default: named after IMAGE and method).")
@@ -68,14 +71,19 @@ def explain(
 
     Writes the picture with a map over it that says how much each pixel counts for the class, and the map as an array.
     With --arithmetic it shows what one number of a layer is made of; --maps, --filters, --channels, --exciting and
-    --embedding what a network has learned, --visualise, --dream, --invert and --adversarial what it makes of pictures.
+    --embedding what a network has learned, --visualise, --dream, --invert and --adversarial what it makes of pictures,
+    --report all of it on one page.
     """
     set_threads(threads)
     asked = Asked(model, tuple(images or ()), method, layer, target, score, engine, out, as_json)
     looked = learned.Learned(maps, filters, channels, exciting, embedding, data, channel, top_k)
     drawn = made.Made(visualise, dream, invert, adversarial, channel, neuron, at, count, epsilon, steps, seed)
     place = arithmetic.Place(arithmetic_of, at, channel, backward, weight, batch_statistics)
-    if looked.wanted():
+    if seconds is not None and report is None:
+        raise ConfigError("--seconds", "expected --report PAGE.html beside it, got none; name a page")
+    if report is not None:
+        tour.run(asked, report, data, seconds, seed)
+    elif looked.wanted():
         learned.run(asked, looked)
     elif drawn.wanted():
         made.run(asked, drawn)

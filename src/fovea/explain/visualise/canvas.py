@@ -22,7 +22,7 @@ __all__ = ["Canvas", "Painted"]
 
 Array = npt.NDArray[Any]
 F32 = npt.NDArray[np.float32]
-CONTRAST = 0.7
+CONTRAST = 0.6
 """Ascent makes images of ever stronger contrast, until colours are black, white and pure; this keeps them apart."""
 
 

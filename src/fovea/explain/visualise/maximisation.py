@@ -72,12 +72,12 @@ def maximise(
     """Images that make ``channels`` of a layer as large as possible, or the logit of the classes ``target``.
 
     Ascent with Adam on Fourier coefficients in decorrelated colours, on a randomly shifted, turned and scaled copy in
-    every step; the contrast stays at most that of a photograph. What is climbed is the mean of a channel over all
-    positions (its texture), or with ``neuron`` its value at one position (``(row, column)`` or "centre"; its shape).
-    ``count``: several images for each channel, kept apart by the diversity of their Gram matrices. ``movement``: factor
-    on how far copies are moved; 0 shows what the network looks like without. ``size``: of the images; else at most the
-    network's own, and no more than the receptive field asks for. ``images``: uint8 N,H,W,C from which the statistics of
-    colours are taken (else: of photographs).
+    every step; the contrast stays at most that of a photograph. What is climbed is how strongly a channel answers at
+    all positions (its texture; see ``objectives.units``), or with ``neuron`` its value at one position (``(row,
+    column)`` or "centre"; its shape). ``count``: several images for each channel, kept apart by the diversity of their
+    Gram matrices. ``movement``: factor on how far copies are moved; 0 shows what the network looks like without.
+    ``size``: of the images; else at most the network's own, and no more than the receptive field asks for. ``images``:
+    uint8 N,H,W,C from which the statistics of colours are taken (else: of photographs).
 
     A signal or volume is made as network input with mean square 1, and shifted only. Raises GraphError with near names,
     ConfigError for channels, classes and options out of range, EngineError for an int8 model, DataError for one without

@@ -17,18 +17,29 @@ Array = npt.NDArray[Any]
 Objective = Callable[[Array], tuple[Array, Array]]
 
 
+LEAK = 0.1
+"""Of what lies below 0 a tenth counts: a channel that is silent everywhere has a slope all the same."""
+
+
 def units(channels: Sequence[int], position: tuple[int, ...] | None) -> Objective:
-    """For image i the mean of ``channels[i]`` over all positions, or its value at one ``position`` (a neuron)."""
+    """For image i how strongly ``channels[i]`` answers: its value at one ``position`` (a neuron), else the mean over
+    all positions of what a rectifier would pass, ``max(z, 0) + LEAK min(z, 0)``.
+
+    The plain mean of a linear layer would be the answer to the mean of the image: of an edge, which raises it here and
+    lowers it there, nothing would remain.
+    """
     chosen = np.asarray(channels)
 
     def climbed(outputs: Array) -> tuple[Array, Array]:
         rows = np.arange(len(outputs))
         gradient = np.zeros_like(outputs)
         flat, back = (array.reshape(len(outputs), -1, outputs.shape[-1]) for array in (outputs, gradient))
-        if position is None:
-            back[rows, :, chosen] = 1.0 / flat.shape[1]
-            return flat[rows, :, chosen].mean(axis=1), gradient
-        at = int(np.ravel_multi_index(position, outputs.shape[1:-1])) if position else 0
+        if position is None and flat.shape[1] > 1:
+            own = flat[rows, :, chosen]
+            slope = np.where(own > 0, 1.0, LEAK).astype(outputs.dtype)
+            back[rows, :, chosen] = slope / flat.shape[1]
+            return (own * slope).mean(axis=1), gradient
+        at = int(np.ravel_multi_index(position, outputs.shape[1:-1])) if position is not None and position else 0
         back[rows, at, chosen] = 1.0
         return flat[rows, at, chosen], gradient
 

@@ -2,12 +2,12 @@
 
 An image u (``*spatial``, real) is written as
 
-    u = irfftn(amplitude * z),    amplitude(f) ~ 1 / max(|f|, 1 / longest side)
+    u = irfftn(amplitude * z),    amplitude(f) ~ max(|f|, 1 / longest side)^-1.25
 
 with the coefficients z as unknowns (real and imaginary part of the half spectrum). Natural images have amplitudes that
-fall like 1 / |f| (Field 1987), so with z of equal size at all frequencies u looks like one. Ascent in z is ascent in u
-under another metric, with the same maxima; what changes is which of them is found (Olah et al. 2017, "Feature
-Visualization", "Preconditioning and parameterization").
+fall like 1 / |f| (Field 1987), so with z of equal size at all frequencies u looks like one; falling a little faster
+gave clearer pictures of classes. Ascent in z is ascent in u under another metric, with the same maxima; what changes is
+which of them is found (Olah et al. 2017, "Feature Visualization", "Preconditioning and parameterization").
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import numpy.typing as npt
 __all__ = ["Spectrum"]
 
 F32 = npt.NDArray[np.float32]
+FALL = 1.25
+"""The exponent, by eye on MobileNetV2: at 1 fine patterns cover the parts of an object, at 1.6 they are blurred."""
 
 
 class Spectrum:
@@ -32,7 +34,7 @@ class Spectrum:
         self._axes = tuple(range(1, len(spatial) + 1))
         axes = [np.fft.fftfreq(size) for size in spatial[:-1]] + [np.fft.rfftfreq(spatial[-1])]
         squared = sum(one**2 for one in np.meshgrid(*axes, indexing="ij"))
-        amplitude = 1.0 / np.maximum(np.sqrt(squared), 1.0 / max(spatial))
+        amplitude = np.maximum(np.sqrt(squared), 1.0 / max(spatial)) ** -FALL
         # an element of the half spectrum stands for two of the whole one, but for those that are their own mirror image
         self._pairs = np.full(self.half[-1], 2.0)
         self._pairs[0] = 1.0

@@ -1,0 +1,99 @@
+"""What the network is: its size in numbers, how maps shrink and what is seen grows, and every layer."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from fovea.graph.receptive import receptive_fields
+from fovea.report import network, pictures
+from fovea.report.figures import draw
+from fovea.report.page import Section, count, numbers, percent, table, text
+from fovea.report.style import COLOURS
+from fovea.report.tour.visit import Visit
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["answers", "head", "layers"]
+
+
+def head(visit: Visit) -> tuple[str, str]:
+    """Title and opening of the page."""
+    model = visit.model
+    name = model.name or "A network"
+    totals = model.summary(visit.graph.input_shapes[0]).totals  # type: ignore[arg-type]  # closed
+    sizes = " x ".join(str(size) for size in visit.graph.input_shapes[0])
+    classes = len(model.classes or ()) or int(model.graph.output_shapes[0][-1] or 1)
+    items = [
+        ("parameters", count(int(totals["parameters"])), ""),
+        ("multiply-adds", count(int(totals["macs"] or 0)), "for one sample"),
+        ("input", sizes, f"{visit.known.kind}, channels last"),
+        ("classes" if visit.is_classifier else "outputs", count(classes), ""),
+    ]
+    if visit.data is not None:
+        items.append(("data", count(len(visit.samples or ())), f"samples of {visit.data.name}"))
+    line = "What this network is, what it has learned, and why it answers as it does."
+    return f"A tour of {name}", f"<h1>A tour of {text(name)}</h1><p>{text(line)}</p>{numbers(items)}"
+
+
+def answers(visit: Visit) -> Section | None:
+    """The pictures that the tour is shown with, and what the network says of them."""
+    if not len(visit.images):
+        return None
+    figures = []
+    for image, name, said in zip(visit.images, visit.names, visit.predictions, strict=True):
+        record = said.to_dict()
+        top = record.get("top")
+        if top:
+            rows = [(str(one["label"]), percent(float(one["probability"]), 1)) for one in top]
+            words = table(["class", "probability"], rows, wide=False)
+        else:
+            words = f"<p>{text(said)}</p>"
+        drawn = pictures.sample(visit.known.kind, image, name)
+        figures.append(f'<figure class="seen">{drawn}<figcaption>{text(name)}</figcaption>{words}</figure>')
+    note = "As the network sees them: resized and cut. All further sections are about these pixels."
+    return Section("answers", "Pictures and answers", f'<p>{note}</p><div class="figures">{"".join(figures)}</div>')
+
+
+def layers(visit: Visit) -> Section:
+    """How the maps shrink and the receptive field grows, and the table of all layers."""
+    rest = network.layers(visit.model)
+    drawn = _growth(visit)
+    return Section("network", "Layer by layer", f'<div class="figures">{drawn}</div>{rest.body}')
+
+
+def _growth(visit: Visit) -> str:
+    fields = receptive_fields(visit.graph)
+    axes = len(visit.graph.input_shapes[0])
+    rows = []
+    for node in visit.graph.nodes.values():
+        field, shape = fields[node.name], node.output_shapes[0]
+        if field is None or len(shape) != axes or not hasattr(node.op, "windows"):
+            continue
+        if all(one.jump for one in field):
+            rows.append((max(one.size for one in field), max(size or 1 for size in shape[:-1]), int(shape[-1] or 1)))
+    if len(rows) < 2:
+        return ""
+
+    def paint(what: Axes) -> None:
+        x = range(1, len(rows) + 1)
+        what.plot(x, [row[0] for row in rows], color=COLOURS["accent"], label="receptive field")
+        what.plot(x, [row[1] for row in rows], color=COLOURS["second"], label="side of the map")
+        what.axhline(max(n or 1 for n in visit.graph.input_shapes[0][:-1]), color=COLOURS["muted"], linewidth=0.8,
+                     linestyle=(0, (4, 3)))  # fmt: skip
+        what.set(title="What is seen grows, maps shrink", xlabel="convolutions and poolings", yscale="log")
+        what.legend()
+
+    def channels(what: Axes) -> None:
+        x = range(1, len(rows) + 1)
+        what.plot(x, [row[2] for row in rows], color=COLOURS["accent"], label="channels")
+        what.plot(x, [math.prod(row[1:2]) ** (axes - 1) for row in rows], color=COLOURS["second"], label="positions")
+        what.set(title="From positions to channels", xlabel="convolutions and poolings", yscale="log")
+        what.legend()
+
+    note = "in elements of the input along its longest axis; the dashed line is the input itself"
+    return (
+        f"<figure>{draw('growth', paint)}<figcaption>{text(note)}</figcaption></figure>"
+        f"<figure>{draw('channels', channels)}</figure>"
+    )
