@@ -59,7 +59,7 @@ class Visit:
     def attempt(self, what: str, make: Callable[[], T], seconds: float = 0.0) -> T | None:
         """The result, or None with a line among what was left out: when fewer than ``seconds`` remain (0: it is cheap,
         and done in any case), or where this network or these data do not allow it."""
-        if 0 < seconds and self.left < seconds:
+        if seconds > 0 and self.left < seconds:
             self.left_out.append(f"{what}: about {progress.seconds_as_text(seconds)} were needed, less was left")
             return None
         begun = time.monotonic()
