@@ -38,7 +38,7 @@ def scale(values: Array, signed: bool) -> tuple[float, float]:
 
 def picture(found: Attribution) -> bytes:
     """PNG: the image, and beside it the map over the image in grey, with method, layer, target and score."""
-    figure, height = _figure(2, 1, found, extra=0.9)
+    figure, height = _figure(2, 1, found, extra=1.0)
     left, right = figure.subplots(1, 2)
     _photograph(left, found)
     left.set_title("what the network sees", loc="left", fontsize=9)
@@ -57,7 +57,7 @@ def sheet(found: Sequence[Attribution], columns: int = 4) -> bytes:
     """PNG: one image and the maps of several methods, in rows; maps that fail the randomisation test say so."""
     columns = min(columns, len(found) + 1)
     rows = -(-(len(found) + 1) // columns)
-    figure, _ = _figure(columns, rows, found[0], extra=0.3 * rows)
+    figure, _ = _figure(columns, rows, found[0], extra=0.55 * rows)
     axes = list(np.atleast_1d(figure.subplots(rows, columns)).reshape(-1))
     _photograph(axes[0], found[0])
     axes[0].set_title(_short(found[0].name, 34), loc="left", fontsize=9)
@@ -78,6 +78,7 @@ def _figure(columns: int, rows: int, found: Attribution, extra: float) -> tuple[
     height, width = found.values.shape
     tall = min(2.0, max(0.4, height / width))
     figure = Figure(figsize=(_SIDE * columns + 0.9, _SIDE * tall * rows + extra), dpi=_DPI, layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.08, w_pad=0.05)  # type: ignore[union-attr, call-arg]
     FigureCanvasAgg(figure)
     return figure, tall
 
