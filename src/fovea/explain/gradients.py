@@ -27,15 +27,15 @@ from fovea.graph.summary import summarize
 from fovea.model import Model
 
 __all__ = [
-    "PLAIN", "Gradients", "Numbers", "Variant", "capacity_of", "forward_of", "gradient_of", "gradients", "outputs_of",
-    "remembered",
+    "PLAIN", "Gradients", "Numbers", "Variant", "capacity_of", "closed", "forward_of", "gradient_of", "gradients",
+    "outputs_of", "remembered",
 ]  # fmt: skip
 
 Array = npt.NDArray[Any]
 _BYTES = 192 << 20
 """Activations that a plan with gradients keeps stay below this, as long as one sample does."""
 _MOST_SAMPLES = 32
-_CACHED_PLANS = 6
+_CACHED_PLANS, _REMEMBERED = 6, 24
 
 
 Numbers = ParameterStore | None
@@ -77,8 +77,7 @@ class _Plans:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.plans: OrderedDict[Any, tuple[Graph, ParameterStore, Plan]] = OrderedDict()
-        self.bytes: dict[tuple[int, ...], int] = {}
-        self.remembered: dict[Any, tuple[Any, Any]] = {}
+        self.remembered: OrderedDict[Any, tuple[Any, Any]] = OrderedDict()
 
 
 _models: weakref.WeakKeyDictionary[Model, _Plans] = weakref.WeakKeyDictionary()
@@ -113,8 +112,7 @@ def gradient_of(
     def of(ref: Ref) -> Array:
         return outputs_of(model, np.asarray(x), ref, engine)
 
-    closed = _closed(model, shape)
-    scores = scores_of(model, targets, score, of, closed.shape)
+    scores = scores_of(model, targets, score, of, closed(model, shape).shape)
     return gradients(model, np.asarray(x), scores, tuple(wrt), keep=tuple(keep), engine=engine)
 
 
@@ -181,26 +179,29 @@ def remembered(model: Model, key: tuple[Any, ...], make: Callable[[], Any]) -> A
     known, state = _plans(model).remembered, (model.graph, model.store, model.store.version)
     if key not in known or any(a is not b and a != b for a, b in zip(known[key][0], state, strict=True)):
         known[key] = (state, make())
+        while len(known) > _REMEMBERED:
+            known.popitem(last=False)
     return known[key][1]
 
 
 def capacity_of(model: Model, shape: tuple[int, ...], count: int, backward: bool = True) -> int:
     """How many samples a plan takes at once: a power of two, within the memory that plans may use."""
-    known = _plans(model).bytes
-    if shape not in known:
-        known[shape] = max(1, int(summarize(_closed(model, shape)).totals["activation_bytes"]))
-    each = known[shape] * (1 if backward else 0.5)
+    graph = closed(model, shape)
+    bytes_of_one = remembered(model, ("bytes", shape), lambda: int(summarize(graph).totals["activation_bytes"]))
+    each = max(1, bytes_of_one) * (1 if backward else 0.5)
     limit = max(1, min(_MOST_SAMPLES, int(_BYTES / each)))
     return int(min(1 << (limit.bit_length() - 1), 1 << max(0, count - 1).bit_length()))
 
 
-def _closed(model: Model, shape: tuple[int, ...]) -> Graph:
+def closed(model: Model, shape: tuple[int, ...]) -> Graph:
+    """The model's graph for inputs of this shape, made once. Raises ShapeError for a network with several inputs."""
     if len(model.graph.inputs) != 1:
         raise ShapeError(
             "explain", f"expected a network with one input, got {len(model.graph.inputs)}; explain it in Python, node "
             "by node, from plan.backward",
         )  # fmt: skip
-    return model.graph.at(shape)
+    graph: Graph = remembered(model, ("closed", shape), lambda: model.graph.at(shape))
+    return graph
 
 
 def _scalars(scores: Sequence[Score], outputs: Array, start: int) -> tuple[Array, Array]:
@@ -240,7 +241,7 @@ def _new_plan(
     options: dict[str, Any] = {"batch_size": room, "keep": keep, "wrt": wrt}
     if model.quantization is not None and not wrt:
         options |= {"precision": "int8", "quantization": model.quantization}
-    changed, numbers = variant.make(_closed(model, shape).pruned([node]))
+    changed, numbers = variant.make(closed(model, shape).pruned([node]))
     missing = [name for name in (*wrt, *keep) if name not in changed.nodes]
     if missing:
         model.graph.node(missing[0])  # says so when there is no such node at all

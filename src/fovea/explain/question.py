@@ -14,7 +14,7 @@ import numpy.typing as npt
 from fovea.data.given import as_samples
 from fovea.errors import ConfigError, DataError, EngineError, ShapeError
 from fovea.explain.base import Method
-from fovea.explain.gradients import PLAIN, Gradients, Variant, gradients, outputs_of
+from fovea.explain.gradients import PLAIN, Gradients, Variant, closed, gradients, outputs_of
 from fovea.explain.layers import chosen_layer
 from fovea.explain.target import Score, scores_of
 from fovea.graph.graph import Graph, Ref
@@ -91,7 +91,7 @@ def ask(
     if layer is not None and not method.needs_layer:
         raise ConfigError(method.name, f"expected no layer, got {layer!r}: it explains the input; leave it out")
     seen, x = seen_images(model, images)
-    graph = model.graph.at(tuple(x.shape[1:]))
+    graph = closed(model, tuple(x.shape[1:]))
     given = list(targets) if isinstance(targets, list) else [targets] * len(x)
     if len(given) != len(x):
         raise ConfigError("explain", f"expected a target for each of {len(x)} images, got {len(given)}; give as many")
