@@ -60,7 +60,7 @@ def explain(
     seed: made.SeedOption = 0,
     report: tour.ReportOption = None,
     seconds: tour.SecondsOption = None,
-    engine: Annotated[str | None, typer.Option(help="native or reference (default: the fastest here).")] = None,
+    engine: Annotated[str | None, typer.Option(help="native, reference or torch (default: the fastest here).")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Where to write (default: named after IMAGE and method).")
     ] = None,
