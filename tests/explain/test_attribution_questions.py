@@ -168,6 +168,22 @@ def test_new_weights_give_new_maps() -> None:
     assert len(_plans(model).plans) <= _CACHED_PLANS
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_many_images_go_through_in_batches(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five images, two at a time, are the five at once; and however many pieces, there is one plan for each purpose."""
+    model, x = residual(), numbers(5, 16, 16, 3)
+    options = QUICK.get(name, {})
+    whole = explain.attributions(model, x, name, [0, 1, 2, 3, 4], **options)
+    monkeypatch.setattr("fovea.explain.gradients._MOST_SAMPLES", 2)
+    other = residual()
+    parts = explain.attributions(other, x, name, [0, 1, 2, 3, 4], **options)
+    for one, part in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(part.values, one.values, atol=1e-4 * np.abs(one.values).max())
+        assert part.score == pytest.approx(one.score, rel=1e-4)
+    purposes = [(key[0], key[1], key[2], *key[4:]) for key in _plans(other).plans]
+    assert len(set(purposes)) == len(purposes)
+
+
 def test_int8_networks_are_explained_without_gradients() -> None:
     model, (images, _) = trained(), pictures(2, seed=3)
     assert model.preprocessing is not None

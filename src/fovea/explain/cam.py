@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fovea.explain.backward_rules import guided_backprop
 from fovea.explain.base import METHODS, Found, method
-from fovea.explain.gradients import outputs_of
+from fovea.explain.gradients import capacity_of, outputs_of
 from fovea.explain.placing import enlarged
 from fovea.explain.question import Question
 from fovea.explain.sensitivity import strongest
@@ -97,11 +97,12 @@ def score_cam(question: Question) -> Found:
         channels = np.moveaxis(activations, -1, 0)
         scores = np.zeros(len(channels))
         varied = np.flatnonzero(np.ptp(channels, axis=(1, 2)) > 0)
-        for start in range(0, len(varied), 32):
-            chosen = varied[start : start + 32]
+        room = capacity_of(question.model, x.shape[1:], len(varied), backward=False)
+        for start in range(0, len(varied), room):
+            chosen = varied[start : start + room]
             seen = enlarged(question.graph, layer, channels[chosen])
             low, high = seen.min((1, 2), keepdims=True), seen.max((1, 2), keepdims=True)
-            scores[chosen] = question.score(x[i] * ((seen - low) / (high - low))[..., None], i)
+            scores[chosen] = question.score(x[i] * ((seen - low) / (high - low))[..., None], i, room)
         weights = np.zeros(len(channels))
         shares = np.exp(scores[varied] - scores[varied].max(initial=-np.inf))
         weights[varied] = shares / max(shares.sum(), 1e-30)

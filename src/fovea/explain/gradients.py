@@ -35,7 +35,7 @@ Array = npt.NDArray[Any]
 _BYTES = 192 << 20
 """Activations that a plan with gradients keeps stay below this, as long as one sample does."""
 _MOST_SAMPLES = 32
-_CACHED_PLANS, _REMEMBERED = 6, 24
+_CACHED_PLANS, _REMEMBERED = 4, 24
 
 
 Numbers = ParameterStore | None
@@ -127,16 +127,18 @@ def gradients(
     variant: Variant = PLAIN,
     gates: Mapping[str, Array] | None = None,
     outputs: Array | None = None,
+    room: int | None = None,
 ) -> Gradients:
     """As ``gradient_of``, for resolved scores (one for each sample, or one for all) of a variant of the network.
 
     ``gates``: the variant's further inputs by name, N,...; ``outputs``: what the scores are made of, N,..., where that
-    is not what the variant computes.
+    is not what the variant computes. ``room``: how many samples at once, of callers that come again with as many or
+    fewer: they get the same plan.
     """
     node = scores[0].node
     names = tuple(wrt) or (model.graph.inputs[0],)
     shape = tuple(x.shape[1:])
-    room = capacity_of(model, shape, len(x))
+    room = capacity_of(model, shape, len(x)) if room is None else room
     parts: list[tuple[Array, list[Array], list[Array]]] = []
     with _compiled(model, shape, node, room, names, tuple(keep), engine, variant) as plan:
         extra = [(gates or {})[name] for name in plan.spec.inputs[1:]]
@@ -154,17 +156,18 @@ def gradients(
     )
 
 
-def outputs_of(model: Model, x: Array, node: Ref, engine: str | None = None) -> Array:
+def outputs_of(model: Model, x: Array, node: Ref, engine: str | None = None, room: int | None = None) -> Array:
     """A node's output for network input N,*spatial,C, in inference: also of a quantised network."""
-    return forward_of(model, x, node, engine=engine)[0]
+    return forward_of(model, x, node, engine=engine, room=room)[0]
 
 
 def forward_of(
-    model: Model, x: Array, node: Ref, keep: Sequence[str] = (), *, engine: str | None = None, variant: Variant = PLAIN
-) -> tuple[Array, dict[str, Array]]:
+    model: Model, x: Array, node: Ref, keep: Sequence[str] = (), *, engine: str | None = None, variant: Variant = PLAIN,
+    room: int | None = None,
+) -> tuple[Array, dict[str, Array]]:  # fmt: skip
     """A node's output for network input N,*spatial,C, in inference, and those of the nodes ``keep`` by name."""
     shape = tuple(x.shape[1:])
-    room = capacity_of(model, shape, len(x), backward=bool(keep))
+    room = capacity_of(model, shape, len(x), backward=bool(keep)) if room is None else room
     parts: list[Array] = []
     kept: list[dict[str, Array]] = []
     with _compiled(model, shape, node, room, (), tuple(keep), engine, variant) as plan:

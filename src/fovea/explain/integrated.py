@@ -61,6 +61,7 @@ class _Path:
         parts = max(k for k in range(1, _MOST_PARTS + 1) if steps % k == 0)
         self.counts = [steps // parts] * parts
         self.evaluated = 0
+        self.room = capacity_of(question.model, x.shape, steps)
         self.values, self.slopes = np.zeros(parts + 1), np.zeros(parts + 1)
         self.ends = np.zeros((parts + 1, *x.shape), np.float32)
         self.sums = np.zeros((parts, *x.shape), np.float32)
@@ -72,11 +73,10 @@ class _Path:
 
     def _along(self, places: Array) -> Any:
         """Scores and gradients at these places of the path, in batches: (which of them, scores, gradients)."""
-        room = capacity_of(self.question.model, self.way.shape, len(places))
-        for first in range(0, len(places), room):
-            chosen = places[first : first + room].astype(np.float32)
+        for first in range(0, len(places), self.room):
+            chosen = places[first : first + self.room].astype(np.float32)
             x = self.start + chosen.reshape(-1, *(1,) * self.way.ndim) * self.way
-            scores, gradients = self.question.input_gradients(x, [self.score])
+            scores, gradients = self.question.input_gradients(x, [self.score], room=self.room)
             self.evaluated += len(chosen)
             yield slice(first, first + len(chosen)), scores, gradients
 

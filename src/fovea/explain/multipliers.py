@@ -51,13 +51,13 @@ def multipliers(
         piece = slice(first, first + room)
         n = len(x[piece])
         both = x[piece] if start is None else np.concatenate([x[piece], start[piece]])
-        outputs, kept = forward_of(model, both, node, gates.keep, engine=question.engine, variant=network)
+        outputs, kept = forward_of(model, both, node, gates.keep, engine=question.engine, variant=network, room=room)
         seen, based = ({name: part[rows] for name, part in kept.items()} for rows in (slice(n), slice(n, None)))
         given = {name: compute(seen, based) for name, compute in gates.compute.items()}
         scores = question.scores[piece]
         found = gradients(
             model, np.zeros_like(x[piece]), scores, engine=question.engine, gates=given, outputs=outputs[:n],
-            variant=gated,
+            variant=gated, room=room,
         )  # fmt: skip
         result.values[piece], result.scores[piece] = found.wrt[question.graph.inputs[0]], found.scores
         for i, score in enumerate(scores if start is not None else ()):

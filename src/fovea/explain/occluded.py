@@ -46,7 +46,7 @@ def occlusion(
             covered = np.repeat(x[None], len(piece), axis=0)
             for one, (row, column) in zip(covered, piece, strict=True):
                 one[row : row + side, column : column + side] = cover[row : row + side, column : column + side]
-            lost[i, start : start + len(piece)] = question.values[i] - question.score(covered, i)
+            lost[i, start : start + len(piece)] = question.values[i] - question.score(covered, i, room)
     total, count = np.zeros((len(lost), height, width), np.float32), np.zeros((height, width), np.float32)
     for number, (row, column) in enumerate(places):
         total[:, row : row + side, column : column + side] += lost[:, number, None, None]

@@ -51,25 +51,26 @@ class Question:
 
     def gradients(
         self, x: Array | None = None, scores: Sequence[Score] | None = None, wrt: Sequence[str] = (), *,
-        keep: Sequence[str] = (), variant: Variant = PLAIN,
+        keep: Sequence[str] = (), variant: Variant = PLAIN, room: int | None = None,
     ) -> Gradients:  # fmt: skip
         """Gradients of the scores, of these inputs or others; a single score holds for all of them."""
         return gradients(
             self.model, self.x if x is None else x, self.scores if scores is None else scores, wrt,
-            keep=keep, engine=self.engine, variant=variant,
+            keep=keep, engine=self.engine, variant=variant, room=room,
         )  # fmt: skip
 
     def input_gradients(
-        self, x: Array | None = None, scores: Sequence[Score] | None = None, variant: Variant = PLAIN
-    ) -> tuple[Array, Array]:
+        self, x: Array | None = None, scores: Sequence[Score] | None = None, *, variant: Variant = PLAIN,
+        room: int | None = None,
+    ) -> tuple[Array, Array]:  # fmt: skip
         """Scores N and their gradients with respect to the network's input N,H,W,C."""
-        found = self.gradients(x, scores, variant=variant)
+        found = self.gradients(x, scores, variant=variant, room=room)
         return found.scores, found.wrt[self.graph.inputs[0]]
 
-    def score(self, x: Array, index: int) -> Array:
+    def score(self, x: Array, index: int, room: int | None = None) -> Array:
         """The score of sample ``index`` for other inputs N,H,W,C -> N."""
         one = self.scores[index]
-        return np.asarray(one.values(outputs_of(self.model, x, one.node, self.engine)))
+        return np.asarray(one.values(outputs_of(self.model, x, one.node, self.engine, room)))
 
     def pixels(self, images: Array) -> npt.NDArray[np.float32]:
         """uint8 images as the network saw them -> network input: the baseline "black" is that of zeros."""

@@ -40,7 +40,7 @@ def rise(
         drawn = masks(x.shape[1:3], range(start, min(samples, start + room)), cells, keep, seed)
         for i in range(len(x)):
             seen = covers[i] + drawn[..., None] * (x[i] - covers[i])
-            values[i] += np.tensordot(question.score(seen, i).astype(np.float32), drawn, 1)
+            values[i] += np.tensordot(question.score(seen, i, room).astype(np.float32), drawn, 1)
     values /= np.float32(samples * keep)
     return Found(values, values)
 

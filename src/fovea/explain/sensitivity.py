@@ -80,7 +80,7 @@ def _moments(question: Question, samples: int, noise: float, seed: int) -> tuple
         deviation = np.float32(noise * float(one.max() - one.min()))
         for start in range(0, samples, room):
             drawn = random.normal(keys[start : start + room], one.size).reshape(-1, *one.shape)
-            _, slopes = question.input_gradients(one + deviation * drawn, [question.scores[i]])
+            _, slopes = question.input_gradients(one + deviation * drawn, [question.scores[i]], room=room)
             mean[i] += slopes.sum(0)
             squares[i] += np.einsum("n...,n...->...", slopes, slopes)
     return mean / samples, squares / samples
