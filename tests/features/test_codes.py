@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import fovea
+from fovea.engines.registry import available_engines
 from fovea.errors import ConfigError, DataError, GraphError
 from fovea.features.extract import cut
 from fovea.features.nodes import behind, penultimate
@@ -67,7 +68,7 @@ def test_the_features_of_known_networks(name: str, features: str) -> None:
     assert penultimate(fovea.models.architecture(name).graph(10)) == features
 
 
-@pytest.mark.parametrize("engine", ["native", "reference"])
+@pytest.mark.parametrize("engine", available_engines())
 def test_codes_are_the_pooled_activations(engine: str) -> None:
     model, x = residual_net(), pictures(9)
     found = fovea.codes(model, x, ["conv1", "block", "conv2", "dense1"], engine=engine, batch_size=4)
