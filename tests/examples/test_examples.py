@@ -27,7 +27,7 @@ TRANSFER = {"cats_dogs_transfer": ("cats_dogs", "--only", "probe"), "fashion_fro
 
 def test_the_list_of_examples_is_whole() -> None:
     here = {path.stem for path in (ROOT / "examples").glob("*.py")} - {"evidence"}
-    assert here == {*SCRIPTS, *TRANSFER, "packaged_weights"}
+    assert here == {*SCRIPTS, *TRANSFER, "packaged_weights", "shift_mnist"}
     page = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
     assert all(f"({name}.py)" in page for name in here)
 
@@ -58,6 +58,15 @@ def test_a_comparison_runs(
     assert answer.returncode == 0, answer.stderr
     for text in ("probe", "interval", "machine"):
         assert text in answer.stdout
+
+
+def test_the_example_of_shifts_runs(outside_data: Callable[[str], Path], tmp_path: Path) -> None:
+    outside_data("mnist")
+    words = [sys.executable, str(ROOT / "examples" / "shift_mnist.py"), "--epochs", "1", "--out", str(tmp_path / "x")]
+    answer = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert "small CNN" in answer.stdout
+    assert (tmp_path / "x" / "shift.png").exists()
 
 
 @pytest.mark.slow

@@ -2,7 +2,8 @@
 
 Attribution: ``fn(model, image, target=None, layer=None) -> Attribution`` for every method in ``METHODS``;
 ``attributions`` for several images at once; ``gradient_of`` for the gradient of any number with respect to any node.
-``layer_arithmetic`` works one number of a layer out, forward and backward.
+``trust`` measures whether to believe a map. ``layer_arithmetic`` works one number of a layer out, forward and backward;
+``shift_curve`` says what moving the image does.
 
 What a layer has learned: ``activations`` and ``filters`` as they are; ``channel_statistics``, ``exciting`` and
 ``embed`` over data; ``maximise``, ``deep_dream``, ``invert`` by making images; ``adversarial``, ``fooling``.
@@ -42,6 +43,8 @@ from fovea.explain.methods import (
     vargrad,
 )
 from fovea.explain.patches import Exciting, exciting
+from fovea.explain.shift import ShiftCurve, shift_curve
+from fovea.explain.trusting import TrustReport, trust, trusts
 from fovea.explain.visualise import Dream, Inversion, Visualisation, deep_dream, invert, maximise
 from fovea.explain.weights import Filters, filters
 
@@ -58,6 +61,8 @@ __all__ = [
     "Inversion",
     "LayerArithmetic",
     "Method",
+    "ShiftCurve",
+    "TrustReport",
     "Visualisation",
     "activations",
     "adversarial",
@@ -95,6 +100,9 @@ __all__ = [
     "occlusion",
     "rise",
     "score_cam",
+    "shift_curve",
     "smoothgrad",
+    "trust",
+    "trusts",
     "vargrad",
 ]

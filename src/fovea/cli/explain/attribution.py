@@ -14,7 +14,7 @@ from fovea.cli.output import print_json
 if TYPE_CHECKING:
     from fovea.explain import Attribution
 
-__all__ = ["BaselineOption", "MethodOption", "ScoreOption", "run"]
+__all__ = ["BaselineOption", "MethodOption", "ScoreOption", "method_names", "run"]
 
 MethodOption = Annotated[
     str | None,
@@ -33,7 +33,7 @@ def run(asked: Asked, baseline: str | None = None) -> None:
     from fovea.explain import attributions, default_method, find_method
     from fovea.report.attribution import picture, sheet
 
-    image, names = asked.picture(), _names(asked.method)
+    image, names = asked.picture(), method_names(asked.method)
     methods = [find_method(name) for name in names]
     words = "methods" if len(methods) > 1 else methods[0].name.replace("_", "-") if methods else ""
     model = load_model(asked.model)
@@ -69,7 +69,7 @@ def run(asked: Asked, baseline: str | None = None) -> None:
     print(f"wrote {out}{more}")
 
 
-def _names(method: str | None) -> list[str]:
+def method_names(method: str | None) -> list[str]:
     """The methods asked for; none for the model's default."""
     from fovea.explain import METHODS
 

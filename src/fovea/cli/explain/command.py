@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from fovea.cli.arguments import set_threads
-from fovea.cli.explain import arithmetic, attribution, learned, made, tour
+from fovea.cli.explain import arithmetic, attribution, learned, made, shift, tour, trust
 from fovea.cli.explain.asked import Asked
 from fovea.errors import ConfigError
 
@@ -22,7 +22,7 @@ __all__ = ["explain"]
 
 
 def explain(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model file or run folder.")],
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="A model file or run folder.")] = None,
     images: Annotated[
         list[Path] | None, typer.Argument(metavar="[IMAGE...]", help="A picture of any size (several for --report).")
     ] = None,
@@ -60,6 +60,9 @@ def explain(
     seed: made.SeedOption = 0,
     report: tour.ReportOption = None,
     seconds: tour.SecondsOption = None,
+    with_trust: trust.TrustOption = False,
+    box: trust.BoxOption = None,
+    by_shift: shift.ShiftOption = False,
     engine: Annotated[str | None, typer.Option(help="native, reference or torch (default: the fastest here).")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Where to write (default: named after IMAGE and method).")
@@ -72,10 +75,14 @@ def explain(
     Writes the picture with a map over it that says how much each pixel counts for the class, and the map as an array.
     With --arithmetic it shows what one number of a layer is made of; --maps, --filters, --channels, --exciting and
     --embedding what a network has learned, --visualise, --dream, --invert and --adversarial what it makes of pictures,
-    --report all of it on one page.
+    --report all of it on one page, --trust whether to believe a map, --shift what moving the picture does.
     """
     set_threads(threads)
-    asked = Asked(model, tuple(images or ()), method, layer, target, score, engine, out, as_json)
+    if box and not with_trust:
+        raise ConfigError("--box", "expected --trust beside it, got none; add it")
+    if model is None and not by_shift:
+        raise ConfigError("explain", "expected a MODEL, got none; name a model file or a run folder")
+    asked = Asked(model or "", tuple(images or ()), method, layer, target, score, engine, out, as_json)
     looked = learned.Learned(maps, filters, channels, exciting, embedding, data, channel, top_k)
     drawn = made.Made(visualise, dream, invert, adversarial, channel, neuron, at, count, epsilon, steps, seed)
     place = arithmetic.Place(arithmetic_of, at, channel, backward, weight, batch_statistics)
@@ -83,11 +90,15 @@ def explain(
         raise ConfigError("--seconds", "expected --report PAGE.html beside it, got none; name a page")
     if report is not None:
         tour.run(asked, report, data, seconds, seed)
+    elif by_shift:
+        shift.run(asked, data, seed)
     elif looked.wanted():
         learned.run(asked, looked)
     elif drawn.wanted():
         made.run(asked, drawn)
     elif place.asked():
         arithmetic.run(asked, place)
+    elif with_trust:
+        trust.run(asked, box, baseline, seed)
     else:
         attribution.run(asked, baseline)

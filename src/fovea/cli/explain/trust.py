@@ -1,0 +1,86 @@
+"""``fovea explain MODEL IMAGE --trust``: whether to believe the picture, measured beside maps that know nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fovea.cli.arguments import load_model
+from fovea.cli.explain.asked import Asked
+from fovea.cli.explain.attribution import method_names
+from fovea.cli.files import write, write_array
+from fovea.cli.output import columns, print_json
+from fovea.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fovea.explain import Attribution, TrustReport
+
+__all__ = ["BoxOption", "TrustOption", "run"]
+
+TrustOption = Annotated[
+    bool, typer.Option("--trust", help="Measure whether to believe the map: random weights, insertion, deletion.")
+]
+BoxOption = Annotated[
+    list[str] | None,
+    typer.Option("--box", metavar="X1,Y1,X2,Y2", help="With --trust: where the object is, in pixels; may be repeated."),
+]
+
+
+def run(asked: Asked, box: list[str] | None, baseline: str | None, seed: int) -> None:
+    """The picture with its verdict, the measures as a picture and as a table."""
+    from fovea.explain import default_method, find_method, trusts
+    from fovea.report.attribution import picture
+    from fovea.report.trust import table_of, trust_picture
+
+    image, names = asked.picture(), method_names(asked.method)
+    boxes = [_numbers(text) for text in box] if box else None
+    model = load_model(asked.model)
+    methods = [find_method(name) for name in names] or [default_method(model)]
+    out = asked.file(f"{image.stem}-{methods[0].name.replace('_', '-') if len(methods) == 1 else 'methods'}.png")
+    found = trusts(
+        model, image, [one.name for one in methods], asked.target, asked.layer, boxes=boxes, score=asked.score,
+        engine=asked.engine, seed=seed, options={} if baseline is None else {"baseline": baseline},
+    )  # fmt: skip
+    files = []
+    for one in found:
+        stem = out.stem if len(found) == 1 else f"{out.stem}-{one.attribution.method.replace('_', '-')}"
+        paths = [out.with_name(f"{stem}{suffix}") for suffix in (".png", ".npy", "-trust.png")]
+        write(paths[0], picture(_with_verdict(one)))
+        write_array(paths[1], one.attribution.values)
+        write(paths[2], trust_picture(one))
+        files += [str(path) for path in paths]
+    if asked.as_json:
+        print_json({"trust": [one.to_dict() for one in found], "files": files})
+        return
+    for one in found:
+        at = f" at {one.attribution.layer}" if one.attribution.layer else ""
+        print(f"{one.attribution.facts.title}{at}: {one.attribution.name} {one.attribution.score:.4g}")
+        print(f"{one.verdict}\n{_known(one)}")
+        head, rows = table_of(one)
+        print(columns(head, rows))
+    print(f"wrote {', '.join(files)}")
+
+
+def _with_verdict(found: TrustReport) -> Attribution:
+    """The attribution, whose picture then says what was measured."""
+    return replace(found.attribution, notes=(*found.attribution.notes, found.verdict))
+
+
+def _known(found: TrustReport) -> str:
+    """What is known of the method beyond this picture."""
+    if found.attribution.facts.fails_randomisation:
+        return "known of this method: it changes little when weights are random, and shows edges, not reasons"
+    return "one picture and one draw; other pictures may differ"
+
+
+def _numbers(text: str) -> list[float]:
+    """``"10,20,90,80"`` as numbers. Raises ConfigError."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 4:
+        raise ConfigError("--box", f"expected X1,Y1,X2,Y2 such as 10,20,90,80, got {text!r}; give four numbers")
+    return numbers

@@ -1,0 +1,91 @@
+"""What is measured: a method of attribution, and maps that know little or nothing of the network, to compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fovea import random
+from fovea.explain.base import Method, attributions
+from fovea.explain.gradients import outputs_of
+from fovea.explain.layers import default_layer
+from fovea.explain.placing import enlarged
+from fovea.explain.question import Question, seen_images
+from fovea.explain.target import scored_node
+from fovea.graph.graph import Ref
+from fovea.model import Model
+
+__all__ = ["Explainer", "baselines", "blob", "edges", "of_method", "random_cam"]
+
+Array = npt.NDArray[Any]
+Maps = Callable[[Model, Sequence[Array]], Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Explainer:
+    """``maps(model, images)``: images as the network sees them -> maps N,H,W. ``sees_weights``:
+    whether they depend on the network at all."""
+
+    name: str
+    title: str
+    maps: Maps
+    sees_weights: bool = True
+
+
+def of_method(method: Method, layer: str | None, target: Any, options: dict[str, Any]) -> Explainer:
+    """A method with a fixed target and layer, whatever the weights."""
+
+    def maps(model: Model, images: Sequence[Array]) -> Array:
+        found = attributions(model, list(images), method.name, [target] * len(images), layer, **options)
+        return np.stack([one.values for one in found])
+
+    return Explainer(method.name, method.title, maps)
+
+
+def baselines(question: Question, seed: int) -> tuple[Explainer, ...]:
+    """An edge detector, a random CAM of the method's layer (or the default one), a blob in the middle."""
+    layer = question.layer or default_layer(question.graph, scored_node(question.model))
+    found = [Explainer("edges", "edges of the image", lambda model, images: edges(images), False)]
+    if layer is not None:
+        chosen = layer
+
+        def maps(model: Model, images: Sequence[Array]) -> Array:
+            return random_cam(model, images, chosen, seed, question.engine)
+
+        found.append(Explainer("random_cam", "random CAM", maps))
+    found.append(Explainer("blob", "blob in the middle", lambda model, images: blob(images), False))
+    return tuple(found)
+
+
+def edges(images: Sequence[Array]) -> npt.NDArray[np.float32]:
+    """Sobel's gradient magnitude of the mean over the channels, N,H,W; borders are repeated."""
+    grey = np.stack([image.astype(np.float64).mean(-1) for image in images])
+    p = np.pad(grey, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    smooth = p[:, :-2] + 2 * p[:, 1:-1] + p[:, 2:]  # along the rows
+    across = smooth[..., 2:] - smooth[..., :-2]
+    smooth = p[..., :-2] + 2 * p[..., 1:-1] + p[..., 2:]
+    down = smooth[:, 2:] - smooth[:, :-2]
+    size: npt.NDArray[np.float32] = np.hypot(across, down).astype(np.float32)
+    return size
+
+
+def blob(images: Sequence[Array]) -> npt.NDArray[np.float32]:
+    """A Gaussian in the middle, a quarter of each side wide, N,H,W: what a photographer's habit alone would say."""
+    height, width = images[0].shape[:2]
+    rows, columns = (np.arange(side) + 0.5 - side / 2 for side in (height, width))
+    one = np.exp(-((rows[:, None] / (height / 4)) ** 2 + (columns / (width / 4)) ** 2) / 2).astype(np.float32)
+    return np.repeat(one[None], len(images), axis=0)
+
+
+def random_cam(
+    model: Model, images: Sequence[Array], layer: str, seed: int, engine: str | None
+) -> npt.NDArray[np.float32]:
+    """``max(0, sum_k w_k A_k)`` with random w: a CAM without the gradient, from the same feature maps, N,H,W."""
+    _, x = seen_images(model, list(images))
+    maps = outputs_of(model, x, Ref(layer), engine)
+    weights = random.normal(random.key(seed, "random cam"), maps.shape[-1])
+    return enlarged(model.graph.at(tuple(x.shape[1:])), layer, np.maximum(maps @ weights, 0))
