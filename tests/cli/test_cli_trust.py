@@ -1,0 +1,71 @@
+"""`fovea explain --trust`: what it prints, writes and refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fovea as library
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a model and a picture, which is where commands run."""
+    known = library.Preprocessing(size=(12, 12))
+    model = library.models.small_cnn(2, (12, 12, 3), classes=["cat", "dog"], seed=2)
+    model.preprocessing = known
+    model.save(tmp_path / "net.safetensors")
+    pixels = np.random.default_rng(4).integers(0, 256, (24, 24, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_map_is_measured_beside_baselines(fovea: Run, world: Path) -> None:
+    words = ["explain", "net.safetensors", "photo.png", "--method", "guided-backprop", "--trust"]
+    code, out, err = fovea(*words, "--box", "4,4,20,20", "--box", "0,0,2,2")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].startswith("guided backpropagation: ")
+    assert "follow the weights: while they become random from the top down" in out
+    assert "known of this method: it changes little when weights are random" in out
+    rows = [line.split("  ")[0] for line in lines[3:8]]
+    assert rows == ["map", "guided backpropagation", "edges of the image", "random CAM", "blob in the middle"]
+    assert "mass inside" in lines[3]
+    names = {path.name for path in world.iterdir()} - {"net.safetensors", "photo.png"}
+    stem = "photo-guided-backprop"
+    assert names == {f"{stem}.png", f"{stem}.npy", f"{stem}-trust.png"}
+
+
+def test_several_methods_and_json(fovea: Run, world: Path) -> None:
+    words = ["explain", "net.safetensors", "photo.png", "--method", "gradient,hires-cam", "--trust", "--target", "dog"]
+    code, out, _ = fovea(*words, "--json", "-o", "x.png")
+    found = json.loads(out)
+    assert (code, [one["method"] for one in found["trust"]]) == (0, ["gradient", "hires_cam"])
+    assert all(one["name"] == "dog" and len(one["measures"]) == 4 for one in found["trust"])
+    assert found["files"][:3] == ["x-gradient.png", "x-gradient.npy", "x-gradient-trust.png"]
+    assert all((world / name).exists() for name in found["files"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--box", "1,2,3,4"], "expected --trust beside it"),
+        (["--trust", "--box", "1,2,3"], "expected X1,Y1,X2,Y2"),
+        (["--trust", "--box", "30,30,40,40"], "expected a box inside of what the network sees"),
+        (["--trust", "--method", "gradients"], "did you mean gradient"),
+        (["--trust", "--target", "cow"], "names are cat; dog"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(fovea: Run, world: Path, words: list[str], message: str) -> None:
+    code, out, err = fovea("explain", "net.safetensors", "photo.png", *words)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+    assert not list(world.glob("photo-*"))
