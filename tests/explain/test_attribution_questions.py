@@ -121,6 +121,13 @@ def test_layers_are_found_by_shape() -> None:
         assert kinds <= {"globalavgpool", "maxpool", "flatten", "adaptiveavgpool"}, (name, layer, kinds)
     assert explain.default_method(fovea.models.mlp()).name == "integrated_gradients"
     assert explain.default_method(fovea.models.lenet5()).name == "grad_cam"
+    x = fovea.Input((32, 32, 3))
+    deep = fovea.ReLU()(fovea.Conv(8, 3, stride=2, padding=1)(fovea.ReLU()(fovea.Conv(4, 3, stride=2, padding=1)(x))))
+    wide = fovea.Conv(6, 1)(fovea.Resize(scale=2)(deep))
+    detector = Model(fovea.Graph(x, wide), seed=0)
+    assert explain.default_layer(detector.graph, detector.graph.outputs[0]) == "relu2"
+    found = explain.grad_cam(detector, numbers(32, 32, 3), (detector.graph.outputs[0].node, (5, 6, 1)))
+    assert (found.layer, found.raw.shape) == ("relu2", (8, 8))
     flat = plain()
     assert explain.default_layer(flat.graph, Ref("dense1")) is None
 

@@ -24,7 +24,7 @@ def layers_with_space(graph: Graph, node: Ref) -> list[str]:
         if any(ref.node in reached for ref in one.inputs):
             reached.add(one.name)
             shape = one.output_shapes[0]
-            if len(shape) == axes and math.prod(size or 0 for size in shape[:-1]) > 1:
+            if len(shape) == axes and _positions(graph, one.name) > 1:
                 found.append(one.name)
     return found
 
@@ -33,12 +33,23 @@ def default_layer(graph: Graph, node: Ref) -> str | None:
     """The last convolutional feature map that still has space, behind its norm and activation and before its pooling;
     None where a network has no such map.
 
-    Networks without a convolution have none: their "space" is the picture itself.
+    Where the score itself lies in a map (an element of a detector's or a segmentation's output) it is the last of the
+    coarsest maps: what follows looks at few positions of its own. Networks without a convolution have none: their
+    "space" is the picture itself.
     """
     spatial = layers_with_space(graph, node)
     seen = any("conv" in graph.node(name).op.kind for name in spatial)
     maps = [name for name in spatial if graph.node(name).op.kind not in _POOLS]
-    return maps[-1] if seen and maps else None
+    if not seen or not maps:
+        return None
+    if node.node in spatial:
+        coarsest = min(_positions(graph, name) for name in maps)
+        maps = [name for name in maps if _positions(graph, name) == coarsest]
+    return maps[-1]
+
+
+def _positions(graph: Graph, name: str) -> int:
+    return math.prod(size or 0 for size in graph.shape(name)[:-1])
 
 
 def chosen_layer(graph: Graph, node: Ref, layer: str | None, where: str) -> str:
