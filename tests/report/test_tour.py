@@ -15,7 +15,7 @@ import fovea
 from fovea.cli import main
 from fovea.errors import ConfigError, DataError
 from fovea.model import Model
-from fovea.report.tour import looks, reasons, write
+from fovea.report.tour import looks, reasons, trusted, write
 from fovea.report.tour.visit import Visit, evenly
 from tests.explain.small_networks import NAMES, pictures, trained
 
@@ -24,6 +24,8 @@ from tests.explain.small_networks import NAMES, pictures, trained
 def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(looks, "STEPS", 3)
     monkeypatch.setattr(reasons, "STEPS", 3)
+    for name, number in (("_DEPTHS", 1), ("_STEPS", 4), ("_SAMPLES", 1)):
+        monkeypatch.setattr(trusted, name, number)
 
 
 def data(n: int = 60) -> fovea.data.dataset.Dataset:
@@ -78,11 +80,13 @@ EVERYTHING = [
 
 def test_everything_is_there_with_pictures_and_data(tmp_path: Path) -> None:
     images = pictures(2, seed=5)[0]
-    page, html = checked(write(trained(), tmp_path / "tour.html", list(images), data()))
+    page, html = checked(write(trained(), tmp_path / "tour.html", list(images), data(36)))
     assert page.anchors == EVERYTHING
     assert "Left out" not in html
     assert html.count("relu1") > 3
     assert "picture 1" in html
+    assert html.count("how far to trust them") == 2
+    assert "follows the weights" in html
     assert html.count("<img") > 100
     assert "prefers-color-scheme: dark" in html
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,10 +20,24 @@ from fovea.report.page import Section, percent, text
 from fovea.report.tour.looks import STEPS
 from fovea.report.tour.visit import Visit, evenly
 
-__all__ = ["attacks", "attribution", "classes", "memory"]
+__all__ = ["Explained", "attacks", "attribution", "classes", "memory", "why"]
 
 Array = npt.NDArray[Any]
 _CLASSES = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """For each picture its attributions, by the same methods."""
+
+    rows: list[list[Attribution]]
+
+    @property
+    def methods(self) -> list[str]:
+        """Their names."""
+        return [one.method for one in self.rows[0]]
+
+
 _METHODS = ("grad_cam", "layer_cam", "integrated_gradients", "lrp_z_plus", "occlusion", "guided_backprop")
 """Of each family one; the last one is there to show what a map looks like that does not depend on the weights."""
 
@@ -51,14 +67,13 @@ def classes(visit: Visit) -> Section | None:
     return Section("classes", "What classes look like to it", f'<p>{note}</p><div class="pictures">{figures}</div>')
 
 
-def attribution(visit: Visit) -> Section | None:
-    """Every picture by several methods side by side, with what is known of their trust."""
+def attribution(visit: Visit) -> Explained | None:
+    """Every picture by several methods; None where there is nothing to explain."""
     if not visit.is_classifier or not len(visit.images) or visit.known.kind != "image":
         return None
-    usable = [name for name in _METHODS if _usable(visit, name)]
     rows: list[list[Attribution]] = [[] for _ in visit.names]
     spent: dict[str, float] = {}
-    for name in usable:
+    for name in (one for one in _METHODS if _usable(visit, one)):
 
         def explain(name: str = name) -> list[Attribution]:
             return attributions(visit.model, visit.given, name, engine=visit.engine)
@@ -68,24 +83,27 @@ def attribution(visit: Visit) -> Section | None:
         spent[name] = time.monotonic() - begun
         for row, one in zip(rows, found or [], strict=False):
             row.append(one)
-    if not rows[0]:
+    return Explained(rows) if rows[0] else None
+
+
+def why(visit: Visit, found: Explained | None, trusted: Sequence[str]) -> Section | None:
+    """Every picture by several methods side by side, with what is known of their trust: one text for each picture."""
+    if found is None:
         return None
     parts = []
-    for image, name, row in zip(visit.images, visit.names, rows, strict=True):
-        figures = [
-            f"<figure>{pictures.image(image, name)}<figcaption>{text(name)}: {text(row[0].name)}</figcaption></figure>"
-        ]
+    for image, name, row, numbers in zip(visit.images, visit.names, found.rows, trusted, strict=True):
+        words = f"{text(name)}: {text(row[0].name)}"
+        figures = [f"<figure>{pictures.image(image, name)}<figcaption>{words}</figcaption></figure>"]
         for one in row:
             warned = ' <span class="wrong">(edges)</span>' if one.facts.fails_randomisation else ""
             words = text(one.facts.title) + (f" at {text(one.layer)}" if one.layer else "")
-            figures.append(
-                f"<figure>{pictures.image(map_over(one), words)}<figcaption>{words}{warned}</figcaption></figure>"
-            )
-        parts.append(f'<div class="pictures narrow">{"".join(figures)}</div>')
+            drawn = pictures.image(map_over(one), words)
+            figures.append(f"<figure>{drawn}<figcaption>{words}{warned}</figcaption></figure>")
+        parts.append(f'<div class="pictures narrow">{"".join(figures)}</div>{numbers}')
     note = f"""Which pixels count for the first class. Signed maps are red where they speak for it and blue
-        against; the others say how much, not in which direction. Methods differ because they answer
-        different questions; where they agree there is more reason to believe them. (edges): a method that
-        {WARNING}."""
+    against; the others say how much, not in which direction. Methods differ because they answer
+    different questions; where they agree there is more reason to believe them. (edges): a method that
+    {WARNING}."""
     return Section("why", "Why this answer", f"<p>{text(note)}</p>{''.join(parts)}")
 
 

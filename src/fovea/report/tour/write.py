@@ -19,6 +19,7 @@ from fovea.progress import seconds_as_text
 from fovea.report.page import Section, page, text
 from fovea.report.tour import data as about_data
 from fovea.report.tour import looks, network, reasons
+from fovea.report.tour.trusted import numbers_of_trust
 from fovea.report.tour.visit import Visit
 
 if TYPE_CHECKING:
@@ -98,16 +99,18 @@ def _sections(visit: Visit) -> list[Section | None]:
     dead = about_data.dead_channels(visit, found)
     patches = visit.attempt("the most exciting patches", lambda: looks.found_in_data(visit, chosen)) or {}
     maps = visit.attempt("feature maps", lambda: looks.feature_maps(visit))
-    why = reasons.attribution(visit)
+    explained = reasons.attribution(visit)
     attacks = reasons.attacks(visit)
     alike = about_data.alike(visit)
     made_classes = reasons.classes(visit)
     made = looks.made_for_channels(visit, chosen)
+    trusted = numbers_of_trust(visit, explained.methods) if explained is not None else []
     probes = about_data.probes(visit)
     memory = reasons.memory(visit)
     return [
         network.answers(visit), network.layers(visit), looks.first_filters(visit), maps,
-        looks.channels(visit, chosen, patches, made), made_classes, why, attacks, memory, dead, alike, probes,
+        looks.channels(visit, chosen, patches, made), made_classes,
+        reasons.why(visit, explained, trusted), attacks, memory, dead, alike, probes,
     ]  # fmt: skip
 
 

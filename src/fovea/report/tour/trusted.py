@@ -1,0 +1,56 @@
+"""How far the attributions of a tour can be trusted, in numbers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from fovea.explain.trusting import LIMIT, TrustReport, trusts
+from fovea.report.page import short, table, text
+from fovea.report.tour.visit import Visit
+
+__all__ = ["numbers_of_trust"]
+
+_DEPTHS, _STEPS, _SAMPLES = 4, 16, 4
+"""Fewer than ``trust`` takes by itself: enough to tell a map that follows the weights from one that does not."""
+
+
+def numbers_of_trust(visit: Visit, methods: Sequence[str]) -> list[str]:
+    """A table for each picture, as HTML; an empty text where time did not allow one."""
+    tables, each = [], 0.05 * visit.seconds
+    for given, name in zip(visit.given, visit.names, strict=True):
+
+        def measure(given: object = given) -> list[TrustReport]:
+            return trusts(
+                visit.model, given, methods, engine=visit.engine, depths=_DEPTHS, steps=_STEPS, samples=_SAMPLES,
+                seed=visit.seed,
+            )  # fmt: skip
+
+        begun = time.monotonic()
+        found = visit.attempt(f"trust numbers for {name}", measure, each)
+        each = max(each, time.monotonic() - begun) if found is not None else each
+        tables.append("" if found is None else _table(found))
+    return tables
+
+
+def _table(found: Sequence[TrustReport]) -> str:
+    """Methods first, then the maps that know nothing, to compare with."""
+    rows = [(one.method, "yes" if one.follows else "no") for one in found] + [(one, "") for one in found[0].baselines]
+    head = ["map", "keeps", "follows the weights", "insertion", "deletion", "max-sensitivity"]
+    cells = [
+        (one.title, short(round(one.kept, 2)), follows, short(round(one.causal.insertion_auc, 3)),
+         short(round(one.causal.deletion_auc, 3)), short(round(one.max_sensitivity, 2)))
+        for one, follows in rows
+    ]  # fmt: skip
+    return f"<details><summary>how far to trust them</summary>{table(head, cells)}{_note()}</details>"
+
+
+def _note() -> str:
+    return (
+        "<p>"
+        + text(f"""keeps: the rank correlation with itself that a map keeps while the weights become random from
+        the top down; below {LIMIT:g} it follows the weights. insertion, deletion: mean probability of the class while
+        pixels are put in, or taken out, the most important first (high, and low, is good). max-sensitivity: how far the
+        map moves when the picture hardly does. Below the methods stand maps that know nothing of the network.""")
+        + "</p>"
+    )
