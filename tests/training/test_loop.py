@@ -308,3 +308,42 @@ def test_the_starting_weights_are_left_where_an_epoch_is_better(tmp_path: Path) 
         fovea.train(small_model(), small_data(val=0), out=tmp_path / "x", **{**OPTIONS, "keep_start": True})
     with pytest.raises(ConfigError, match=r"\[epochs\] expected an integer of at least 1"):
         TrainConfig(epochs=0)
+
+
+def test_parts_join_later_and_the_optimiser_begins_anew(tmp_path: Path) -> None:
+    start = {path: array.copy() for path, array in small_model().parameters().items()}
+    seen: list[dict[str, bool]] = []
+
+    def watch(line: Any) -> None:
+        if line["event"] == "epoch":
+            now = model.parameters()
+            seen.append(
+                {path: bool(np.array_equal(now[path], start[path])) for path in ("conv1.weight", "dense1.bias")}
+            )
+
+    model = small_model()
+    stages = [(2, ["conv1"]), (1, "batchnorm1")]
+    options = {**OPTIONS, "ema": None, "unfreeze": stages, "epochs": 4}
+    run = fovea.train(model, small_data(), out=tmp_path / "run", callbacks=[watch], **options)
+    assert [one["conv1.weight"] for one in seen] == [True, True, False, False]
+    assert not any(one["dense1.bias"] for one in seen)
+    assert run.config["train"]["unfreeze"] == [[2, ["conv1"]], [1, ["batchnorm1"]]]
+    tensors, metadata = read_tensors(run.path / files.CHECKPOINTS / files.LAST_FILE)
+    assert metadata["updates"] == 4  # of the two epochs since conv1 joined
+    assert "optimizer:exp_avg:conv1.weight" in tensors
+    for wrong, message in (([(0, ["conv1"])], "pairs"), ("conv1", "pairs"), ([(1, ["*"])], "something that trains")):
+        with pytest.raises(ConfigError, match=message):
+            fovea.train(small_model(), small_data(), out=tmp_path / "x", **{**options, "unfreeze": wrong})
+
+
+def test_an_anchor_holds_weights_where_they_began(tmp_path: Path) -> None:
+    """One update of SGD by hand: the step, then the pull back by lr times the strength."""
+    options = {**OPTIONS, "ema": None, "epochs": 1, "optimizer": SGD(), "lr": 0.1, "schedule": "constant"}
+    options |= {"batch_size": 45, "augment": "none"}
+    start = {path: array.copy() for path, array in small_model().parameters().items()}
+    free, held = small_model(), small_model()
+    fovea.train(free, small_data(), out=tmp_path / "free", **options)
+    fovea.train(held, small_data(), out=tmp_path / "held", anchor=4.0, **options)
+    for path, began in start.items():
+        expected = free.parameters()[path] - 0.1 * 4.0 * (free.parameters()[path] - began)
+        np.testing.assert_allclose(held.parameters()[path], expected, rtol=1e-5, atol=1e-7)

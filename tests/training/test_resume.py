@@ -84,6 +84,7 @@ def start_or_resume(folder: Path, callbacks: Any, **options: Any) -> Run:
         {"checkpoint_every": 3, "optimizer": "sgd", "accumulate": 2, "mix": "cutmix", "workers": 2},
         {"ema": None, "label_smoothing": 0.1, "workers": 0, "patience": 2},
         {"keep_start": True, "checkpoint_every": 2},
+        {"unfreeze": [(1, ["conv1"]), (2, ["batchnorm1"])], "anchor": 0.5, "checkpoint_every": 1},
         {"batch_norm": "update", "trainable": ("dense1",), "checkpoint_every": 2},
         pytest.param({"batch_norm": "update", "trainable": ("dense1",), "engine": "native"}, marks=NATIVE),
         pytest.param({"precision": "bf16", "engine": "native", "checkpoint_every": 2}, marks=NATIVE),

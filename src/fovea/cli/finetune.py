@@ -50,6 +50,12 @@ def finetune(
     freeze_depth: Annotated[
         str | None, typer.Option(metavar="N|SHARE", help="Blocks from the input on that stay: 5, or 0.5 for half.")
     ] = None,
+    gradual: Annotated[
+        bool, typer.Option("--gradual", help="Blocks begin to train one after the other, from the head to the input.")
+    ] = False,
+    anchor: Annotated[
+        float | None, typer.Option(help="Strength of a pull of all weights to where they began (L2-SP), such as 1.")
+    ] = None,
     batch_norm: training.BatchNorm = None,
     shots: Annotated[
         str | None,
@@ -110,12 +116,13 @@ def finetune(
         epochs=epochs, lr=lr, batch_size=batch_size, optimizer=optimizer, schedule=schedule, weight_decay=weight_decay,
         warmup_epochs=warmup_epochs, augment=augment, mix=mix, label_smoothing=label_smoothing,
         class_weights=class_weights_of(class_weights), ema=ema, clip_norm=clip_norm, accumulate=accumulate,
-        patience=patience, precision=precision, batch_norm=batch_norm, threads=threads, workers=workers, engine=engine,
+        patience=patience, precision=precision, batch_norm=batch_norm, anchor=anchor, threads=threads,
+        workers=workers, engine=engine,
     )  # fmt: skip
     depth, counts = _depth(freeze_depth), _shots(shots)
     transfer = given(
-        plan=plan, layer=layer, freeze=freeze, lr_depth=lr_depth, shot_seeds=shot_seeds, shot_budget=shot_budget,
-        val_fraction=val_fraction, seed=seed,
+        plan=plan, layer=layer, freeze=freeze, lr_depth=lr_depth, gradual=gradual or None, shot_seeds=shot_seeds,
+        shot_budget=shot_budget, val_fraction=val_fraction, seed=seed,
     )  # fmt: skip
     said = given(
         network=network, option=option, input_shape=input_shape, preprocess=preprocess, size=size, resize=resize,

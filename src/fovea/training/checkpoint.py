@@ -17,6 +17,7 @@ from fovea.graph.graph import Graph
 from fovea.graph.serialize import graph_to_dict, read_tensors, write_tensors
 from fovea.graph.store import ParameterStore
 from fovea.ops.optimizer import ema_share
+from fovea.training.stages import Anchor
 
 __all__ = ["Averaged", "State", "graph_digest", "read_checkpoint", "read_identity", "write_checkpoint"]
 
@@ -80,7 +81,7 @@ def graph_digest(graph: Graph) -> str:
 
 
 def write_checkpoint(
-    path: Path, store: ParameterStore, averaged: Averaged, state: State, identity: Mapping[str, Any]
+    path: Path, store: ParameterStore, averaged: Averaged, anchor: Anchor, state: State, identity: Mapping[str, Any]
 ) -> None:
     """Write everything. ``identity`` says what the checkpoint belongs to (data, architecture, options, log length).
 
@@ -90,6 +91,7 @@ def write_checkpoint(
     tensors |= {f"buffer:{name}": array for name, array in store.buffers.items()}
     tensors |= {f"ema:{name}": array for name, array in store.ema.items()}
     tensors |= {f"ema-buffer:{name}": array for name, array in averaged.buffers.items()}
+    tensors |= {f"start:{name}": array for name, array in anchor.start.items()}
     for name, slots in store.optimizer_state.items():
         tensors |= {f"optimizer:{slot}:{name}": array for slot, array in slots.items()}
     counters = {"updates": store.updates, "seed": store.seed, "state": asdict(state)}
@@ -102,7 +104,9 @@ def write_checkpoint(
         ) from None
 
 
-def read_checkpoint(path: Path, store: ParameterStore, averaged: Averaged) -> tuple[State, dict[str, Any]]:
+def read_checkpoint(
+    path: Path, store: ParameterStore, averaged: Averaged, anchor: Anchor
+) -> tuple[State, dict[str, Any]]:
     """Put a checkpoint's numbers into the store and the averages, all or none; returns its counters and metadata.
 
     Raises ModelFileError for a file that is damaged or belongs to another architecture.
@@ -132,6 +136,7 @@ def read_checkpoint(path: Path, store: ParameterStore, averaged: Averaged) -> tu
         slot, _, name = key.partition(":")
         store.optimizer_state.setdefault(name, {})[slot] = array
     store.ema, averaged.buffers = groups.get("ema", {}), groups.get("ema-buffer", {})
+    anchor.start = groups.get("start", {})
     store.updates, store.seed = updates, seed
     return state, metadata
 

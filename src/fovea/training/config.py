@@ -18,6 +18,7 @@ from fovea.errors import ConfigError
 from fovea.ops.base import is_number
 from fovea.ops.optimizer import SGD, AdamW, Optimizer, optimizer_from_dict
 from fovea.training.schedule import SCHEDULES, Schedule, schedule_from_dict
+from fovea.training.stages import stages_of
 
 __all__ = ["TrainConfig", "checked_names", "read_options"]
 
@@ -53,6 +54,8 @@ class TrainConfig:
     patience: int | None = None
     keep_start: bool = False
     trainable: tuple[str, ...] | None = None
+    unfreeze: Any = ()
+    anchor: float = 0.0
     batch_norm: str = "frozen"
     precision: str = "fp32"
     engine: str | None = None
@@ -77,6 +80,7 @@ class TrainConfig:
         self._number("weight_decay", 0.0, 1e6)
         self._number("clip_norm", 0.0, 1e12, above=True)
         self._number("ema", 0.0, 0.9999999)
+        self._number("anchor", 0.0, 1e6)
         if self.batch_size is not None and self.accumulate > self.batch_size:
             raise ConfigError(
                 "accumulate", f"expected at most batch_size={self.batch_size} pieces, got {self.accumulate}; lower it"
@@ -91,8 +95,9 @@ class TrainConfig:
                 "engine", f"expected the name of an engine, got {self.engine!r}; leave it out for the best"
             )
         self._set(
-            trainable=_patterns(self.trainable), class_weights=_class_weights(self.class_weights), mix=_mix(self.mix),
-            augment=_augment(self.augment), optimizer=self._optimizer(), schedule=self._schedule(),
+            trainable=_patterns(self.trainable), unfreeze=stages_of(self.unfreeze), mix=_mix(self.mix),
+            class_weights=_class_weights(self.class_weights), augment=_augment(self.augment),
+            optimizer=self._optimizer(), schedule=self._schedule(),
         )  # fmt: skip
         self._set(
             weight_decay=self.optimizer.weight_decay, clip_norm=self.optimizer.clip_norm, ema=self.optimizer.ema_decay

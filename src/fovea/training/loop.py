@@ -25,6 +25,7 @@ from fovea.training.config import TrainConfig
 from fovea.training.evaluation import evaluation_plan, outputs_of, with_weights
 from fovea.training.prepare import Recipe, data_identity, recipe_for
 from fovea.training.recorder import Log, write_json
+from fovea.training.stages import Anchor, trainable_at
 
 __all__ = ["Callback", "Loop"]
 
@@ -43,14 +44,17 @@ class Loop:
         self.callbacks = callbacks
         self.state = State()
         self.averaged = Averaged(config.ema)
+        self.anchor = Anchor(config.anchor)
         self.recipe: Recipe = recipe_for(config, model, data)
         self._identity = {"data": data_identity(data), "graph": graph_digest(model.graph), "train": config.to_dict()}
         self.batch_size = config.batch_size or 1  # resolved before the loop
         self._stop = False
         self._log: Log | None = None
-        self.options: dict[str, Any] = {"precision": config.precision, "batch_norm": config.batch_norm}
-        if config.trainable is not None:
-            self.options["trainable"] = config.trainable
+        self.options: dict[str, Any] = {
+            "precision": config.precision,
+            "batch_norm": config.batch_norm,
+            "trainable": None,
+        }
 
     # --- beginning
 
@@ -59,6 +63,7 @@ class Loop:
         store = self.model.store
         store.seed, store.updates = self.config.seed, 0
         store.optimizer_state, store.ema = {}, {}
+        self.anchor.set(store)
         self._log = Log(self.folder)
         self.model.save(self.folder / MODEL_FILE)
         self._save(LAST_FILE)
@@ -67,26 +72,37 @@ class Loop:
         """Go back to the last checkpoint. Raises ModelFileError when it is damaged or of another model."""
         for file in (self._checkpoint(LAST_FILE), self._checkpoint(BEST_FILE), self.folder / MODEL_FILE):
             remove_leftovers(file)
-        self.state, metadata = read_checkpoint(self._checkpoint(LAST_FILE), self.model.store, self.averaged)
+        last = self._checkpoint(LAST_FILE)
+        self.state, metadata = read_checkpoint(last, self.model.store, self.averaged, self.anchor)
         self._log = Log(self.folder, int(metadata["log_bytes"]))
 
     def _compile(self) -> None:
+        """The plan of the training for what trains from this epoch on; where parts join, the optimiser begins anew."""
+        config, store, epoch = self.config, self.model.store, self.state.epoch
+        if epoch in self._joins and self.state.position == 0:
+            store.optimizer_state, store.updates = {}, 0
+        now = trainable_at(config.unfreeze, config.trainable, list(store.parameters), epoch)
+        self.options["trainable"] = now
         pieces = -(-self.batch_size // self.config.accumulate)
         shape = self.data.train.inputs.shape[1:]
         self.plan = self.model.compile(
             self.engine, min(pieces, len(self.data.train)), pixels=True, training=True, input_shape=shape,
             loss=self.recipe.loss(shape), optimizer=self.config.optimizer, **self.options,
         )  # fmt: skip
-        val = self.data.val
-        self.val_plan = (
-            None if val is None else evaluation_plan(self.model, val, self.engine, self.plan.spec.batch_size)
-        )
+
+    @property
+    def _joins(self) -> set[int]:
+        return {epoch for epoch, _ in self.config.unfreeze}
 
     # --- epochs
 
     def run(self) -> None:
         """Train until the last epoch, or until patience or a callback ends it, then write the final model."""
         self._compile()
+        val = self.data.val
+        self.val_plan = (
+            None if val is None else evaluation_plan(self.model, val, self.engine, self.plan.spec.batch_size)
+        )
         untried = self.state.step == 0 and self.state.best is None and self.state.waited == 0
         if self.config.keep_start and untried:
             self._try_start()
@@ -99,6 +115,8 @@ class Loop:
                 self._steps(loader, bar)
                 line = self._end_epoch(len(loader))
                 bar.update(0, **{key: line[key] for key in line if key.startswith("val_")})
+            if self.state.epoch in self._joins and self.state.epoch < epochs and not self.state.stopped:
+                self._compile()
         self._finish()
 
     def _try_start(self) -> None:
@@ -166,6 +184,7 @@ class Loop:
             grad_norm = self.plan.update(lr)
         if not math.isfinite(grad_norm):
             raise nonfinite.after_update(self.model, self._when(), self._advice(lr))
+        self.anchor.pull(self.model.store, self.config.optimizer, lr)
         self.averaged.update(self.model.store)
         return loss, grad_norm, metric
 
@@ -254,7 +273,7 @@ class Loop:
         state, model, val = self.state, self.model, self.data.val
         has_best = val is not None and state.best is not None
         if has_best:
-            read_checkpoint(self._checkpoint(BEST_FILE), model.store, self.averaged)
+            read_checkpoint(self._checkpoint(BEST_FILE), model.store, self.averaged, self.anchor)
         model.store.load({path: array.copy() for path, array in self.averaged.weights(model.store).items()})
         details: dict[str, Any] = {}
         if val is not None and self.val_plan is not None:
@@ -294,7 +313,8 @@ class Loop:
     def _save(self, name: str) -> None:
         assert self._log is not None
         identity = {**self._identity, "log_bytes": self._log.sync()}
-        write_checkpoint(self._checkpoint(name), self.model.store, self.averaged, self.state, identity)
+        path, store = self._checkpoint(name), self.model.store
+        write_checkpoint(path, store, self.averaged, self.anchor, self.state, identity)
 
     def _write(self, event: str, **values: Any) -> dict[str, Any]:
         assert self._log is not None

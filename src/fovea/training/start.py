@@ -53,6 +53,8 @@ def train(
     patience: int | None = None,
     keep_start: bool = False,
     trainable: Sequence[str] | None = None,
+    unfreeze: Sequence[tuple[int, Sequence[str]]] = (),
+    anchor: float = 0.0,
     batch_norm: str = "frozen",
     precision: str = "fp32",
     engine: str | Engine | None = None,
@@ -83,6 +85,9 @@ def train(
     * ``ema``: decay of averaged weights, which are then evaluated and kept. ``trainable``: paths or patterns; all else
       is frozen. ``keep_start``: the weights that training starts with are evaluated too, as epoch 0, and kept where no
       epoch is better on validation. ``checkpoint_every`` steps, besides every epoch. ``threads`` of the native engine.
+    * ``unfreeze``: pairs (epochs, paths or patterns): what is frozen until so many epochs are done; when it joins, the
+      optimiser begins anew. ``anchor``: strength of a pull of all weights towards where they began (L2-SP), for
+      fine-tuning.
     * ``batch_norm`` of layers whose weight and bias are frozen: "frozen" uses the running statistics and leaves them
       alone, "update" uses the batch's and renews them: for data that look unlike those of the first training.
     * ``out``: the run folder (None: ``runs/NAME-date``); ``record``: JSON-able, kept in its config.json. ``callbacks``

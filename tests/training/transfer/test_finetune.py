@@ -11,7 +11,9 @@ import pytest
 import fovea
 from fovea.data import from_arrays
 from fovea.errors import ConfigError, DataError, FoveaError, GraphError
+from fovea.graph.serialize import read_tensors
 from fovea.report.transfer import verdict
+from fovea.run import CHECKPOINTS, LAST_FILE
 from tests import tiny_data
 from tests.training.transfer.small_transfer import (
     QUICK,
@@ -167,6 +169,7 @@ def test_colours_are_handled_as_preprocessing_says(tmp_path: Path, capsys: pytes
         ({"freeze": ["*"]}, ConfigError, "something left to train"),
         ({"epochz": 3}, ConfigError, "near names: epochs"),
         ({"trainable": ["conv1"]}, ConfigError, "freeze= in place of trainable="),
+        ({"plan": "probe", "gradual": True}, ConfigError, r"\[gradual\] expected none"),
         ({"source": 3}, ConfigError, "a Model, a run or a file"),
         ({"source": "lenet"}, ConfigError, "near names: lenet5"),
         ({"source": "small_cnn"}, ConfigError, "with weights that are known"),
@@ -207,3 +210,18 @@ def test_a_path_is_read_as_the_network_takes_it_and_found_again(tmp_path: Path) 
     assert record["transfer"]["source"]["from"] == "lenet5:mnist"
     assert "Where it came from" in run.report_path.read_text(encoding="utf-8")
     assert fovea.evaluate(run, tmp_path / "data")["n"] == 8
+
+
+def test_blocks_may_join_one_by_one_and_weights_be_held(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"epochs": 4, "lr": 0.01, "advise": False, **QUICK}
+    run = fovea.finetune(shade_data(), pretrained(), gradual=True, out=tmp_path / "run", **options)
+    assert run.config["train"]["unfreeze"] == [[1, ["dense1"]], [1, ["conv2"]], [2, ["conv1", "batchnorm1"]]]
+    assert transfer_of(run)["plan"]["decided_by"] == "you"
+
+    def moved(anchor: float) -> float:
+        done = fovea.finetune(shade_data(), pretrained(), anchor=anchor, out=tmp_path / f"{anchor}", **options)
+        assert done.config["train"]["weight_decay"] == (0.0 if anchor else 0.01)
+        last = read_tensors(done.path / CHECKPOINTS / LAST_FILE)[0]
+        return float(np.abs(last["parameter:conv2.weight"] - pretrained().parameters()["conv2.weight"]).max())
+
+    assert moved(1e4) < 0.1 * moved(0.0)

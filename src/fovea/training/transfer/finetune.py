@@ -46,6 +46,7 @@ def finetune(
     freeze: Sequence[str] | None = None,
     freeze_depth: float | None = None,
     lr_depth: float | None = None,
+    gradual: bool = False,
     val_fraction: float = VAL_FRACTION,
     shots: Sequence[int | None] | bool = False,
     shot_seeds: int = 3,
@@ -72,7 +73,9 @@ def finetune(
       Without a validation split ``val_fraction`` of each class of train becomes one, and the run records it.
     * ``freeze``: paths, prefixes or patterns that stay as they are; ``freeze_depth``: so many blocks from the input on,
       or a share of them (0.5). ``lr_depth``: factor of the learning rate at the first block, 1 at the last, in equal
-      ratios between (0.1, or 1 for different data).
+      ratios between (0.1, or 1 for different data). ``gradual``: blocks join from the head to the input over the first
+      half of the epochs. ``anchor`` (an option of training): strength of a pull of all weights to where they began
+      (L2-SP), in place of weight decay.
     * ``shots``: also measure accuracy over the number of images a class (True: 1, 2, 5, 10, 20, all; see
       ``shot_curves``), with ``shot_seeds`` draws of each, within ``shot_budget`` seconds.
     * ``options``: those of ``fovea.train``. Fine-tuning begins with AdamW, gradients clipped to norm 1, a patience of 5
@@ -93,7 +96,8 @@ def finetune(
     notes = data_notes(opened, ready, model)
     measured, probes = measure(model, ready, seed=seed, engine=options.get("engine")) if advise else (None, None)
     asked = {"lr": options.get("lr"), "epochs": options.get("epochs"), "freeze": freeze or None}
-    asked |= {"freeze_depth": freeze_depth, "lr_depth": lr_depth}
+    asked |= {"freeze_depth": freeze_depth, "lr_depth": lr_depth, "gradual": gradual or None}
+    asked["anchor"] = options.get("anchor")
     trains = next((name for name, value in asked.items() if value is not None), None)
     decided = choose(measured, wanted, layer, trains)
     describe(measured, decided)
@@ -101,7 +105,7 @@ def finetune(
         say(f"note        {note}")
     start, about = _start(model, ready, decided, probes, seed, options.get("engine"))
     frozen = frozen_paths(start, freeze, freeze_depth)
-    config = config_for(decided, start, len(ready.train), frozen, lr_depth, {**options, "seed": seed})
+    config = config_for(decided, start, len(ready.train), frozen, lr_depth, {**options, "seed": seed}, gradual)
     about |= {
         "source": _described(source, model), "measured": None if measured is None else measured.to_dict(),
         "plan": decided.to_dict(), "notes": notes, "frozen": list(_short(start, frozen)),

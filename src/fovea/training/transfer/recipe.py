@@ -8,13 +8,14 @@ from typing import Any
 
 from fovea.engines.base import match_paths
 from fovea.errors import ConfigError
-from fovea.graph.depth import blocks, depth_scales
+from fovea.graph.depth import blocks, depth_scales, prefixes
 from fovea.graph.head import find_head
 from fovea.model import Model
 from fovea.ops.base import is_number
 from fovea.ops.optimizer import AdamW
 from fovea.training.config import TrainConfig, checked_names
 from fovea.training.prepare import default_batch
+from fovea.training.stages import Stages
 from fovea.training.transfer.plan import Plan
 
 __all__ = ["checked_options", "config_for", "enough_epochs", "frozen_paths"]
@@ -30,8 +31,8 @@ EPOCHS, UPDATES = (10, 30), 40
 FINETUNE: dict[str, Any] = {"optimizer": "adamw", "clip_norm": 1.0, "keep_start": True}
 SCRATCH: dict[str, Any] = {"epochs": 20}
 PROBE: dict[str, Any] = {"epochs": 0, "keep_start": True}
-_TRAINING = ("epochs", "lr", "optimizer", "schedule", "warmup_epochs", "patience", "mix")
-_OURS = {"trainable": "freeze", "keep_start": "plan"}
+_TRAINING = ("epochs", "lr", "optimizer", "schedule", "warmup_epochs", "patience", "mix", "anchor")
+_OURS = {"trainable": "freeze", "keep_start": "plan", "unfreeze": "gradual"}
 
 
 def checked_options(options: Mapping[str, Any], seed: int) -> None:
@@ -80,18 +81,20 @@ def enough_epochs(usual: int, updates: int, samples: int, batch_size: int) -> in
 
 
 def config_for(
-    plan: Plan, model: Model, samples: int, frozen: Sequence[str], lr_depth: float | None, options: Mapping[str, Any]
-) -> TrainConfig:
+    plan: Plan, model: Model, samples: int, frozen: Sequence[str], lr_depth: float | None, options: Mapping[str, Any],
+    gradual: bool = False,
+) -> TrainConfig:  # fmt: skip
     """The training that a plan asks for, on so many samples; ``options`` go before its defaults. Raises ConfigError.
 
     With ``batch_norm="frozen"``, the default, fine-tuning leaves weight and bias of every batch norm as they are, so
-    that all run on the statistics that they have, as at inference.
+    that all run on the statistics that they have, as at inference. ``gradual``: blocks join from the head to the input
+    over the first half of the epochs. With ``anchor`` weights are pulled to their start and no longer to zero.
     """
     if plan.name.startswith("probe"):
         given = next((name for name in _TRAINING if options.get(name) is not None), None)
-        if given is not None or frozen or lr_depth is not None:
+        if given is not None or frozen or lr_depth is not None or gradual:
             raise ConfigError(
-                given or ("freeze" if frozen else "lr_depth"),
+                given or ("freeze" if frozen else "gradual" if gradual else "lr_depth"),
                 f"expected none with the plan {plan.name}, which is solved and not trained; leave it out, or take the "
                 "plan finetune",
             )
@@ -102,6 +105,7 @@ def config_for(
         batch = min(options.get("batch_size") or default_batch(samples), samples)
         epochs = options.get("epochs") or enough_epochs(EPOCHS[plan.different], UPDATES, samples, batch)
         chosen = {"epochs": epochs, "patience": max(5, epochs // 4), **FINETUNE}
+        chosen |= {"weight_decay": 0.0} if options.get("anchor") else {}
         config = TrainConfig(**{**chosen, **options})
         if config.lr is None:
             known = LRS["adamw" if isinstance(config.optimizer, AdamW) else "sgd"]
@@ -111,10 +115,21 @@ def config_for(
     if frozen or keeps:
         still = {*frozen, *keeps}
         config = replace(config, trainable=tuple(path for path in model.store.parameters if path not in still))
+    if gradual:
+        config = replace(config, unfreeze=_joining(model, config.epochs))
     scales = _scales(plan, model, lr_depth)
     if scales and not config.optimizer.lr_scales:
         config = replace(config, optimizer=replace(config.optimizer, lr_scales=scales))
     return config
+
+
+def _joining(model: Model, epochs: int) -> Stages:
+    """Blocks that are frozen at first, and after how many epochs they join: the last one soon, the first when half of
+    the epochs are done (Howard and Ruder 2018, "Universal language model fine-tuning", section 3.3)."""
+    head, all_blocks = find_head(model.graph).node, blocks(model.graph)
+    below = [block for block in reversed(all_blocks) if head not in block]
+    joins = [round((place + 1) / len(below) * (epochs // 2)) for place in range(len(below))]
+    return tuple((join, prefixes(all_blocks, block)) for join, block in zip(joins, below, strict=True) if join)
 
 
 def _scales(plan: Plan, model: Model, lr_depth: float | None) -> tuple[tuple[str, float], ...]:
