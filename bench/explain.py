@@ -268,14 +268,14 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     about = facts(args.threads, installed())
     print(", ".join(f"{key} {value}" for key, value in about.items()), flush=True)
-    print(f"{'method':22}{'apart':>9}{'ours':>10}{'captum':>10}{'ratio':>7}{'ours':>9}{'captum':>9}{'runs':>6}")
+    print(f"{'method':22}{'apart':>9}{'ours':>12}{'captum':>12}{'ratio':>7}{'ours':>9}{'captum':>9}{'runs':>6}")
     rows = []
     for name in args.methods:
         row = measure(name, args.rounds, args.threads)
         rows.append(row)
         own, other = 1e3 * row["ours"], 1e3 * row["captum"]
         print(
-            f"{name:22}{row['apart']:9.1e}{own:7.1f} ms{other:7.1f} ms{other / own:7.2f}"
+            f"{name:22}{row['apart']:9.1e}{own:9.1f} ms{other:9.1f} ms{other / own:7.2f}"
             f"{row['ours MB']:6.0f} MB{row['captum MB']:6.0f} MB{row['runs']:6}",
             flush=True,
         )
