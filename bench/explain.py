@@ -184,8 +184,8 @@ def with_equal_noise(model: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
     def drawn(mean: Any, deviation: Any) -> Any:
         nonlocal used
-        used += len(mean)
-        return mean + deviation * waiting[used - len(mean) : used]
+        used += len(deviation)
+        return mean + deviation * waiting[used - len(deviation) : used]
 
     with mock.patch("torch.normal", drawn):
         other = captum("smoothgrad", twin(model), x)()
