@@ -259,7 +259,7 @@ def test_classes_by_name() -> None:
     assert [found.index(one) for one in ("tench", "Tabby Cat", "tiger", "puma", "bus", "5")] == [0, 1, 2, 3, 4, 5]
     with pytest.raises(FoveaError, match="it fits tabby, tabby cat; tiger cat"):
         found.index("cat")
-    with pytest.raises(FoveaError, match="names are tench"):
+    with pytest.raises(FoveaError, match="expected a class from 0 to 5, got 6"):
         found.index("6")
 
 
