@@ -1,0 +1,1 @@
+"""Object detection: which classes are where in an image."""
