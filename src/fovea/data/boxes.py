@@ -1,9 +1,9 @@
 """The one layout of annotated boxes: an array ``float32 (N, M, 9)``, a row for each box of each image.
 
 ``x1, y1, x2, y2`` are pixels, ``x2`` and ``y2`` exclusive; ``label`` is the class index, -1 in a row that only fills
-up; ``flags`` are CROWD and DIFFICULT; ``scale_x, scale_y`` are how much larger the image is drawn than its file holds it
-(in all rows of an image, so that an image without boxes has them too); ``area`` is that of the object in pixels of the
-file. M is at least 1.
+up; ``flags`` are CROWD and DIFFICULT; ``scale_x, scale_y`` are how much larger the image is drawn than its file holds
+it (in all rows of an image, so that an image without boxes has them too); ``area`` is that of the object in pixels of
+the file. M is at least 1.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def placed(targets: Array, places: Sequence[Placement]) -> Array:
 
 
 def box_iou(first: Array, second: Array) -> Array:
-    """Intersection over union of boxes xyxy ``(..., n, 4)`` and ``(..., m, 4)`` -> ``(..., n, m)``; 0 for empty ones."""
+    """Intersection over union of boxes xyxy ``(..., n, 4)`` and ``(..., m, 4)`` -> ``(..., n, m)``; empty: 0."""
     a, b = first[..., :, None, :], second[..., None, :, :]
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     common = np.clip(sides, 0, None).prod(axis=-1)
