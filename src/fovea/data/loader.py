@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -31,6 +31,8 @@ class Loader:
     """Batches of one epoch; make one for each epoch, it costs a permutation.
 
     ``start``: the first step to give. ``workers``: threads that prepare batches ahead, 0 prepares them when asked.
+    ``own``: of a batch that several processes share, which of its ``count`` samples are prepared here, as positions
+    ``own(count)``; order, keys and mixing partners are those of the whole batch.
     ``mix``: :class:`MixUp` or :class:`CutMix`; targets then are probabilities ``float32 (N, K)``. After iterating,
     ``wait_seconds`` is how long the consumer waited and ``busy_seconds`` how long preparing took in all threads.
 
@@ -50,6 +52,7 @@ class Loader:
         workers: int = 1,
         drop_last: bool = False,
         start: int = 0,
+        own: Callable[[int], npt.NDArray[np.int64]] | None = None,
     ) -> None:
         for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0), ("start", start, 0)):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -58,7 +61,7 @@ class Loader:
             raise ConfigError("loader", "MixUp and CutMix mix classes; this data set has values")
         self.split, self.batch_size, self.start, self.workers = split, batch_size, start, workers
         self._augment = augment if augment is not None and augment.steps else None
-        self._mix = mix
+        self._mix, self._own = mix, own
         # decoded here, on the calling thread, so that errors come before the first step
         self._inputs, self._targets, self._indices = split.inputs, split.targets, split.indices
         count = len(self._inputs)
@@ -76,11 +79,16 @@ class Loader:
         """Steps of the whole epoch, wherever ``start`` is."""
         return self._steps
 
+    def count(self, step: int) -> int:
+        """Samples in the whole batch of one step."""
+        return min(self.batch_size, len(self._order) - step * self.batch_size)
+
     def batch(self, step: int) -> Batch:
         """The batch of one step."""
         if not 0 <= step < self._steps:
             raise ConfigError("loader", f"step {step} is outside of an epoch of {self._steps} steps")
-        positions = np.arange(step * self.batch_size, min((step + 1) * self.batch_size, len(self._order)))
+        count = self.count(step)
+        positions = step * self.batch_size + (np.arange(count) if self._own is None else self._own(count))
         rows = self._order[positions]
         inputs = self._augmented(rows)
         targets: Array = self._targets[rows]

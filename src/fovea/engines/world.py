@@ -8,12 +8,13 @@ branch for several processes.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy.typing as npt
 
-__all__ = ["World", "launched_processes"]
+__all__ = ["World", "launch", "launched_processes", "restarts"]
 
 Array = npt.NDArray[Any]
 T = TypeVar("T")
@@ -29,11 +30,6 @@ class World:
     def is_first(self) -> bool:
         """Whether this is the process that writes."""
         return self.rank == 0
-
-    @property
-    def restarts(self) -> int:
-        """How often the processes were started again after one had died."""
-        return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
     def share(self, count: int) -> slice:
         """This process's part of ``count`` consecutive samples; parts differ by one at most."""
@@ -51,11 +47,29 @@ class World:
         """What ``work`` gives in the first process, which alone does it; all wait. Its error is raised in all."""
         return work()
 
-    def close(self) -> None:
-        """Take leave of the others."""
+    def agree(self, error: Exception | None) -> None:
+        """Raise, in all processes, the error of the first that has one; all wait."""
+        if error is not None:
+            raise error
 
 
 def launched_processes() -> int:
     """How many processes torchrun has started, in its own words."""
-    text = os.environ.get("WORLD_SIZE", "1")
-    return int(text) if text.isdigit() else 1
+    return _number("WORLD_SIZE", 1)
+
+
+def restarts() -> int:
+    """How often torchrun has started the processes again after one had died."""
+    return _number("TORCHELASTIC_RESTART_COUNT", 0)
+
+
+def launch() -> str | None:
+    """What tells one call of torchrun from others, the same after a restart: its ``--rdzv-id``, else the number of the
+    process that watches over this one. None without torchrun."""
+    name = os.environ.get("TORCHELASTIC_RUN_ID")
+    return f"{socket.gethostname()}:{os.getppid()}" if name == "none" else name
+
+
+def _number(variable: str, otherwise: int) -> int:
+    text = os.environ.get(variable, "")
+    return int(text) if text.isdigit() else otherwise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -46,6 +47,25 @@ class State:
     """What is summed up over the current epoch."""
     window: dict[str, float] = field(default_factory=dict)
     """What is summed up since the last line of the log."""
+
+    def is_better(self, metrics: Mapping[str, float], name: str, higher: bool) -> bool:
+        """Whether an epoch with these metrics is the best so far, which it then is: by the task's primary metric,
+        ``higher`` or lower; between equal ones by the loss, where the task measures it."""
+        if not metrics:
+            return False
+        value, loss = metrics[name], metrics.get("loss", 0.0)
+        if not (math.isfinite(value) and math.isfinite(loss)):
+            self.waited += 1
+            return False
+        sign = 1.0 if higher else -1.0
+        better = (
+            self.best is None or self.best_loss is None or (sign * value, -loss) > (sign * self.best, -self.best_loss)
+        )
+        if better:
+            self.best, self.best_loss, self.best_epoch, self.waited = value, loss, self.epoch, 0
+        else:
+            self.waited += 1
+        return better
 
 
 @dataclass

@@ -15,6 +15,7 @@ from fovea import progress
 from fovea.data.dataset import Dataset, Split
 from fovea.data.loader import Loader
 from fovea.engines.base import Engine, Plan
+from fovea.engines.world import World
 from fovea.errors import ConfigError, DataError, NonFiniteError
 from fovea.graph.store import ParameterStore
 from fovea.loading import load
@@ -25,7 +26,7 @@ from fovea.tasks.views import averaged, enlarged
 from fovea.training.prepare import check_shapes, open_data
 from fovea.training.recorder import write_json
 
-__all__ = ["evaluate", "evaluation_plan", "outputs_of", "with_weights"]
+__all__ = ["evaluate", "evaluation_plan", "outputs_of", "own_share", "with_weights"]
 
 Array = npt.NDArray[Any]
 
@@ -138,6 +139,12 @@ def outputs_of(
     if not parts:
         raise DataError(split.name, "expected at least one sample, got none; choose another split")
     return np.concatenate(parts)
+
+
+def own_share(split: Split, world: World) -> Split:
+    """The consecutive samples that this process evaluates; all of them where there are fewer than processes."""
+    share = world.share(len(split))
+    return split.take(np.arange(share.start, share.stop)) if 1 < world.size <= len(split) else split
 
 
 @contextlib.contextmanager

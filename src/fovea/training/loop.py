@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,15 +15,17 @@ from fovea import progress
 from fovea.data.dataset import Batch, Dataset
 from fovea.data.loader import Loader
 from fovea.engines.base import Engine
+from fovea.engines.world import World
 from fovea.graph.serialize import remove_leftovers
 from fovea.model import Model
 from fovea.run import BEST_FILE, CHECKPOINTS, LAST_FILE, METRICS_FILE, MODEL_FILE
 from fovea.training import nonfinite
 from fovea.training.checkpoint import Averaged, State, graph_digest, read_checkpoint, write_checkpoint
 from fovea.training.config import TrainConfig
-from fovea.training.evaluation import evaluation_plan, outputs_of, with_weights
+from fovea.training.evaluation import evaluation_plan, outputs_of, own_share, with_weights
 from fovea.training.prepare import Recipe, data_identity, recipe_for
 from fovea.training.recorder import Log, write_json
+from fovea.training.share import check_room, own_parts, own_positions
 from fovea.training.stages import Anchor, trainable_at
 
 __all__ = ["Callback", "Loop"]
@@ -38,16 +39,17 @@ class Loop:
 
     def __init__(
         self, model: Model, data: Dataset, config: TrainConfig, folder: Path, engine: Engine,
-        callbacks: Sequence[Callback] = (),
+        callbacks: Sequence[Callback] = (), world: World | None = None,
     ) -> None:  # fmt: skip
         self.model, self.data, self.config, self.folder, self.engine = model, data, config, folder, engine
-        self.callbacks = callbacks
+        self.callbacks, self.world = callbacks, world or World()
         self.state = State()
         self.averaged = Averaged(config.ema)
         self.anchor = Anchor(config.anchor)
         self.recipe: Recipe = recipe_for(config, model, data)
         self._identity = {"data": data_identity(data), "graph": graph_digest(model.graph), "train": config.to_dict()}
         self.batch_size = config.batch_size or 1  # resolved before the loop
+        check_room(self.batch_size, len(data.train), config.accumulate, self.world)
         self._stop = False
         self._log: Log | None = None
         self.options: dict[str, Any] = {
@@ -64,17 +66,23 @@ class Loop:
         store.seed, store.updates = self.config.seed, 0
         store.optimizer_state, store.ema = {}, {}
         self.anchor.set(store)
+        self.world.first(self._open)
+        self._save(LAST_FILE)
+
+    def _open(self) -> None:
         self._log = Log(self.folder)
         self.model.save(self.folder / MODEL_FILE)
-        self._save(LAST_FILE)
 
     def restore(self) -> None:
         """Go back to the last checkpoint. Raises ModelFileError when it is damaged or of another model."""
-        for file in (self._checkpoint(LAST_FILE), self._checkpoint(BEST_FILE), self.folder / MODEL_FILE):
-            remove_leftovers(file)
         last = self._checkpoint(LAST_FILE)
         self.state, metadata = read_checkpoint(last, self.model.store, self.averaged, self.anchor)
-        self._log = Log(self.folder, int(metadata["log_bytes"]))
+        self.world.first(lambda: self._reopen(int(metadata["log_bytes"])))
+
+    def _reopen(self, log_bytes: int) -> None:
+        for file in (self._checkpoint(LAST_FILE), self._checkpoint(BEST_FILE), self.folder / MODEL_FILE):
+            remove_leftovers(file)
+        self._log = Log(self.folder, log_bytes)
 
     def _compile(self) -> None:
         """The plan of the training for what trains from this epoch on; where parts join, the optimiser begins anew."""
@@ -83,10 +91,10 @@ class Loop:
             store.optimizer_state, store.updates = {}, 0
         now = trainable_at(config.unfreeze, config.trainable, list(store.parameters), epoch)
         self.options["trainable"] = now
-        pieces = -(-self.batch_size // self.config.accumulate)
+        largest = min(-(-self.batch_size // self.config.accumulate), len(self.data.train))  # of the pieces
         shape = self.data.train.inputs.shape[1:]
         self.plan = self.model.compile(
-            self.engine, min(pieces, len(self.data.train)), pixels=True, training=True, input_shape=shape,
+            self.engine, -(-largest // self.world.size), pixels=True, training=True, input_shape=shape,
             loss=self.recipe.loss(shape), optimizer=self.config.optimizer, **self.options,
         )  # fmt: skip
 
@@ -100,6 +108,7 @@ class Loop:
         """Train until the last epoch, or until patience or a callback ends it, then write the final model."""
         self._compile()
         val = self.data.val
+        self.own_val = val if val is None else own_share(val, self.world)
         self.val_plan = (
             None if val is None else evaluation_plan(self.model, val, self.engine, self.plan.spec.batch_size)
         )
@@ -133,6 +142,7 @@ class Loop:
             mix=self.recipe.mix, workers=config.workers, start=self.state.position,
             # a remainder of few samples would give noisy batch statistics; other epochs draw other remainders
             drop_last=len(split) >= self.batch_size,
+            own=lambda count: own_positions(count, config.accumulate, self.world),
         )  # fmt: skip
 
     def _steps(self, loader: Loader, bar: progress.Bar) -> None:
@@ -140,15 +150,16 @@ class Loop:
         begin, waited = time.perf_counter(), 0.0
         for batch in loader:
             lr = self.lr(state.step, total)
-            loss, grad_norm, metric = self._step(batch, lr)
+            count = loader.count(state.position)
+            loss, grad_norm, metric = self._step(batch, count, lr)
             now = time.perf_counter()
             wait, waited = loader.wait_seconds - waited, loader.wait_seconds
-            self._count(loss, metric, len(batch), now - begin, wait)
+            self._count(loss, metric, count, now - begin, wait)
             state.seconds += now - begin
             begin = now
             state.position += 1
             state.step += 1
-            bar.update(len(batch), loss=state.sums["loss"] / state.sums["images"], lr=lr)
+            bar.update(count, loss=state.sums["loss"] / state.sums["images"], lr=lr)
             if state.step % self.config.log_every == 0:
                 self._log_step(lr, grad_norm)
             every = self.config.checkpoint_every
@@ -160,33 +171,39 @@ class Loop:
         assert self.config.lr is not None  # resolved before the loop
         return self.config.lr * float(self.config.schedule.factor(step, total))
 
-    def _step(self, batch: Batch, lr: float) -> tuple[float, float, float | None]:
-        """One update from one batch, in pieces whose gradients add up to those of the whole. Loss, norm, metric."""
-        task, pieces, step = self.model.task, self.config.accumulate, self.state.step
-        whole = self.recipe.weight(batch.targets)
-        bounds = [len(batch) * piece // pieces for piece in range(pieces + 1)]
+    def _step(self, batch: Batch, count: int, lr: float) -> tuple[float, float, float | None]:
+        """One update from a batch of ``count`` samples, of which ``batch`` are this process's: in pieces whose
+        gradients add up to those of the whole. Loss and metric of the whole, gradient norm."""
+        task, world, pieces = self.model.task, self.world, self.config.accumulate
+        weight = self.recipe.weight(batch.targets)
+        whole = float(count) if self.recipe.class_weights is None else world.total([weight])[0]
         loss: float = 0.0
         metric: float | None = None
+        failed: tuple[Any, Any, int] | None = None
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # said below, with the node's name
-            for piece, (low, high) in enumerate(itertools.pairwise(bounds)):
-                if low == high:
-                    continue
-                inputs, given = batch.inputs[low:high], batch.targets[low:high]
+            for part in own_parts(count, pieces, world):
+                inputs, given = batch.inputs[part.rows], batch.targets[part.rows]
                 share = self.recipe.weight(given) / whole if whole else 0.0
-                outputs = self.plan.forward(inputs, step=step * pieces + piece)
+                step = self.state.step * pieces + part.piece
+                self.plan.first_sample = part.first
+                outputs = self.plan.forward(inputs, step=step)
                 targets = given if self.recipe.mix else task.assign(outputs, given)
-                loss += share * sum(self.plan.loss_backward(targets, scale=share))
-                if not math.isfinite(loss):
-                    raise self._not_finite(inputs, targets, step * pieces + piece, lr)
+                # processes average their gradients: times their number, that is the sum
+                loss += share * sum(self.plan.loss_backward(targets, scale=share * world.size))
+                if not math.isfinite(loss) and failed is None:
+                    failed = inputs, targets, step
                 own = None if self.recipe.mix else task.batch_metric(outputs, given)
                 if own is not None:
-                    metric = (metric or 0.0) + own * (high - low) / len(batch)
+                    metric = (metric or 0.0) + own * len(given) / count
+            loss, *metrics = world.total([loss] if metric is None else [loss, metric])
+            if not math.isfinite(loss):
+                world.agree(self._not_finite(*failed, lr) if failed else None)
             grad_norm = self.plan.update(lr)
         if not math.isfinite(grad_norm):
             raise nonfinite.after_update(self.model, self._when(), self._advice(lr))
         self.anchor.pull(self.model.store, self.config.optimizer, lr)
         self.averaged.update(self.model.store)
-        return loss, grad_norm, metric
+        return loss, grad_norm, metrics[0] if metrics else None
 
     def _count(self, loss: float, metric: float | None, images: int, seconds: float, wait: float) -> None:
         values = {"loss": loss * images, "images": images, "seconds": seconds, "wait": wait}
@@ -233,38 +250,28 @@ class Loop:
         """The model file and the best checkpoint where these weights are the best so far; always the last one."""
         if better or not metrics:
             with with_weights(self.model.store, self.averaged.weights(self.model.store)):
-                self._save_model(metrics)
+                self.world.first(lambda: self._save_model(metrics))
         if better:
             self._save(BEST_FILE)
         self._save(LAST_FILE)
 
     def _validate(self) -> dict[str, float]:
-        if self.val_plan is None or self.data.val is None:
+        val = self.data.val
+        if val is None:
             return {}
         with with_weights(self.model.store, self.averaged.weights(self.model.store)):
-            outputs = outputs_of(self.val_plan, self.data.val, self.model.task)
-        return self.model.task.metrics(outputs, self.data.val.targets)
+            outputs = self._val_outputs()
+        return self.world.first(lambda: self.model.task.metrics(outputs, val.targets))
+
+    def _val_outputs(self) -> Any:
+        """Outputs for the whole validation split, of which every process computes its share."""
+        assert self.val_plan is not None
+        assert self.own_val is not None
+        outputs = outputs_of(self.val_plan, self.own_val, self.model.task)
+        return outputs if self.own_val is self.data.val else self.world.joined(outputs)
 
     def _is_better(self, metrics: Mapping[str, float]) -> bool:
-        """By the task's primary metric; between equal ones by the loss, where the task measures it."""
-        if not metrics:
-            return False
-        state, (name, higher) = self.state, self.model.task.primary
-        value, loss = metrics[name], metrics.get("loss", 0.0)
-        if not (math.isfinite(value) and math.isfinite(loss)):
-            state.waited += 1
-            return False
-        sign = 1.0 if higher else -1.0
-        better = (
-            state.best is None
-            or state.best_loss is None
-            or (sign * value, -loss) > (sign * state.best, -state.best_loss)
-        )
-        if better:
-            state.best, state.best_loss, state.best_epoch, state.waited = value, loss, state.epoch, 0
-        else:
-            state.waited += 1
-        return better
+        return self.state.is_better(metrics, *self.model.task.primary)
 
     # --- the end
 
@@ -276,10 +283,14 @@ class Loop:
             read_checkpoint(self._checkpoint(BEST_FILE), model.store, self.averaged, self.anchor)
         model.store.load({path: array.copy() for path, array in self.averaged.weights(model.store).items()})
         details: dict[str, Any] = {}
-        if val is not None and self.val_plan is not None:
-            outputs = model.as_logits(outputs_of(self.val_plan, val, model.task))
+        if val is not None:
+            outputs = model.as_logits(self._val_outputs())
             model.task = model.task.calibrate(outputs, val.targets)
             details = model.task.metrics(outputs, val.targets, classes=model.classes, detail=True)
+        self.world.first(lambda: self._write_end(details, has_best))
+
+    def _write_end(self, details: dict[str, Any], has_best: bool) -> None:
+        state = self.state
         self._save_model({name: value for name, value in details.items() if isinstance(value, float)})
         summary = {
             "split": "val" if details else None, "best_epoch": self._chosen_epoch(), "epochs": state.epoch,
@@ -287,7 +298,7 @@ class Loop:
             "images_per_second": state.images / max(state.seconds, 1e-9),
             "chosen": "best on val" if has_best else "last",
         }  # fmt: skip
-        self._write("end", **summary)
+        self._written("end", summary)
         assert self._log is not None
         self._log.sync()
         write_json(self.folder / METRICS_FILE, {**summary, **({"val": details} if details else {})})
@@ -311,17 +322,24 @@ class Loop:
         return self.folder / CHECKPOINTS / name
 
     def _save(self, name: str) -> None:
+        self.world.first(lambda: self._saved(name))
+
+    def _saved(self, name: str) -> None:
         assert self._log is not None
         identity = {**self._identity, "log_bytes": self._log.sync()}
         path, store = self._checkpoint(name), self.model.store
         write_checkpoint(path, store, self.averaged, self.anchor, self.state, identity)
 
     def _write(self, event: str, **values: Any) -> dict[str, Any]:
+        """A line of the log; what the callbacks make of it in the first process holds in all."""
+        line, self._stop = self.world.first(lambda: self._written(event, values))
+        return line
+
+    def _written(self, event: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
         assert self._log is not None
         line = self._log.write(event, **values)
-        for callback in self.callbacks:
-            self._stop = bool(callback(line)) or self._stop
-        return line
+        answers = [bool(callback(line)) for callback in self.callbacks]
+        return line, self._stop or any(answers)
 
     def close(self) -> None:
         """Close the log."""

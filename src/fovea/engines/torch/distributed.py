@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import datetime
 import os
 from collections.abc import Callable, Sequence
@@ -84,10 +85,16 @@ class Processes(World):
         for one, values in zip(tensors, flat.split([one.numel() for one in tensors]), strict=True):
             one.copy_(values.reshape(one.shape))
 
-    def close(self) -> None:
-        """Take leave of the others."""
-        if self.size > 1 and dist.is_initialized():
-            dist.destroy_process_group()
+    def agree(self, error: Exception | None) -> None:
+        """Raise, in all processes, the error of the first that has one; all wait."""
+        if self.size == 1:
+            super().agree(error)
+            return
+        errors: list[Exception | None] = [None] * self.size
+        dist.all_gather_object(errors, _told(error))
+        found = next((one for one in errors if one is not None), None)
+        if found is not None:
+            raise found
 
 
 def _told(error: Exception | None) -> Exception | None:
@@ -103,7 +110,14 @@ def join(device: torch.device) -> Processes:
             dist.init_process_group("nccl", timeout=TIMEOUT, device_id=device)
         else:
             dist.init_process_group("gloo", timeout=TIMEOUT)
+        atexit.register(_leave)
     return Processes(device)
+
+
+def _leave() -> None:
+    """The group lasts as long as the process: several trainings may follow each other in it."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def parallel(network: torch.nn.Module, device: torch.device) -> torch.nn.Module:
