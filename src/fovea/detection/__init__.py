@@ -1,0 +1,1 @@
+"""Detectors at work: whole images and tiles of them, several views, boxes drawn and written down."""
