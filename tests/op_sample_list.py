@@ -322,11 +322,17 @@ def losses() -> Iterator[Case]:
         ops.FocalLoss(),
         ops.FocalLoss(gamma=1.5, alpha=-1.0),
         ops.FocalLoss(gamma=0.0, alpha=0.4),
+        ops.QualityFocalLoss(),
+        ops.QualityFocalLoss(beta=1.5),
     )
     for number, op in enumerate(others):
         yield case(f"{number}-unit", op, (3, 17), (3, 17), draws=("normal", "unit"))
         yield case(f"{number}-bits", op, (9,), (9,), draws=("normal", "bits"), n=3)
         yield case(f"{number}-large", op, (9,), (9,), draws=("large", "bits"), n=3)
+    for variant in ("iou", "giou", "diou"):
+        overlap = ops.IoULoss(variant)
+        yield case(f"{variant}-map", overlap, (3, 7, 4), (3, 7, 5), draws=("unit", "unit"))
+        yield case(f"{variant}-one", overlap, (4,), (5,), draws=("unit", "unit"), n=3)
     for op in (ops.MeanSquaredError(), ops.SmoothL1(), ops.SmoothL1(beta=0.3)):
         beta = f"-beta{op.beta:g}" if isinstance(op, ops.SmoothL1) else ""
         yield case(f"vector{beta}", op, (1,), (1,), n=7)

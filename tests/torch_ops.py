@@ -173,6 +173,30 @@ def focal(op: ops.FocalLoss, x: Tensor, t: Tensor) -> Tensor:
     return (alpha * (1 - p_t) ** op.gamma * F.binary_cross_entropy_with_logits(x, t, reduction="none")).sum() / len(x)
 
 
+def quality_focal(op: ops.QualityFocalLoss, x: Tensor, t: Tensor) -> Tensor:
+    ce = F.binary_cross_entropy_with_logits(x, t, reduction="none")
+    return ((t - torch.sigmoid(x)).abs() ** op.beta * ce).sum() / len(x)
+
+
+def box_overlap(op: ops.IoULoss, distances: Tensor, targets: Tensor) -> Tensor:
+    """From corners around the origin, as the papers write it."""
+    p, q = (torch.cat([-sides[..., :2], sides[..., 2:4]], dim=-1) for sides in (distances, targets))
+
+    def area(box: Tensor) -> Tensor:
+        return (box[..., 2] - box[..., 0]) * (box[..., 3] - box[..., 1])
+
+    common = area(torch.cat([torch.maximum(p, q)[..., :2], torch.minimum(p, q)[..., 2:]], dim=-1))
+    around = torch.cat([torch.minimum(p, q)[..., :2], torch.maximum(p, q)[..., 2:]], dim=-1)
+    union = area(p) + area(q) - common
+    each = 1 - common / union
+    if op.variant == "giou":
+        each = each + (area(around) - union) / area(around)
+    if op.variant == "diou":
+        middle = (p[..., :2] + p[..., 2:] - q[..., :2] - q[..., 2:]) / 2
+        each = each + middle.square().sum(-1) / (around[..., 2:] - around[..., :2]).square().sum(-1)
+    return (targets[..., 4] * each).sum() / len(distances)
+
+
 TORCH: dict[str, Callable[..., Tensor]] = {
     "conv": conv,
     "convtranspose": convtranspose,
@@ -208,6 +232,8 @@ TORCH: dict[str, Callable[..., Tensor]] = {
     "softmaxcrossentropy": lambda op, x, p, t: cross_entropy(op, x, t),
     "binarycrossentropy": lambda op, x, p, t: F.binary_cross_entropy_with_logits(x, t),
     "focalloss": lambda op, x, p, t: focal(op, x, t),
+    "qualityfocalloss": lambda op, x, p, t: quality_focal(op, x, t),
+    "iouloss": lambda op, x, p, t: box_overlap(op, x, t),
     "meansquarederror": lambda op, x, p, t: F.mse_loss(x, t),
     "smoothl1": lambda op, x, p, t: F.smooth_l1_loss(x, t, beta=op.beta),
 }

@@ -23,6 +23,7 @@ OpList binary_ops();
 OpList rownorm_ops();
 OpList softmax_ops();
 OpList lossvalue_ops();
+OpList lossoverlap_ops();
 OpList inverted_ops();
 OpList normed_depthwise_ops();
 OpList normed_pointwise_ops();

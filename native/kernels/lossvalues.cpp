@@ -56,6 +56,25 @@ struct Focal {
     }
 };
 
+// With d = p - t; a: beta.
+struct Quality {
+    static FOVEA_INLINE float slope(float d, float a) {  // of |d|^a
+        const float lower = a * __builtin_powf(__builtin_fabsf(d), a - 1.0f);
+        return d > 0.0f ? lower : d < 0.0f ? -lower : 0.0f;
+    }
+    static FOVEA_INLINE float value(float x, float t, float a, float) {
+        return __builtin_powf(__builtin_fabsf(logistic(x) - t), a) * cross_entropy(x, t);
+    }
+    static FOVEA_INLINE float by_x(float x, float t, float a, float) {
+        const float p = logistic(x), d = p - t;
+        return __builtin_powf(__builtin_fabsf(d), a) * d + slope(d, a) * p * logistic(-x) * cross_entropy(x, t);
+    }
+    static FOVEA_INLINE float by_t(float x, float t, float a, float) {
+        const float d = logistic(x) - t;
+        return -__builtin_powf(__builtin_fabsf(d), a) * x - slope(d, a) * cross_entropy(x, t);
+    }
+};
+
 constexpr long value_grain = 4096;
 
 size_t scratch(const OpCall& call) { return static_cast<size_t>(2 * ceil_div(call.n * call.ints[0], value_grain)); }
@@ -99,10 +118,8 @@ void loss_backward(const OpCall& call) {
     {name, 3, 2, 2, loss<L>, scratch}, { name "_backward", 5, 2, 2, loss_backward<L>, nullptr }
 
 const OpKernel list[] = {
-    LOSS("meansquarederror", Square),
-    LOSS("smoothl1", SmoothL1),
-    LOSS("binarycrossentropy", CrossEntropy),
-    LOSS("focalloss", Focal),
+    LOSS("meansquarederror", Square), LOSS("smoothl1", SmoothL1),        LOSS("binarycrossentropy", CrossEntropy),
+    LOSS("focalloss", Focal),         LOSS("qualityfocalloss", Quality),
 };
 
 }  // namespace

@@ -31,7 +31,7 @@ struct OpList {
 };
 
 // One list per file of kernels.
-constexpr int op_files = 16;
+constexpr int op_files = 17;
 struct OpKernels {
     OpList lists[op_files];
 };

@@ -16,8 +16,8 @@ KernelTable kernel_table() {
         random_kernels(),
         peak_kernels(),
         {{elementwise_ops(), norm_ops(), rownorm_ops(), softmax_ops(), pool_ops(), binary_ops(), shape_ops(),
-          reduce_ops(), loss_ops(), lossvalue_ops(), optimizer_ops(), inverted_ops(), conv_pool_ops(),
-          normed_depthwise_ops(), normed_pointwise_ops(), between_norms_ops()}},
+          reduce_ops(), loss_ops(), lossvalue_ops(), lossoverlap_ops(), optimizer_ops(), inverted_ops(),
+          conv_pool_ops(), normed_depthwise_ops(), normed_pointwise_ops(), between_norms_ops()}},
     };
 }
 

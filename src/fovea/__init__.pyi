@@ -59,6 +59,7 @@ from fovea.ops import GroupNorm as GroupNorm
 from fovea.ops import HardSigmoid as HardSigmoid
 from fovea.ops import HardSwish as HardSwish
 from fovea.ops import Input as Input
+from fovea.ops import IoULoss as IoULoss
 from fovea.ops import LayerNorm as LayerNorm
 from fovea.ops import LayerScale as LayerScale
 from fovea.ops import LeakyReLU as LeakyReLU
@@ -71,6 +72,7 @@ from fovea.ops import Multiply as Multiply
 from fovea.ops import Normalize as Normalize
 from fovea.ops import Pad as Pad
 from fovea.ops import PReLU as PReLU
+from fovea.ops import QualityFocalLoss as QualityFocalLoss
 from fovea.ops import Reduce as Reduce
 from fovea.ops import ReLU as ReLU
 from fovea.ops import ReLU6 as ReLU6

@@ -366,6 +366,22 @@ def test_element_wise_losses() -> None:
     assert math.isclose(float(result.output), math.log(2) / 2)  # sum of alpha_t / 2 log 2 over one sample
 
 
+def test_losses_of_boxes() -> None:
+    result = Computed(ops.QualityFocalLoss(beta=2.0), [[0.0, 0]], [[1.0, 0.5]])
+    assert math.isclose(float(result.output), 0.25 * math.log(2))  # an exact answer costs nothing, whatever its entropy
+    # 2x2 around the point against 4x2: I = 4, U = 8, C = 8; with weight 3 over 2 samples, one of them without a box
+    found = [[[1.0, 1, 1, 1]], [[9.0, 9, 9, 9]]]
+    truth = [[[1.0, 1, 3, 1, 3]], [[0.0, 0, 0, 0, 0]]]
+    result = Computed(ops.IoULoss("iou"), found, truth, grad=1.0)
+    equal(result.output, 3 * (1 - 0.5) / 2)
+    # by the right side: I = (1 + r) 2 = U - (8 - U): dI = 2, dU = 0, ds = 2 / 8
+    equal(result.grad_inputs[0][0, 0, 2], -3 * 0.25 / 2)
+    equal(result.grad_inputs[0][1], [[0.0, 0, 0, 0]])
+    # boxes [-1, 1] and [-1, 3]: C = U, so GIoU = IoU; DIoU: d = 1, c^2 = 16 + 4
+    equal(Computed(ops.IoULoss("giou"), found, truth).output, 0.75)
+    equal(Computed(ops.IoULoss("diou"), found, truth).output, 3 * (0.5 + 1 / 20) / 2)
+
+
 # --- optimisers
 
 

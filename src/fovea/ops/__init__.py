@@ -27,7 +27,15 @@ from fovea.ops.conv import Conv, ConvTranspose
 from fovea.ops.dense import Dense, MatMul
 from fovea.ops.dropout import Dropout, LayerScale, StochasticDepth, StopGradient
 from fovea.ops.join import Add, Concat, Div, Multiply, Sub
-from fovea.ops.loss import BinaryCrossEntropy, FocalLoss, MeanSquaredError, SmoothL1, SoftmaxCrossEntropy
+from fovea.ops.loss import (
+    BinaryCrossEntropy,
+    FocalLoss,
+    IoULoss,
+    MeanSquaredError,
+    QualityFocalLoss,
+    SmoothL1,
+    SoftmaxCrossEntropy,
+)
 from fovea.ops.norm import LRN, BatchNorm, GroupNorm, LayerNorm, Normalize
 from fovea.ops.optimizer import SGD, AdamW, Optimizer
 from fovea.ops.pool import AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
@@ -67,6 +75,7 @@ __all__ = [
     "HardSigmoid",
     "HardSwish",
     "Input",
+    "IoULoss",
     "LayerNorm",
     "LayerScale",
     "LeakyReLU",
@@ -82,6 +91,7 @@ __all__ = [
     "PReLU",
     "Pad",
     "ParamSpec",
+    "QualityFocalLoss",
     "ReLU",
     "ReLU6",
     "Reduce",

@@ -8,9 +8,15 @@ from typing import Any
 import numpy as np
 
 from fovea.errors import OpError, ShapeError
-from fovea.ops.base import Op, Shape, is_number, number
+from fovea.ops.base import Op, Shape, choice, is_number, number
 
-__all__ = ["BinaryCrossEntropy", "FocalLoss", "MeanSquaredError", "SmoothL1", "SoftmaxCrossEntropy"]
+__all__ = [
+    "BinaryCrossEntropy", "FocalLoss", "IoULoss", "MeanSquaredError", "QualityFocalLoss", "SmoothL1",
+    "SoftmaxCrossEntropy",
+]  # fmt: skip
+
+VARIANTS = ("iou", "giou", "diou")
+"""Of IoULoss."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,52 @@ class FocalLoss(_Loss):
     def __post_init__(self) -> None:
         number(self.kind, "gamma", self.gamma, 0.0, 100.0)
         number(self.kind, "alpha", self.alpha, -1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class QualityFocalLoss(_Loss):
+    """Focal loss of qualities, from logits, SUM over elements / N: ``|t - s(x)|^beta * cross_entropy``; targets in [0,
+    1].
+
+    The target is how good what is found there is (a box's overlap with the truth), not only whether something is; an
+    element that says just that costs nothing. Source: Li et al. 2020, "Generalized focal loss", equation 6.
+    """
+
+    beta: float = 2.0
+
+    def __post_init__(self) -> None:
+        number(self.kind, "beta", self.beta, 1.0, 100.0)
+
+
+@dataclass(frozen=True)
+class IoULoss(_Loss):
+    """Overlap of boxes around common points: distances N,*spatial,4 and targets N,*spatial,5, SUM over points / N.
+
+    Distances, at least 0, lead from the point to the left, top, right and bottom side; the target holds those of the
+    true box and the weight w of the point, 0 where there is none. With I, U the areas of intersection and union, C that
+    of the smallest box around both, d the distance of the centres and c the diagonal of that smallest box,
+
+    ``variant="giou"``: ``w (1 - I/U + (C - U)/C)`` (Rezatofighi et al. 2019, algorithm 1);
+    ``variant="diou"``: ``w (1 - I/U + d^2/c^2)`` (Zheng et al. 2020, equation 7); ``"iou"``: ``w (1 - I/U)``.
+    """
+
+    variant: str = "giou"
+
+    def __post_init__(self) -> None:
+        choice(self.kind, "variant", self.variant, VARIANTS)
+
+    def target_shape(self, values: Shape) -> Shape:
+        return (*values[:-1], 5)
+
+    def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
+        values, targets = inputs
+        if not values or values[-1] != 4 or targets != self.target_shape(values):
+            raise ShapeError(
+                self.kind,
+                f"expected distances N,*spatial,4 and targets N,*spatial,5, got {('N', *values)} and "
+                f"{('N', *targets)}; give left, top, right, bottom, and a weight behind those of the target",
+            )
+        return ((),)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,14 @@ import numpy as np
 from fovea.engines.reference.activation import stable_sigmoid
 from fovea.engines.reference.pair import Array, Arrays, BackwardResult, ForwardResult, Key, Needs, Params
 from fovea.errors import DataError
-from fovea.ops.loss import BinaryCrossEntropy, FocalLoss, MeanSquaredError, SmoothL1, SoftmaxCrossEntropy
+from fovea.ops.loss import (
+    BinaryCrossEntropy,
+    FocalLoss,
+    MeanSquaredError,
+    QualityFocalLoss,
+    SmoothL1,
+    SoftmaxCrossEntropy,
+)
 
 __all__ = [
     "binarycrossentropy_backward",
@@ -18,6 +25,8 @@ __all__ = [
     "focalloss_forward",
     "meansquarederror_backward",
     "meansquarederror_forward",
+    "qualityfocalloss_backward",
+    "qualityfocalloss_forward",
     "smoothl1_backward",
     "smoothl1_forward",
     "softmaxcrossentropy_backward",
@@ -141,6 +150,31 @@ def _miss_and_balance(op: FocalLoss, x: Array, t: Array) -> tuple[Array, Array]:
     miss = t * stable_sigmoid(-x) + (1 - t) * stable_sigmoid(x)
     balance = t * op.alpha + (1 - t) * (1 - op.alpha) if op.alpha >= 0 else np.ones_like(x)
     return miss, balance
+
+
+# loss = 1/N sum_e |t - p|^beta ce
+def qualityfocalloss_forward(
+    op: QualityFocalLoss, inputs: Arrays, params: Params, buffers: Params, *, training: bool, key: Key
+) -> ForwardResult:
+    """Logits and targets of one shape -> the sum over all elements / N."""
+    x, t = inputs
+    miss = np.abs(t - stable_sigmoid(x))
+    return (np.asarray((miss**op.beta * binary_cross_entropy(x, t)).sum() / x.shape[0]),), inputs, {}
+
+
+# with d = p - t:
+# dloss/dx = (|d|^beta d + beta |d|^(beta - 1) sign(d) p (1 - p) ce) / N
+# dloss/dt = (-|d|^beta x - beta |d|^(beta - 1) sign(d) ce) / N
+def qualityfocalloss_backward(
+    op: QualityFocalLoss, grad_outputs: Arrays, saved: Arrays, params: Params, *, needs: Needs
+) -> BackwardResult:
+    """Gradients of logits and targets."""
+    x, t = saved
+    scale, p, ce = grad_outputs[0] / x.shape[0], stable_sigmoid(x), binary_cross_entropy(x, t)
+    d = p - t
+    power, slope = np.abs(d) ** op.beta, op.beta * np.abs(d) ** (op.beta - 1) * np.sign(d)
+    grad_x = scale * (power * d + slope * p * stable_sigmoid(-x) * ce) if needs.inputs[0] else None
+    return (grad_x, scale * (-power * x - slope * ce) if needs.inputs[1] else None), {}
 
 
 # loss = 1/m sum_e (x - t)^2

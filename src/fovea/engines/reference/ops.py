@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from fovea.engines.reference import activation, conv, dense, dropout, function, join, loss, norm, pool, reshape, resize
+from fovea.engines.reference import (
+    activation,
+    conv,
+    dense,
+    dropout,
+    function,
+    join,
+    loss,
+    loss_overlap,
+    norm,
+    pool,
+    reshape,
+    resize,
+)
 from fovea.engines.reference.pair import Pair
 
 __all__ = ["PAIRS"]
@@ -72,6 +85,8 @@ PAIRS: dict[str, Pair] = {
     "softmaxcrossentropy": Pair(loss.softmaxcrossentropy_forward, loss.softmaxcrossentropy_backward),
     "binarycrossentropy": Pair(loss.binarycrossentropy_forward, loss.binarycrossentropy_backward),
     "focalloss": Pair(loss.focalloss_forward, loss.focalloss_backward),
+    "qualityfocalloss": Pair(loss.qualityfocalloss_forward, loss.qualityfocalloss_backward),
+    "iouloss": Pair(loss_overlap.iouloss_forward, loss_overlap.iouloss_backward),
     "meansquarederror": Pair(loss.meansquarederror_forward, loss.meansquarederror_backward),
     "smoothl1": Pair(loss.smoothl1_forward, loss.smoothl1_backward),
 }

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from fovea.engines.native.program import Buffer, Operand
 from fovea.engines.native.rules.rule import Rule
 from fovea.graph.graph import Ref
-from fovea.ops import FocalLoss, SmoothL1, SoftmaxCrossEntropy
+from fovea.ops import FocalLoss, IoULoss, QualityFocalLoss, SmoothL1, SoftmaxCrossEntropy
+from fovea.ops.loss import VARIANTS
 
 if TYPE_CHECKING:
     from fovea.engines.native.lower import Lowering
@@ -94,12 +95,25 @@ def value_numbers(low: Lowering, node: Node) -> tuple[list[int], tuple[float, fl
     size = low.size(node.inputs[0])
     if isinstance(node.op, FocalLoss):
         return [size, 1], (node.op.gamma, node.op.alpha)
+    if isinstance(node.op, QualityFocalLoss):
+        return [size, 1], (node.op.beta, 0.0)
     return [size, 0], (node.op.beta if isinstance(node.op, SmoothL1) else 0.0, 0.0)
 
 
+def overlap_ints(low: Lowering, node: Node) -> list[int]:
+    """Points of one sample, and which overlap is taken."""
+    assert isinstance(node.op, IoULoss)
+    return [low.size(node.inputs[0]) // 4, VARIANTS.index(node.op.variant)]
+
+
+def loss_numbers(low: Lowering, node: Node) -> tuple[list[int], tuple[float, ...]]:
+    """The integers and reals of a loss's kernel."""
+    return (overlap_ints(low, node), ()) if isinstance(node.op, IoULoss) else value_numbers(low, node)
+
+
 def value_forward(low: Lowering, node: Node) -> None:
-    """Mean of the losses of all elements (focal: their sum over the samples)."""
-    low.emit(node.op.kind, [loss_output(low, node)], [low.input(node), low.input(node, 1)], *value_numbers(low, node))
+    """Mean of the losses of all elements (focal and overlap: their sum over the samples)."""
+    low.emit(node.op.kind, [loss_output(low, node)], [low.input(node), low.input(node, 1)], *loss_numbers(low, node))
 
 
 def value_backward(low: Lowering, node: Node) -> None:
@@ -107,11 +121,11 @@ def value_backward(low: Lowering, node: Node) -> None:
     dx = low.grad_input(node) if low.needs(node) else None
     dt = low.grad_input(node, 1) if low.needs(node, 1) else None
     ins = [low.grad(node), low.input(node), low.input(node, 1)]
-    low.emit(f"{node.op.kind}_backward", [dx, dt], ins, *value_numbers(low, node))
+    low.emit(f"{node.op.kind}_backward", [dx, dt], ins, *loss_numbers(low, node))
     hand_on(low, node, dx, dt)
 
 
-_BY_VALUE = ("binarycrossentropy", "focalloss", "meansquarederror", "smoothl1")
+_BY_VALUE = ("binarycrossentropy", "focalloss", "iouloss", "meansquarederror", "qualityfocalloss", "smoothl1")
 LOSSES = {
     "softmaxcrossentropy": Rule(softmax_forward, softmax_backward),
     **dict.fromkeys(_BY_VALUE, Rule(value_forward, value_backward)),

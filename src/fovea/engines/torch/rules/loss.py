@@ -13,6 +13,8 @@ from fovea.graph.graph import Node
 __all__ = ["RULES"]
 
 _IGNORED = -100
+_EMPTY = 1e-12
+"""Areas below this count as this: two empty boxes do not divide by 0."""
 
 
 def softmaxcrossentropy(node: Node, mode: Mode) -> Run:
@@ -67,6 +69,45 @@ def focalloss(node: Node, mode: Mode) -> Run:
     return run
 
 
+def qualityfocalloss(node: Node, mode: Mode) -> Run:
+    """Logits and targets of one shape -> the sum over all elements / N."""
+    op: Any = node.op
+
+    def run(layer: Layer, values: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        x = values.float()
+        miss = (t - torch.sigmoid(x)).abs() ** op.beta
+        return (miss * F.binary_cross_entropy_with_logits(x, t, reduction="none")).sum() / x.shape[0]
+
+    return run
+
+
+def iouloss(node: Node, mode: Mode) -> Run:
+    """Distances N,*spatial,4 and targets N,*spatial,5 -> the weighted sum over all points / N."""
+    op: Any = node.op
+
+    def run(layer: Layer, values: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        similarity = _overlap(op.variant, values.float(), targets[..., :4])
+        return (targets[..., 4] * (1 - similarity)).sum() / values.shape[0]
+
+    return run
+
+
+def _overlap(variant: str, p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    """How alike boxes are, given as left, top, right, bottom (..., 4)."""
+    low, high = torch.minimum(p, q), torch.maximum(p, q)
+    sides, truth = p[..., :2] + p[..., 2:], q[..., :2] + q[..., 2:]
+    inner, outer = low[..., :2] + low[..., 2:], high[..., :2] + high[..., 2:]
+    common = inner.prod(-1)
+    union = (sides.prod(-1) + truth.prod(-1) - common).clamp_min(_EMPTY)
+    value = common / union
+    if variant == "giou":
+        return value + union / outer.prod(-1).clamp_min(_EMPTY) - 1
+    if variant == "diou":
+        apart = (p[..., 2:] - p[..., :2] - q[..., 2:] + q[..., :2]) / 2
+        return value - apart.square().sum(-1) / outer.square().sum(-1).clamp_min(_EMPTY)
+    return value
+
+
 def binarycrossentropy(node: Node, mode: Mode) -> Run:
     """Logits and targets of one shape -> the mean over all elements."""
     return lambda layer, x, t: F.binary_cross_entropy_with_logits(x.float(), t)
@@ -87,6 +128,8 @@ RULES: dict[str, Rule] = {
     "softmaxcrossentropy": softmaxcrossentropy,
     "binarycrossentropy": binarycrossentropy,
     "focalloss": focalloss,
+    "qualityfocalloss": qualityfocalloss,
+    "iouloss": iouloss,
     "meansquarederror": meansquarederror,
     "smoothl1": smoothl1,
 }
