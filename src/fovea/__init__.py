@@ -87,6 +87,7 @@ _OPS = [
 _PUBLIC: dict[str, str] = {
     **dict.fromkeys(_OPS, "fovea.ops"),
     "Augment": "fovea.data.augment",
+    "Scene": "fovea.data.augment.scene",
     "FoveaError": "fovea.errors",
     "Graph": "fovea.graph.graph",
     "Initializer": "fovea.graph.initialize",

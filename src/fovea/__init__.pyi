@@ -12,6 +12,7 @@ from fovea import random as random
 from fovea import tasks as tasks
 from fovea import training as training
 from fovea.data.augment import Augment as Augment
+from fovea.data.augment.scene import Scene as Scene
 from fovea.data.load import dataset as dataset
 from fovea.data.load import from_arrays as from_arrays
 from fovea.data.preprocess import Preprocessing as Preprocessing

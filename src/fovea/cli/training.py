@@ -30,7 +30,9 @@ Schedule = Annotated[str | None, typer.Option(help="onecycle, cosine, step or co
 WarmupEpochs = Annotated[float | None, typer.Option(help="Epochs in which the learning rate rises to --lr.")]
 Loss = Annotated[str | None, typer.Option(help="Of a regression: mse or smooth_l1, which outliers move less.")]
 WeightDecay = Annotated[float | None, typer.Option(help="Weight decay of weights, not of biases and norms.")]
-Augment = Annotated[str | None, typer.Option(help="standard, none, or names such as flip,shift_crop.")]
+Augment = Annotated[
+    str | None, typer.Option(help="standard, none, or names such as flip,shift_crop; for boxes mosaic=1,scale=0.5:2.")
+]
 Mix = Annotated[str | None, typer.Option(help="mixup or cutmix.")]
 Ema = Annotated[float | None, typer.Option(help="Decay of a moving average of the weights, such as 0.999.")]
 LabelSmoothing = Annotated[float | None, typer.Option(help="Share of the target spread over all classes.")]

@@ -17,6 +17,7 @@ _PUBLIC: dict[str, str] = {
     "Loader": "fovea.data.loader",
     "MixUp": "fovea.data.mix",
     "Preprocessing": "fovea.data.preprocess",
+    "Scene": "fovea.data.augment.scene",
     "Split": "fovea.data.dataset",
     "from_arrays": "fovea.data.load",
     "read_image": "fovea.data.decode",

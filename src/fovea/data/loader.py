@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from fovea import random
 from fovea.data.augment import Augment
+from fovea.data.augment.scene import Scene
 from fovea.data.dataset import Batch, Split
 from fovea.data.mix import Mix, one_hot
 from fovea.errors import ConfigError
@@ -32,9 +33,10 @@ class Loader:
 
     ``start``: the first step to give. ``workers``: threads that prepare batches ahead, 0 prepares them when asked.
     ``own``: of a batch that several processes share, which of its ``count`` samples are prepared here, as positions
-    ``own(count)``; order, keys and mixing partners are those of the whole batch.
-    ``mix``: :class:`MixUp` or :class:`CutMix`; targets then are probabilities ``float32 (N, K)``. After iterating,
-    ``wait_seconds`` is how long the consumer waited and ``busy_seconds`` how long preparing took in all threads.
+    ``own(count)``; order, keys and mixing partners are those of the whole batch. ``augment``: an :class:`Augment`, for
+    boxes a :class:`Scene`. ``mix``: :class:`MixUp` or :class:`CutMix`; targets then are probabilities
+    ``float32 (N, K)``. After iterating, ``wait_seconds`` is how long the consumer waited and ``busy_seconds`` how long
+    preparing took in all threads.
 
     >>> for batch in Loader(data.train, 128, seed=0, epoch=3): ...  # doctest: +SKIP
     """
@@ -47,7 +49,7 @@ class Loader:
         seed: int = 0,
         epoch: int = 0,
         shuffle: bool = True,
-        augment: Augment | None = None,
+        augment: Augment | Scene | None = None,
         mix: Mix | None = None,
         workers: int = 1,
         drop_last: bool = False,
@@ -58,9 +60,14 @@ class Loader:
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ConfigError("loader", f"{name} must be an integer of at least {least}, got {value!r}")
         if mix is not None and split.task != "classification":
-            raise ConfigError("loader", "MixUp and CutMix mix classes; this data set has values")
+            what = "boxes; give augment=Scene(mixup=0.1)" if split.task == "detection" else "values"
+            raise ConfigError("loader", f"MixUp and CutMix mix classes; this data set has {what}")
+        if augment is not None and isinstance(augment, Scene) != (split.task == "detection"):
+            fix = "a Scene, which moves boxes along," if split.task == "detection" else "an Augment"
+            raise ConfigError("loader", f"augment must be {fix} for {split.task}, got {type(augment).__name__}")
         self.split, self.batch_size, self.start, self.workers = split, batch_size, start, workers
-        self._augment = augment if augment is not None and augment.steps else None
+        self._scene = augment if isinstance(augment, Scene) and augment != Scene.none() else None
+        self._augment = augment if not isinstance(augment, Scene) and augment is not None and augment.steps else None
         self._mix, self._own = mix, own
         # decoded here, on the calling thread, so that errors come before the first step
         self._inputs, self._targets, self._indices = split.inputs, split.targets, split.indices
@@ -71,6 +78,7 @@ class Loader:
             self._order = np.arange(count, dtype=np.int64)
         self._augment_key = random.key(seed, "augment", epoch)
         self._mix_key = random.key(seed, "mix", epoch)
+        self._size_key = random.key(seed, "size", epoch)
         self._steps = count // batch_size if drop_last else -(-count // batch_size)
         self.wait_seconds = 0.0
         self.busy_seconds = 0.0
@@ -90,6 +98,8 @@ class Loader:
         count = self.count(step)
         positions = step * self.batch_size + (np.arange(count) if self._own is None else self._own(count))
         rows = self._order[positions]
+        if self._scene is not None:
+            return self._drawn(self._scene, rows, step)
         inputs = self._augmented(rows)
         targets: Array = self._targets[rows]
         if self._mix is not None:
@@ -103,6 +113,15 @@ class Loader:
                 random.fold_in(self._mix_key, self._indices[rows]),
             )
         return Batch(inputs, targets, self._indices[rows])
+
+    def _drawn(self, scene: Scene, rows: npt.NDArray[np.int64], step: int) -> Batch:
+        base = int(self._inputs.shape[1]), int(self._inputs.shape[2])
+        indices = self._indices[rows]
+        inputs, targets = scene(
+            self._inputs, self._targets, rows, random.fold_in(self._augment_key, indices),
+            size=scene.size(base, random.fold_in(self._size_key, step)), fill=self.split.spatial.fill,
+        )  # fmt: skip
+        return Batch(inputs, targets, indices)
 
     def _augmented(self, rows: npt.NDArray[np.int64]) -> Array:
         inputs = self._inputs[rows]

@@ -228,7 +228,7 @@ def _augment(given: Any) -> Any:
     if isinstance(given, (str, Mapping)):
         return given
     if not hasattr(given, "to_dict"):
-        raise ConfigError("augment", f"expected names or an Augment, got {given!r}; give for example 'standard'")
+        raise ConfigError("augment", f"expected names, an Augment or a Scene, got {given!r}; try 'standard'")
     return given.to_dict()
 
 

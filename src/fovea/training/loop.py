@@ -138,8 +138,9 @@ class Loop:
     def _loader(self) -> Loader:
         config, split = self.config, self.data.train
         return Loader(
-            split, self.batch_size, seed=config.seed, epoch=self.state.epoch, augment=self.recipe.augment,
-            mix=self.recipe.mix, workers=config.workers, start=self.state.position,
+            split, self.batch_size, seed=config.seed, epoch=self.state.epoch,
+            augment=self.recipe.augment_at(self.state.epoch, config.epochs), mix=self.recipe.mix,
+            workers=config.workers, start=self.state.position,
             # a remainder of few samples would give noisy batch statistics; other epochs draw other remainders
             drop_last=len(split) >= self.batch_size,
             own=lambda count: own_positions(count, config.accumulate, self.world),

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fovea.data.augment import Augment
+from fovea.data.augment.scene import Scene
 from fovea.data.dataset import Dataset, Split
 from fovea.data.load import dataset
 from fovea.data.mix import CutMix, MixUp
@@ -91,7 +92,7 @@ class Recipe:
     model: Model
     options: Mapping[str, Any]
     """Of the task's loss."""
-    augment: Augment | None
+    augment: Augment | Scene
     mix: MixUp | CutMix | None
     class_weights: np.ndarray[Any, np.dtype[np.float64]] | None
 
@@ -99,6 +100,10 @@ class Recipe:
         """The loss of the network on inputs of this shape (None: its own)."""
         graph = self.model.graph if input_shape is None else self.model.graph.at(input_shape)
         return self.model.task.loss(graph.output_shapes, **self.options)
+
+    def augment_at(self, epoch: int, epochs: int) -> Augment | Scene:
+        """The augmentation of one epoch, counted from 0: the last ones of a Scene are calm."""
+        return self.augment.at(epoch, epochs) if isinstance(self.augment, Scene) else self.augment
 
     def weight(self, targets: Any) -> float:
         """The divisor of the mean loss of these targets: their number, or the sum of their class weights."""
@@ -135,7 +140,9 @@ def _class_weights(config: TrainConfig, task: Task, split: Split) -> tuple[float
     return tuple(float(len(split) / (present * count)) if count else 0.0 for count in counts)
 
 
-def _augment(config: TrainConfig, data: Dataset) -> Augment | None:
+def _augment(config: TrainConfig, data: Dataset) -> Augment | Scene:
+    if data.task == "detection":
+        return Scene.from_text(config.augment) if isinstance(config.augment, str) else Scene.from_dict(config.augment)
     if isinstance(config.augment, str):
         return Augment.from_names(config.augment, data.kind, data.input_shape)
     return Augment.from_dict(config.augment)
@@ -145,7 +152,8 @@ def _mix(config: TrainConfig, task: Task) -> MixUp | CutMix | None:
     if config.mix is None:
         return None
     if not task.one_class_each:
-        raise ConfigError("mix", f"expected none for {task.kind}; MixUp and CutMix belong to classification")
+        instead = "; give augment=Scene(mixup=0.1)" if task.kind == "detection" else ""
+        raise ConfigError("mix", f"expected none for {task.kind}; MixUp and CutMix belong to classification{instead}")
     fields = {name: value for name, value in config.mix.items() if name != "kind"}
     try:
         return MixUp(**fields) if config.mix["kind"] == "mixup" else CutMix(**fields)

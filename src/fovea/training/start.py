@@ -79,7 +79,8 @@ def train(
     * ``lr`` None goes by optimiser, network and batch size. ``optimizer``: "sgd" (Nesterov momentum 0.9), "adamw", an
       Optimizer. ``schedule``: "onecycle", "cosine", "step", "constant", a Schedule; ``warmup_epochs`` sets its warm-up.
     * ``class_weights``: "balanced" (each class weighs the same in total) or one number a class. ``augment``:
-      "standard", "none", names joined by commas, or an Augment. ``mix``: "mixup", "cutmix", MixUp(...) or CutMix(...).
+      "standard", "none", names joined by commas, or an Augment (boxes: settings such as "mosaic=1,scale=0.5:2", or a
+      Scene). ``mix``: "mixup", "cutmix", MixUp(...) or CutMix(...).
     * ``precision``: "fp32", or "bf16": activations are stored as bfloat16, weights stay float32; validation is in
       float32, as predictions are.
     * ``ema``: decay of averaged weights, which are then evaluated and kept. ``trainable``: paths or patterns; all else
