@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fovea.data.parts import Part
 from fovea.data.preprocess import Preprocessing, pixel_statistics
-from fovea.data.source import ArraySource, Loaded, Source
+from fovea.data.source import Loaded, Source
 from fovea.errors import DataError
 
-__all__ = ["Batch", "Dataset", "Part", "Quarantined", "Split"]
+__all__ = ["Batch", "Dataset", "Quarantined", "Split"]
 
 Array = npt.NDArray[Any]
 Rows = npt.NDArray[np.int64]
@@ -46,15 +47,6 @@ class Quarantined:
     split: str
     path: str
     reason: str
-
-
-@dataclass(frozen=True)
-class Part:
-    """One split as it lies on disk: a source, a target for each of its rows, and where its numbering begins."""
-
-    source: Source
-    targets: Array
-    offset: int = 0
 
 
 @dataclass(frozen=True)
@@ -106,7 +98,12 @@ class Split:
     @property
     def targets(self) -> Array:
         """``int64 (N,)`` class indices or ``float32 (N, 1)`` values."""
-        return self._part.targets[self._good_rows]
+        return self._part.targets_of(self._good_rows, self._spatial)
+
+    @property
+    def groups(self) -> Array:
+        """What a draw of some samples keeps in proportion: see ``fovea.data.split.stratified``."""
+        return self._part.groups(self._good_rows)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -128,14 +125,14 @@ class Split:
     def fingerprint(self) -> str:
         """sha256 over ids, targets and stored bytes of the listed samples; decodes nothing."""
         digest = hashlib.sha256()
-        _hash_part(digest, replace(self._part, targets=self.listed_targets), self._rows)
+        self._part.hash_into(digest, self._rows)
         return digest.hexdigest()
 
     def class_counts(self) -> Rows:
         """Samples of each class, ``int64 (K,)``."""
         if self.task != "classification":
             raise DataError(self.name, "has values, not classes")
-        return np.bincount(self.targets, minlength=len(self.classes)).astype(np.int64)
+        return self._part.class_counts(self._good_rows, len(self.classes))
 
     def raw(self, row: int) -> Array:
         """Sample ``row`` before the spatial half, as its file holds it."""
@@ -315,7 +312,7 @@ class Dataset:
             digest.update(name.encode("utf-8", "surrogateescape") + b"\n")
         for name, part in self._parts.items():
             digest.update(f"{name} {len(part.source)}\n".encode())
-            _hash_part(digest, part, np.arange(len(part.source), dtype=np.int64))
+            part.hash_into(digest, np.arange(len(part.source), dtype=np.int64))
         return digest.hexdigest()
 
     def prepared(self, preprocessing: Preprocessing) -> Dataset:
@@ -350,7 +347,7 @@ class Dataset:
             known = ", ".join(list(classes)[:10]) + (", ..." if len(classes) > 10 else "")
             raise DataError(self.name, f"has classes {', '.join(map(repr, unknown[:5]))} that are not among {known}")
         renumber = np.array([list(classes).index(name) for name in self.classes], np.int64)
-        parts = {name: replace(part, targets=renumber[part.targets]) for name, part in self._parts.items()}
+        parts = {name: part.renumbered(renumber) for name, part in self._parts.items()}
         other = self._changed(classes=tuple(classes), parts=parts)
         for name, split in other.splits.items():
             split.adopt(self.splits[name])
@@ -383,16 +380,3 @@ class Dataset:
             "quarantined": [{"split": bad.split, "path": bad.path, "reason": bad.reason} for bad in self.quarantined],
             "fingerprint": self.fingerprint,
         }
-
-
-def _hash_part(digest: Any, part: Part, rows: Rows) -> None:
-    digest.update(np.ascontiguousarray(part.targets).tobytes())
-    if isinstance(part.source, ArraySource):
-        digest.update(
-            np.ascontiguousarray(part.source.values if len(rows) == len(part.source) else part.source.values[rows])
-        )
-        return
-    for row in rows:
-        digest.update(
-            part.source.ids[int(row)].encode("utf-8", "surrogateescape") + b"\n" + part.source.digest(int(row))
-        )

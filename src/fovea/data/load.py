@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fovea.data import fetch
-from fovea.data.dataset import Dataset, Limits, Part
+from fovea.data.dataset import Dataset, Limits
 from fovea.data.infer import spatial_for
 from fovea.data.layouts import Found, Options, detect, natural
 from fovea.data.layouts.arrays import full_shape, kind_of_array, task_of_labels
 from fovea.data.layouts.base import Labels, split_word
+from fovea.data.parts import Part
 from fovea.data.preprocess import KINDS
 from fovea.data.source import ArraySource, Source
 from fovea.data.split import SPLIT_WORDS, stratified
@@ -245,7 +246,7 @@ def _assemble(
     rows = {split: (split, np.arange(len(part.source), dtype=np.int64)) for split, part in parts.items()}
     validation = "its own split" if "val" in parts else "none"
     if "val" not in parts and "train" in parts and val_fraction > 0 and len(parts["train"].source) > 1:
-        stay, taken = stratified(parts["train"].targets, val_fraction, seed)
+        stay, taken = stratified(parts["train"].groups(rows["train"][1]), val_fraction, seed)
         rows = {
             "train": ("train", stay),
             "val": ("train", taken),

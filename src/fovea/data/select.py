@@ -36,7 +36,7 @@ def with_validation(data: Dataset, fraction: float, seed: int = 0) -> Dataset:
     """The data set with a stratified share of train as validation, where it has none; see ``stratified``."""
     if data.val is not None:
         return data
-    stay, taken = stratified(data.train.targets, fraction, seed)
+    stay, taken = stratified(data.train.groups, fraction, seed)
     words = f"{len(taken)} of {len(stay) + len(taken)} training samples ({fraction:.0%}), stratified, seed {seed}"
     return with_splits(data, {"train": data.train.take(stay), "val": data.train.take(taken)}, words)
 

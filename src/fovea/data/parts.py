@@ -1,0 +1,53 @@
+"""A Part: one split as it lies on disk, and what can be asked of its targets whatever they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fovea.data.preprocess import Preprocessing
+from fovea.data.source import ArraySource, Source
+
+__all__ = ["Part"]
+
+Array = npt.NDArray[Any]
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A source, a target for each of its rows, and where its numbering begins in the whole data set."""
+
+    source: Source
+    targets: Array
+    offset: int = 0
+
+    def targets_of(self, rows: Rows, spatial: Preprocessing) -> Array:
+        """Targets of readable rows that went through this spatial half."""
+        return self.targets[rows]
+
+    def groups(self, rows: Rows) -> Array:
+        """What a draw from these rows keeps in proportion (see ``stratified``): their classes or values."""
+        return self.targets[rows]
+
+    def class_counts(self, rows: Rows, classes: int) -> Rows:
+        """How often each class occurs, ``int64 (classes,)``."""
+        return np.bincount(self.targets[rows], minlength=classes).astype(np.int64)
+
+    def renumbered(self, numbers: Rows) -> Part:
+        """Class ``i`` becomes ``numbers[i]``."""
+        return replace(self, targets=numbers[self.targets])
+
+    def hash_into(self, digest: Any, rows: Rows) -> None:
+        """Feed ids, targets and stored bytes of the rows to a hash."""
+        digest.update(np.ascontiguousarray(self.targets[rows]).tobytes())
+        if isinstance(self.source, ArraySource):
+            values = self.source.values
+            digest.update(np.ascontiguousarray(values if len(rows) == len(values) else values[rows]))
+            return
+        for row in rows:
+            name = self.source.ids[int(row)].encode("utf-8", "surrogateescape")
+            digest.update(name + b"\n" + self.source.digest(int(row)))
