@@ -2,7 +2,8 @@
 
 Nothing is decoded until a split is first used, and each split is decoded once. Inputs are already through the spatial
 half of the preprocessing: ``uint8 N,H,W,C`` images, ``uint8 N,T,H,W,C`` clips, ``float32 N,L,C`` signals,
-``float32 N,D,H,W,C`` volumes. Targets are ``int64 (N,)`` classes or ``float32 (N, 1)`` values.
+``float32 N,D,H,W,C`` volumes. Targets are ``int64 (N,)`` classes, ``float32 (N, 1)`` values or boxes
+``float32 (N, M, 9)``.
 """
 
 from __future__ import annotations
@@ -97,7 +98,8 @@ class Split:
 
     @property
     def targets(self) -> Array:
-        """``int64 (N,)`` class indices or ``float32 (N, 1)`` values."""
+        """``int64 (N,)`` class indices, ``float32 (N, 1)`` values, or boxes ``float32 (N, M, 9)`` in pixels of the
+        inputs (``fovea.data.boxes``)."""
         return self._part.targets_of(self._good_rows, self._spatial)
 
     @property
@@ -129,8 +131,8 @@ class Split:
         return digest.hexdigest()
 
     def class_counts(self) -> Rows:
-        """Samples of each class, ``int64 (K,)``."""
-        if self.task != "classification":
+        """Samples of each class, or of detection objects, ``int64 (K,)``."""
+        if self.task == "regression":
             raise DataError(self.name, "has values, not classes")
         return self._part.class_counts(self._good_rows, len(self.classes))
 
@@ -232,8 +234,9 @@ class Split:
 class Dataset:
     """Samples with targets, in splits ``train``, ``val`` and ``test``. Made by ``fovea.dataset`` or ``from_arrays``.
 
-    ``kind``: image, signal, volume or clip. ``task``: classification or regression. ``classes``: names in target order
-    (empty for regression). ``validation`` says how the validation split was made, ``notes`` what a reader should know.
+    ``kind``: image, signal, volume or clip. ``task``: classification, regression or detection. ``classes``: names in
+    target order (empty for regression). ``validation`` says how the validation split was made, ``notes`` what a
+    reader should know.
     """
 
     def __init__(

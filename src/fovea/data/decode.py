@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,10 @@ from PIL import Image, UnidentifiedImageError
 
 from fovea.errors import DataError
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "image_header", "read_frames", "read_image", "read_images"]
+__all__ = [
+    "IMAGE_SUFFIXES", "MAX_PIXELS", "ImageSize", "image_header", "image_size", "read_frames", "read_image",
+    "read_images",
+]  # fmt: skip
 
 U8 = npt.NDArray[np.uint8]
 
@@ -124,6 +127,38 @@ def image_header(data: bytes, name: str) -> tuple[int, int, bool, int]:
         except _DAMAGE as error:
             raise DataError(name, f"is damaged or cut short: {_reason(error)}") from None
     return (width, height, grey, frames) if turned else (height, width, grey, frames)
+
+
+class ImageSize(NamedTuple):
+    """Height and width of a picture as it is shown, and the EXIF orientation (1 to 8) that turns its pixels so."""
+
+    height: int
+    width: int
+    orientation: int = 1
+
+    @property
+    def stored(self) -> tuple[int, int]:
+        """Height and width of the pixels as they lie in the file."""
+        return (self.width, self.height) if self.orientation in (5, 6, 7, 8) else (self.height, self.width)
+
+    def shown_box(self, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+        """A box xyxy on the stored pixels -> the box on the picture as it is shown."""
+        height, width = self.stored
+        x1, y1, x2, y2 = box
+        if self.orientation in (2, 3, 7, 8):  # the stored x runs backwards
+            x1, x2 = width - x2, width - x1
+        if self.orientation in (3, 4, 6, 7):
+            y1, y2 = height - y2, height - y1
+        return (y1, x1, y2, x2) if self.orientation in (5, 6, 7, 8) else (x1, y1, x2, y2)
+
+
+def image_size(data: bytes, name: str) -> ImageSize:
+    """The size of a picture and how it is turned, from its header. Raises DataError for what is no image."""
+    with _opened(data, name) as image:
+        orientation = _orientation(image)
+        known = orientation if orientation in _TURNS else 1
+        width, height = image.size
+    return ImageSize(width, height, known) if known in (5, 6, 7, 8) else ImageSize(height, width, known)
 
 
 def _bytes_of(source: bytes | str | os.PathLike[str], name: str | None) -> tuple[str, bytes]:

@@ -16,14 +16,18 @@ __all__ = ["spatial_for"]
 _PROBES = 64
 _LARGEST_KEPT = 256  # equal images up to this side keep their size
 _DEFAULT_SIDE = 128  # larger or unequal ones are decoded to this, which a CPU trains on in minutes
+_DETECTION_SIDE = 320  # for boxes
+_COARSEST = 32  # stride of the coarsest feature map of a detector
 Size = int | tuple[int, ...] | None
 
 
 def spatial_for(
-    source: Source, size: Size, length: int | None, per_sample: bool | None
+    source: Source, size: Size, length: int | None, per_sample: bool | None, task: str = "classification"
 ) -> tuple[Preprocessing, list[str]]:
     """The spatial half for samples like those of ``source``, and notes about what was chosen."""
     _check_options(source.kind, size, length)
+    if task == "detection":
+        return _letterbox(source, _probe(source, _PROBES), size)
     if isinstance(source, FileSource) and source.kind == "signal":
         source.set_rate()
     probes = _probe(source, _PROBES)
@@ -61,16 +65,11 @@ def _probe(source: Source, count: int) -> list[Shape]:
 
 def _pictures(source: Source, probes: list[Shape], size: Size, length: int | None) -> tuple[Preprocessing, list[str]]:
     notes: list[str] = []
-    channels = source.channels if isinstance(source, ArraySource) else 3
-    if not isinstance(source, ArraySource) and all(shape.grey for shape in probes):
-        # one coloured picture among grey ones must not lose its colour: look at every header before saying grey
-        channels = 1 if all(shape.grey for shape in _probe(source, len(source))) else 3
+    channels = _channels(source, probes)
     sides = [shape.shape[-2:] for shape in probes]
     equal = len(set(sides)) == 1
     if size is not None:
-        chosen = (size, size) if isinstance(size, int) else tuple(size)
-        if len(chosen) != 2:
-            raise DataError("size", f"of {source.kind}s is one number or (height, width), got {size!r}")
+        chosen = _pair(source.kind, size)
     elif equal and max(sides[0]) <= _LARGEST_KEPT:
         chosen = sides[0]
     else:
@@ -88,6 +87,42 @@ def _pictures(source: Source, probes: list[Shape], size: Size, length: int | Non
             f"clips of {min(frames)} to {max(frames)} frames give {count} evenly spaced ones; choose with length"
         )
     return Preprocessing("clip", size=(count, int(chosen[0]), int(chosen[1])), channels=channels), notes
+
+
+def _letterbox(source: Source, probes: list[Shape], size: Size) -> tuple[Preprocessing, list[str]]:
+    """For boxes the whole image is kept, fitted and padded; sides are multiples of a detector's coarsest stride."""
+    sides = [shape.shape[-2:] for shape in probes]
+    notes: list[str] = []
+    if size is not None:
+        chosen = _pair(source.kind, size)
+        wrong = next((side for side in chosen if side % _COARSEST), None)
+        if wrong is not None:
+            low = max(_COARSEST, wrong // _COARSEST * _COARSEST)
+            text = f"for detection must be multiples of {_COARSEST}, got {wrong}; take {low} or {low + _COARSEST}"
+            raise DataError("size", text)
+    else:
+        longer = int(np.median([max(side) for side in sides]))
+        side = min(_DETECTION_SIDE, math.ceil(longer / _COARSEST) * _COARSEST)
+        chosen = (side, side)
+        what = f"{sides[0][0]}x{sides[0][1]} images" if len(set(sides)) == 1 else "images of unequal size"
+        notes.append(f"{what} are fitted into {side}x{side} (letterbox); choose with size")
+    return Preprocessing(
+        "image", size=(int(chosen[0]), int(chosen[1])), channels=_channels(source, probes), resize="letterbox"
+    ), notes
+
+
+def _pair(kind: str, size: int | tuple[int, ...]) -> tuple[int, ...]:
+    chosen = (size, size) if isinstance(size, (int, np.integer)) else tuple(size)
+    if len(chosen) != 2:
+        raise DataError("size", f"of {kind}s is one number or (height, width), got {size!r}")
+    return chosen
+
+
+def _channels(source: Source, probes: list[Shape]) -> int:
+    if isinstance(source, ArraySource):
+        return source.channels
+    # one coloured picture among grey ones must not lose its colour: look at every header before saying grey
+    return 1 if all(shape.grey for shape in probes) and all(s.grey for s in _probe(source, len(source))) else 3
 
 
 def _numbers(

@@ -17,7 +17,7 @@ from fovea.data.infer import spatial_for
 from fovea.data.layouts import Found, Options, detect, natural
 from fovea.data.layouts.arrays import full_shape, kind_of_array, task_of_labels
 from fovea.data.layouts.base import Labels, split_word
-from fovea.data.parts import Part
+from fovea.data.parts import BoxPart, Part
 from fovea.data.preprocess import KINDS
 from fovea.data.source import ArraySource, Source
 from fovea.data.split import SPLIT_WORDS, stratified
@@ -27,7 +27,7 @@ from fovea.errors import DataError, MissingExtra
 __all__ = ["dataset", "from_arrays"]
 
 Array = npt.NDArray[Any]
-TASKS = ("classification", "regression")
+TASKS = ("classification", "regression", "detection")
 
 
 def dataset(
@@ -234,12 +234,16 @@ def _assemble(
     per_sample: bool | None, val_fraction: float, seed: int, limits: Limits,
 ) -> Dataset:  # fmt: skip
     classes, targets = _targets(name, found)
-    parts, offset = {}, 0
+    parts: dict[str, Part] = {}
+    offset = 0
     for split, (source, _) in found.parts.items():
-        parts[split] = Part(source, targets[split], offset)
+        sizes = found.sizes.get(split)
+        parts[split] = (
+            Part(source, targets[split], offset) if sizes is None else BoxPart(source, targets[split], offset, sizes)
+        )
         offset += len(source)
     model_part = parts.get("train") or next(iter(parts.values()))
-    spatial, notes = spatial_for(model_part.source, size, length, per_sample)
+    spatial, notes = spatial_for(model_part.source, size, length, per_sample, found.task)
     for part in parts.values():  # one sampling rate for all splits
         if hasattr(part.source, "rate"):
             part.source.rate = getattr(model_part.source, "rate", None)
@@ -261,7 +265,9 @@ def _assemble(
 
 
 def _targets(name: str, found: Found) -> tuple[tuple[str, ...], dict[str, Array]]:
-    """Class names, and for each split ``int64 (N,)`` indices into them or ``float32 (N, 1)`` values."""
+    """Class names, and for each split ``int64 (N,)`` indices into them, ``float32 (N, 1)`` values or boxes."""
+    if found.task == "detection":
+        return found.classes or (), {split: np.asarray(boxes) for split, (_, boxes) in found.parts.items()}
     if found.task == "regression":
         try:
             values = {

@@ -181,9 +181,13 @@ class Preprocessing:
             return self._clip(sample) if self.kind == "clip" else self._image(sample)
         return self._numbers(sample)
 
-    def _image(self, image: Array) -> Array:
+    def placement(self, height: int, width: int) -> spatial.Placement:
+        """Where an image of this size lands in the network's input; its ``to_source`` takes boxes back."""
         size = (self.size[0], self.size[1]) if self.size is not None else None
-        plan = spatial.place(image.shape[0], image.shape[1], size, self.resize, self.resize_to)
+        return spatial.place(height, width, size, self.resize, self.resize_to)
+
+    def _image(self, image: Array) -> Array:
+        plan = self.placement(image.shape[0], image.shape[1])
         if plan.height * plan.width > MAX_PIXELS:  # one row of pixels can ask for gigabytes
             raise DataError(
                 _WHERE,

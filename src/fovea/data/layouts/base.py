@@ -34,13 +34,18 @@ class Options:
 
 @dataclass
 class Found:
-    """``parts``: split name -> its samples and a label for each. ``classes``: in order, when the layout knows."""
+    """``parts``: split name -> its samples and a label for each. ``classes``: in order, when the layout knows.
+
+    Of detection the labels are boxes ``(N, M, 9)`` (``fovea.data.boxes``) and ``sizes`` the height and width ``(N, 2)``
+    of each image.
+    """
 
     kind: str
     task: str
     parts: dict[str, tuple[Source, Labels]]
     classes: tuple[str, ...] | None = None
     notes: list[str] = field(default_factory=list)
+    sizes: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
 
 
 def natural(names: Iterable[str]) -> list[str]:
