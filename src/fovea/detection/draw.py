@@ -49,11 +49,12 @@ def colour_of(label: int) -> Colour:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def draw_boxes(image: U8, marks: Sequence[Mark]) -> U8:
+def draw_boxes(image: U8, marks: Sequence[Mark], weight: float = 1.0) -> U8:
     """``H,W,1|3`` uint8 with boxes -> ``kH,kW,3`` uint8. k is 1 for all but small pictures.
 
     Lines and letters grow with the picture; the words of a box stand where they cover no others, if there is such a
-    place: above it, inside it, below it. The first marks lie on top.
+    place: above it, inside it, below it. The first marks lie on top. ``weight``: how much heavier than usual lines and
+    letters are, for a picture that will be shown small.
     """
     from PIL import Image, ImageDraw
 
@@ -64,7 +65,8 @@ def draw_boxes(image: U8, marks: Sequence[Mark]) -> U8:
         picture = picture.resize((pixels.shape[1] * factor, pixels.shape[0] * factor), Image.Resampling.NEAREST)
     pen = ImageDraw.Draw(picture)
     reach = (picture.width * picture.height) ** 0.5
-    line, letters = max(2, round(reach / 320)), max(11, round(reach / (50 if len(marks) <= 12 else 65)))
+    line = max(2, round(weight * reach / 320))
+    letters = max(11, round(weight * reach / (50 if len(marks) <= 12 else 65)))
     boxes = [_inside(mark.box, factor, picture) for mark in marks]
     for mark, box in reversed(list(zip(marks, boxes, strict=True))):
         _outline(pen, box, mark, line)
@@ -130,7 +132,7 @@ def _words(
     pen.rectangle(room, fill=mark.colour)
     light = (299 * mark.colour[0] + 587 * mark.colour[1] + 114 * mark.colour[2]) / 1000
     pen.text(
-        (room[0] + rim - start, room[1] + rim - above), mark.words, fill="black" if light > 110 else "white", font=font
+        (room[0] + rim - start, room[1] + rim - above), mark.words, fill="black" if light > 135 else "white", font=font
     )
     return room
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import fovea
 from fovea.graph.serialize import write_atomically
 from fovea.progress import seconds_as_text
-from fovea.report import network, records, results, transfer
+from fovea.report import detection, network, records, results, transfer
 from fovea.report.abstention import abstention
 from fovea.report.facts import Facts, gather
 from fovea.report.page import count, numbers, page, percent, short, text
@@ -33,6 +33,8 @@ def build(run: Run, data: Dataset | None) -> Path:
             abstention(facts),
             results.mistakes(facts),
         ]
+    elif facts.is_detection:
+        sections += detection.detection(facts)
     else:
         sections += results.values(facts)
     sections += [
@@ -67,6 +69,8 @@ def _head(facts: Facts) -> tuple[str, str]:
             items.append((f"{split} accuracy".strip(), percent(found["accuracy"]), seen))
         elif "rmse" in found:
             items.append((f"{split} RMSE".strip(), short(found["rmse"]), seen))
+        elif "map" in found:
+            items += detection.headline(found, split, seen)
     if "loss" in detail:
         items.append(("loss", short(detail["loss"]), facts.looked_at))
     if facts.is_classification and len(facts.model.classes or ()) > 5 and "top5" in detail:
@@ -82,12 +86,11 @@ def _head(facts: Facts) -> tuple[str, str]:
         )
     state = "" if run.finished else " The training has not ended yet: these are its best weights so far."
     kinds = f"{data.get('kind', 'sample')}s of {' x '.join(map(str, data.get('input_shape', [])))}"
-    what = f"{len(facts.model.classes or ())} classes" if facts.is_classification else "values"
-    line = (
-        f"{facts.model.task.kind.capitalize()} of {kinds} into {what}."
-        if facts.is_classification
-        else f"Regression from {kinds}."
-    )
+    number = f"{len(facts.model.classes or ())} classes"
+    line = {
+        "classification": f"Classification of {kinds} into {number}.",
+        "detection": f"Objects of {number} in {kinds}.",
+    }.get(facts.model.task.kind, f"Regression from {kinds}.")
     return (
         title,
         f"<h1>{text(title)}</h1><p>{text(line + state)}</p>"

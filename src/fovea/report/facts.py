@@ -21,6 +21,7 @@ __all__ = ["Facts", "gather"]
 
 Array = npt.NDArray[Any]
 _MOST = 10_000  # samples that are run through the model for the report
+_CHUNK = 256
 
 
 @dataclass
@@ -37,6 +38,11 @@ class Facts:
     def is_classification(self) -> bool:
         """Whether there are classes (else values)."""
         return self.model.task.kind == "classification"
+
+    @property
+    def is_detection(self) -> bool:
+        """Whether boxes are found."""
+        return self.model.task.kind == "detection"
 
     @property
     def split(self) -> Split | None:
@@ -56,8 +62,13 @@ class Facts:
 
     @cached_property
     def outputs(self) -> Array | None:
-        """The model's outputs for ``inputs``."""
-        return None if self.inputs is None or not len(self.inputs) else np.asarray(self.model.logits(self.inputs))
+        """What the task keeps of the model's outputs for ``inputs``."""
+        if self.inputs is None or not len(self.inputs):
+            return None
+        task, targets = self.model.task, self.targets
+        starts = range(0, len(self.inputs), _CHUNK)  # maps of boxes of all samples at once would be gigabytes
+        parts = [(self.inputs[start : start + _CHUNK], targets[start : start + _CHUNK]) for start in starts]
+        return np.concatenate([task.condense(self.model.logits(inputs), truth) for inputs, truth in parts])
 
     @property
     def targets(self) -> Array:

@@ -21,8 +21,9 @@ _PICTURE = 320  # pixels of the longer side: enough for a page, small enough tha
 _FRAMES = 4
 
 
-def image(pixels: Array, title: str = "") -> str:
-    """``uint8 H,W`` or ``H,W,1|3|4`` as an ``img`` with its data inside; small pictures stay sharp when enlarged."""
+def image(pixels: Array, title: str = "", side: int = _PICTURE) -> str:
+    """``uint8 H,W`` or ``H,W,1|3|4`` as an ``img`` with its data inside, at most ``side`` pixels long; small ones stay
+    sharp when enlarged."""
     from PIL import Image
 
     if pixels.ndim == 3 and pixels.shape[-1] == 1:
@@ -33,8 +34,8 @@ def image(pixels: Array, title: str = "") -> str:
         pixels = pixels[..., :3]
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     sharp = ' class="sharp"' if max(picture.size) <= 96 else ""
-    if max(picture.size) > _PICTURE:
-        picture.thumbnail((_PICTURE, _PICTURE))
+    if max(picture.size) > side:
+        picture.thumbnail((side, side))
     data = io.BytesIO()
     photograph = picture.mode == "RGB" and max(picture.size) > 96  # a PNG of a photograph is five times the size
     picture.save(data, "JPEG" if photograph else "PNG", **({"quality": 88} if photograph else {"optimize": True}))

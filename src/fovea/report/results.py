@@ -12,11 +12,17 @@ from fovea.report import figures, pictures
 from fovea.report.facts import Facts
 from fovea.report.page import Section, count, percent, short, table, text
 
-__all__ = ["calibration", "classes", "confusion", "learning", "mistakes", "values"]
+__all__ = ["calibration", "classes", "confusion", "confusion_table", "learning", "mistakes", "values"]
 
 Array = npt.NDArray[Any]
 _NUMBERED = 20  # up to so many classes the confusion matrix shows its numbers, above that colours alone
 _WORST = 18
+_CURVES = {
+    "classification": [("accuracy", "accuracy", "accuracy")],
+    "regression": [("mae", "mae", "mean absolute error")],
+    "detection": [("map", "map", "mAP@[.50:.95]"), ("map50", "map50", "mAP@.50")],
+}
+"""Beside the loss, what is drawn over the epochs, by kind of task: anchor, metric, title."""
 
 
 def learning(facts: Facts) -> Section:
@@ -28,10 +34,7 @@ def learning(facts: Facts) -> Section:
         )
     marked = [line["epoch"] for line in log if line.get("best")]
     best = marked[-1] if marked else None
-    shown = [("loss", "loss", "loss")]
-    shown.append(
-        ("accuracy", "accuracy", "accuracy") if facts.is_classification else ("mae", "mae", "mean absolute error")
-    )
+    shown = [("loss", "loss", "loss"), *_CURVES.get(facts.model.task.kind, ())]
     drawn = []
     for anchor, metric, title in shown:
         lines = {}
@@ -68,23 +71,27 @@ def confusion(facts: Facts) -> Section:
     if not matrix.size:
         return Section("confusion", "Confusion", _absent(facts))
     names = _names(facts, len(matrix))
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     body = f"<p>Rows are the truth, columns the prediction, on {facts.looked_at} samples; colour is the share.</p>"
-    body += '<div class="beside">'
-    body += _numbered(matrix, shares, names) if len(matrix) <= _NUMBERED else _coloured(shares)
+    return Section("confusion", "Confusion", body + confusion_table(matrix, names, names))
+
+
+def confusion_table(matrix: Array, names: list[str], columns: list[str]) -> str:
+    """Counts by truth (rows) and prediction (columns), and beside them what is confused most often."""
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    body = _numbered(matrix, shares, names, columns) if len(matrix) <= _NUMBERED else _coloured(shares)
     wrong = [(matrix[i, j], i, j) for i, j in zip(*np.nonzero(matrix), strict=True) if i != j]
     rows = [
-        (names[i], names[j], int(n), percent(shares[i, j], 1))
+        (names[i], columns[j], int(n), percent(shares[i, j], 1))
         for n, i, j in sorted(wrong, key=lambda item: -item[0])[:8]
     ]
     if rows:
         listed = table(["truth", "predicted", "samples", "of the class"], rows, left=2, wide=False)
         body += f"<div><h3>Most often confused</h3>{listed}</div>"
-    return Section("confusion", "Confusion", body + "</div>")
+    return f'<div class="beside">{body}</div>'
 
 
-def _numbered(matrix: Array, shares: Array, names: list[str]) -> str:
-    head = "".join(f'<th scope="col">{text(name)}</th>' for name in names)
+def _numbered(matrix: Array, shares: Array, names: list[str], columns: list[str]) -> str:
+    head = "".join(f'<th scope="col">{text(name)}</th>' for name in columns)
     rows = []
     for i, name in enumerate(names):
         cells = []
