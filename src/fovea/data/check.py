@@ -8,39 +8,26 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
+from fovea.data.boxes import is_box
+from fovea.data.check_boxes import box_facts, box_problems, note_problems
 from fovea.data.dataset import Dataset, Split
 from fovea.data.duplicates import exact_groups, near_pairs
 from fovea.data.load import dataset as open_dataset
+from fovea.data.problems import Problem, problem
 from fovea.data.source import FileSource
 from fovea.errors import DataError
 
 __all__ = ["DataReport", "Problem", "check"]
 
-_SHOWN = 20  # examples kept for each problem
 _IMBALANCE = 5.0  # largest class over smallest
 _FEW = 5  # samples of a class
 _ASPECT = 3.0  # longer side over shorter
 _ENLARGED = 2.0  # how much a small image has to be blown up
-
-
-@dataclass(frozen=True)
-class Problem:
-    """``severity``: ``"error"`` makes results wrong, ``"warning"`` makes them worse, ``"info"`` is good to know.
-
-    ``count`` is how many were found, ``examples`` the first of them.
-    """
-
-    name: str
-    severity: str
-    message: str
-    count: int = 1
-    examples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,7 +39,7 @@ class DataReport:
     task: str
     input_shape: tuple[int, ...]
     splits: dict[str, int]
-    class_counts: dict[str, dict[str, int]]  # split -> class -> samples
+    class_counts: dict[str, dict[str, int]]  # split -> class -> samples, or objects of detection
     sizes: dict[str, Any]
     problems: tuple[Problem, ...] = field(default=())
 
@@ -83,15 +70,19 @@ class DataReport:
             lines.append(f"{label[:width]:{width}}{row}")
         if len(classes) > 50:
             lines.append(f"... and {len(classes) - 50} more classes")
-        lines.append(f"{'samples':{width}}" + "".join(f"{self.splits[name]:>9}" for name in names))
+        if self.task == "detection":
+            totals = (sum(self.class_counts[name].values()) for name in names)
+            lines.append(f"{'objects':{width}}" + "".join(f"{total:>9}" for total in totals))
+        last = "images" if self.task == "detection" else "samples"
+        lines.append(f"{last:{width}}" + "".join(f"{self.splits[name]:>9}" for name in names))
         lines.append("")
         if not self.problems:
             lines.append("no problems found")
-        for problem in self.problems:
-            lines.append(f"{problem.severity:8}{problem.name}: {problem.message}")
-            lines.extend(f"          {example}" for example in problem.examples[:5])
-            if problem.count > 5 and len(problem.examples) > 5:
-                lines.append(f"          ... {problem.count - 5} more")
+        for found in self.problems:
+            lines.append(f"{found.severity:8}{found.name}: {found.message}")
+            lines.extend(f"          {example}" for example in found.examples[:5])
+            if found.count > 5 and len(found.examples) > 5:
+                lines.append(f"          ... {found.count - 5} more")
         return "\n".join(lines)
 
 
@@ -108,11 +99,14 @@ def check(data: Dataset | str | os.PathLike[str], **options: Any) -> DataReport:
     problems = [*_corrupt(splits), *_label_problems(data), *_duplicates(data, splits)]
     sizes, size_problems = _sizes(data, splits)
     problems += size_problems
-    problems += [Problem("note", "info", note) for note in data.notes]
+    problems += note_problems(data)
+    if data.task == "detection":
+        problems += box_problems(data)
+        sizes = {**sizes, **box_facts(data)}
     rank = {"error": 0, "warning": 1, "info": 2}
     problems.sort(key=lambda problem: rank[problem.severity])
     counts = {}
-    if data.task == "classification":
+    if data.task != "regression":
         counts = {split.name: dict(zip(data.classes, split.class_counts().tolist(), strict=True)) for split in splits}
     return DataReport(
         data.name, data.kind, data.task, data.input_shape, sizes_of_splits, counts, sizes,
@@ -120,15 +114,11 @@ def check(data: Dataset | str | os.PathLike[str], **options: Any) -> DataReport:
     )  # fmt: skip
 
 
-def _problem(name: str, severity: str, message: str, items: Sequence[str]) -> list[Problem]:
-    return [Problem(name, severity, message, len(items), tuple(items[:_SHOWN]))] if items else []
-
-
 def _corrupt(splits: list[Split]) -> list[Problem]:
     bad = [f"{item.split}: {item.path} {item.reason}" for split in splits for item in split.quarantined]
     total = sum(split.listed for split in splits)
     share = f"{len(bad)} of {total} files cannot be read and are left out"
-    return _problem("unreadable", "error" if len(bad) > 0.05 * total else "warning", share, bad)
+    return problem("unreadable", "error" if len(bad) > 0.05 * total else "warning", share, bad)
 
 
 def _label_problems(data: Dataset) -> list[Problem]:
@@ -138,15 +128,14 @@ def _label_problems(data: Dataset) -> list[Problem]:
             return [Problem("labels", "error", f"every target is {float(values[0, 0]):g}; there is nothing to learn")]
         return []
     counts = {name: split.class_counts() for name, split in data.splits.items()}
+    what = "objects" if data.task == "detection" else "samples"
     problems: list[Problem] = []
     train = counts.get("train")
     if train is not None:
         unseen = [data.classes[index] for index in np.flatnonzero(train == 0)]
-        problems += _problem("empty class", "error", f"{len(unseen)} classes have no training sample", unseen)
+        problems += problem("empty class", "error", f"{len(unseen)} classes have no training {what}", unseen)
         few = [f"{data.classes[index]}: {train[index]}" for index in np.flatnonzero((train > 0) & (train < _FEW))]
-        problems += _problem(
-            "small class", "warning", f"{len(few)} classes have fewer than {_FEW} training samples", few
-        )
+        problems += problem("small class", "warning", f"{len(few)} classes have fewer than {_FEW} training {what}", few)
         present = train[train > 0]
         if len(present) > 1 and present.max() > _IMBALANCE * present.min():
             most, least = (
@@ -154,39 +143,38 @@ def _label_problems(data: Dataset) -> list[Problem]:
                 data.classes[int(np.where(train > 0, train, train.max() + 1).argmin())],
             )
             message = (
-                f"class {most!r} has {present.max()} training samples, {least!r} {present.min()}"
-                f" ({present.max() / present.min():.1f} times as many); class weights help"
+                f"class {most!r} has {present.max()} training {what}, {least!r} {present.min()}"
+                f" ({present.max() / present.min():.1f} times as many)"
+                + ("" if data.task == "detection" else "; class weights help")
             )
             problems.append(Problem("imbalance", "warning", message))
         for name, other in counts.items():
             missing = (
                 [data.classes[index] for index in np.flatnonzero((train > 0) & (other == 0))] if name != "train" else []
             )
-            problems += _problem(
-                "missing class", "warning", f"{len(missing)} classes have no sample in {name}", missing
-            )
-    if len(data.classes) == 1:
+            problems += problem("missing class", "warning", f"{len(missing)} classes have no {what} in {name}", missing)
+    if len(data.classes) == 1 and data.task != "detection":
         problems.append(Problem("labels", "error", f"there is one class only, {data.classes[0]!r}"))
     alike: dict[str, list[str]] = defaultdict(list)
     for label in data.classes:
         alike["".join(label.casefold().replace("_", " ").replace("-", " ").split())].append(label)
     pairs = [" / ".join(map(repr, group)) for group in alike.values() if len(group) > 1]
-    problems += _problem("class names", "warning", "some class names differ by case, space or hyphen only", pairs)
+    problems += problem("class names", "warning", "some class names differ by case, space or hyphen only", pairs)
     return problems
 
 
 def _duplicates(data: Dataset, splits: list[Split]) -> list[Problem]:
     ids = [f"{split.name}: {name}" for split in splits for name in split.ids]
     names = [split.name for split in splits for _ in range(len(split))]
-    targets = [target for split in splits for target in split.targets.reshape(-1).tolist()]
+    targets = [target for split in splits for target in _comparable(split)]
     digests = [digest for split in splits for digest in split.digests()]
     groups = exact_groups(digests)
     within = [" = ".join(ids[row] for row in group) for group in groups if len({names[row] for row in group}) == 1]
     across = [" = ".join(ids[row] for row in group[:6]) for group in groups if len({names[row] for row in group}) > 1]
     clash = [" = ".join(ids[row] for row in group[:6]) for group in groups if len({targets[row] for row in group}) > 1]
-    problems = _problem("leak", "error", f"{len(across)} samples lie in more than one split", across)
-    problems += _problem("conflict", "error", f"{len(clash)} samples have copies with another target", clash)
-    problems += _problem("duplicates", "warning", f"{len(within)} samples have exact copies in their split", within)
+    problems = problem("leak", "error", f"{len(across)} samples lie in more than one split", across)
+    problems += problem("conflict", "error", f"{len(clash)} samples have copies with another target", clash)
+    problems += problem("duplicates", "warning", f"{len(within)} samples have exact copies in their split", within)
     if data.kind != "image":
         return problems
     same = {row: digests[row] for group in groups for row in group}
@@ -195,9 +183,17 @@ def _duplicates(data: Dataset, splits: list[Split]) -> list[Problem]:
     ]
     near = [f"{ids[a]} ~ {ids[b]}" for a, b in pairs if names[a] == names[b]]
     leaks = [f"{ids[a]} ~ {ids[b]}" for a, b in pairs if names[a] != names[b]]
-    problems += _problem("near leak", "warning", f"{len(leaks)} pairs of images look the same across splits", leaks)
-    problems += _problem("near duplicates", "info", f"{len(near)} pairs of images look the same within a split", near)
+    problems += problem("near leak", "warning", f"{len(leaks)} pairs of images look the same across splits", leaks)
+    problems += problem("near duplicates", "info", f"{len(near)} pairs of images look the same within a split", near)
     return problems
+
+
+def _comparable(split: Split) -> list[Any]:
+    """A target of each sample that equals another's only when both are the same."""
+    if split.task == "detection":
+        rows = split.listed_targets[split.readable]
+        return [image[np.lexsort(image.T)][is_box(image[np.lexsort(image.T)])].tobytes() for image in rows]
+    return list(split.targets.reshape(-1).tolist())
 
 
 def _sizes(data: Dataset, splits: list[Split]) -> tuple[dict[str, Any], list[Problem]]:
@@ -221,8 +217,8 @@ def _sizes(data: Dataset, splits: list[Split]) -> tuple[dict[str, Any], list[Pro
     target = max(data.input_shape[:2])
     thin = [ids[row] for row in np.flatnonzero(long > _ASPECT * short)]
     small = [ids[row] for row in np.flatnonzero(short * _ENLARGED < target)]
-    problems = _problem("aspect", "warning", f"{len(thin)} images are over {_ASPECT:g} times as long as wide", thin)
-    problems += _problem("small images", "warning", f"{len(small)} images are enlarged over {_ENLARGED:g} times", small)
+    problems = problem("aspect", "warning", f"{len(thin)} images are over {_ASPECT:g} times as long as wide", thin)
+    problems += problem("small images", "warning", f"{len(small)} images are enlarged over {_ENLARGED:g} times", small)
     summary = {
         "height": {"min": int(sides[:, 0].min()), "median": int(np.median(sides[:, 0])), "max": int(sides[:, 0].max())},
         "width": {"min": int(sides[:, 1].min()), "median": int(np.median(sides[:, 1])), "max": int(sides[:, 1].max())},

@@ -108,6 +108,11 @@ class Split:
         return self._part.groups(self._good_rows)
 
     @property
+    def sizes(self) -> Rows:
+        """Height and width ``(N, 2)`` of each image as its file holds it, EXIF orientation applied."""
+        return self._part.sizes_of(self._good_rows)
+
+    @property
     def ids(self) -> tuple[str, ...]:
         """Path inside the data set, or ``file#row``, of each sample."""
         return tuple(self._part.source.ids[row] for row in self._good_rows)

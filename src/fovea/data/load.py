@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fovea.data import fetch
+from fovea.data.annotations.given import FILES, boxes_given, tree_of
+from fovea.data.boxes import LABEL
 from fovea.data.dataset import Dataset, Limits
 from fovea.data.infer import spatial_for
 from fovea.data.layouts import Found, Options, detect, natural
@@ -97,6 +99,7 @@ def from_arrays(
 ) -> Dataset:
     """A Dataset from arrays ``(inputs, targets)``: inputs ``N,*spatial[,C]``, targets integers, texts or floats.
 
+    With ``task="detection"`` the targets of images are one array ``(m, 5)`` for each: x1, y1, x2, y2, label.
     ``per_sample`` standardises each sample (default: volumes only). Raises DataError.
 
     >>> from_arrays((np.zeros((4, 8, 8), np.uint8), [0, 1, 0, 1]), val_fraction=0).input_shape
@@ -104,13 +107,16 @@ def from_arrays(
     """
     _check(kind, task, val_fraction, 0.0, seed)
     parts: dict[str, tuple[Source, Labels]] = {}
+    sizes: dict[str, npt.NDArray[np.int64]] = {}
     for split, pair in (("train", train), ("val", val), ("test", test)):
         if pair is None and split != "train":
             continue
-        inputs, labels = _pair(pair, f"{name}.{split}")
-        if labels.ndim == 2 and labels.shape[1] == 1:
+        inputs, labels = _pair(pair, f"{name}.{split}", task)
+        if task == "detection":
+            sizes[split] = np.tile(np.array(inputs.shape[1:3], np.int64), (len(inputs), 1))
+        elif labels.ndim == 2 and labels.shape[1] == 1:
             labels = labels[:, 0]
-        if labels.ndim != 1 or inputs.ndim < 2 or len(labels) != len(inputs):
+        if labels.ndim != (3 if task == "detection" else 1) or inputs.ndim < 2 or len(labels) != len(inputs):
             raise DataError(
                 name, f"{split}: inputs of shape {inputs.shape} need one target each, got shape {labels.shape}"
             )
@@ -126,17 +132,32 @@ def from_arrays(
     if any(source.kind != first[0].kind for source, _ in parts.values()):
         raise DataError(name, "splits hold samples of different kinds")
     names = tuple(map(str, classes)) if classes is not None else None
-    found = Found(first[0].kind, task or task_of_labels(first[1]), parts, names)
+    if task == "detection":
+        names = _box_classes(name, first[0].kind, [np.asarray(labels) for _, labels in parts.values()], names)
+    found = Found(first[0].kind, task or task_of_labels(first[1]), parts, names, sizes=sizes)
     limits = Limits(0.0, machine_memory(), None)
     return _assemble(name, name, found, None, None, per_sample, val_fraction, seed, limits)
 
 
-def _pair(pair: Any, where: str) -> tuple[Array, Array]:
+def _box_classes(name: str, kind: str, boxes: list[Array], names: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Names of the classes of boxes: as given, else their numbers. Raises DataError."""
+    most = max(int(array[..., LABEL].max()) for array in boxes) + 1
+    if kind != "image":
+        raise DataError(name, f"holds {kind}s, boxes are for images; give uint8 images N,H,W,C")
+    if names is not None and most > len(names):
+        raise DataError(name, f"has labels up to {most - 1} for {len(names)} class names")
+    if not most:
+        raise DataError(name, "has no box; there is nothing to learn")
+    return names if names is not None else tuple(map(str, range(most)))
+
+
+def _pair(pair: Any, where: str, task: str | None = None) -> tuple[Array, Array]:
     """Inputs and targets as arrays. Raises DataError."""
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise DataError(where, f"must be a pair (inputs, targets), got {type(pair).__name__}; give two arrays")
     try:
-        return np.asarray(pair[0]), np.asarray(pair[1])
+        inputs = np.asarray(pair[0])
+        return inputs, boxes_given(pair[1], len(inputs), where) if task == "detection" else np.asarray(pair[1])
     except ValueError:
         raise DataError(where, "has samples of unequal shape; bring them to one size first") from None
 
@@ -189,6 +210,8 @@ def _tree(place: Path, limit: int) -> tuple[Tree, str | None, list[str]]:
     if place.is_file():
         if is_archive(place.name):
             return ArchiveTree(place, limit), None, []
+        if place.name.lower().endswith(FILES):
+            return *tree_of(place), []
         names = [place.name]
         if "idx" in place.name:  # images and labels lie side by side
             names = [

@@ -30,6 +30,10 @@ class Part:
         """Targets of readable rows that went through this spatial half."""
         return self.targets[rows]
 
+    def sizes_of(self, rows: Rows) -> Rows:
+        """Height and width of pictures, from their headers. Raises DataError for one that cannot be read."""
+        return np.array([self.source.shape(int(row)).shape[-2:] for row in rows], np.int64).reshape(-1, 2)
+
     def groups(self, rows: Rows) -> Array:
         """What a draw from these rows keeps in proportion (see ``stratified``): their classes or values."""
         return self.targets[rows]
@@ -63,6 +67,9 @@ class BoxPart(Part):
     def targets_of(self, rows: Rows, spatial: Preprocessing) -> Array:
         """Boxes as they lie in the network's input."""
         return placed(self.targets[rows], [spatial.placement(int(h), int(w)) for h, w in self.sizes[rows]])
+
+    def sizes_of(self, rows: Rows) -> Rows:
+        return self.sizes[rows]
 
     def groups(self, rows: Rows) -> Array:
         """The rarest class of each image; images without objects are a group of their own."""

@@ -111,13 +111,11 @@ def _as_trained(model: Model, data: Dataset) -> Dataset:
 
 
 def evaluation_plan(
-    model: Model, split: Split, engine: str | Engine | None, batch_size: int, precision: str = "fp32",
-    device: str | None = None,
-) -> Plan:  # fmt: skip
+    model: Model, split: Split, engine: str | Engine | None, batch_size: int, precision: str = "fp32"
+) -> Plan:
     """A plan for inference on what the split holds."""
     capacity = max(1, min(batch_size, len(split)))
-    shape = split.inputs.shape[1:]
-    return model.compile(engine, capacity, pixels=True, input_shape=shape, precision=precision, device=device)
+    return model.compile(engine, capacity, pixels=True, input_shape=split.inputs.shape[1:], precision=precision)
 
 
 def outputs_of(

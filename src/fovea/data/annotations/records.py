@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -89,9 +89,10 @@ _KINDS = {
 
 
 class Findings:
-    """Gathers findings by kind, and says each kind once."""
+    """Gathers findings by kind, and says each kind once; ``locate`` makes the places that are said more exact."""
 
-    def __init__(self) -> None:
+    def __init__(self, locate: Callable[[str], str] | None = None) -> None:
+        self._locate = locate
         self._places: dict[str, list[str]] = {}
         self._counts: dict[str, int] = {}
 
@@ -118,6 +119,7 @@ class Findings:
         for kind, (severity, what) in _KINDS.items():
             if kind in self._counts:
                 places, count = self._places[kind], self._counts[kind]
+                places = [self._locate(place) for place in places] if self._locate else places
                 more = ", ..." if count > _NAMED else ""
                 text = f"{what}: {count} ({', '.join(places[:_NAMED])}{more})"
                 notes.append(Finding(text, kind, severity, count, tuple(places)))

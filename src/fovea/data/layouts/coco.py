@@ -8,10 +8,12 @@ files whose ids differ agree. ``bbox`` is x, y, width, height from 0; without on
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from fovea.data.annotations.lines import entry_lines
 from fovea.data.annotations.records import Annotated, Drawn, Finding, Findings, corners_of, split_of, wants_boxes
 from fovea.data.annotations.resolve import Images
 from fovea.data.boxes import CROWD, DIFFICULT
@@ -25,6 +27,7 @@ __all__ = ["find"]
 _KEYS = ("images", "annotations", "categories")
 _MOST_FILES = 64  # more JSON files than this are a file for each image, not COCO
 _MEMORY = 12  # bytes that a byte of JSON takes when it is read
+_PLACE = re.compile(r"(?P<file>.+\.json) (?P<list>images|annotations) entry (?P<number>\d+)", re.IGNORECASE)
 _NAN = float("nan")
 Content = Mapping[str, Any]
 
@@ -34,15 +37,20 @@ def find(tree: Tree, options: Options) -> Found | None:
     if not wants_boxes(options.kind, options.task):
         return None
     files = [path for path in tree if path.lower().endswith(".json")]
+    if (options.explicit or "").lower().endswith(".json"):
+        files = [path for path in files if path == options.explicit]
     instances = [path for path in files if path.rsplit("/", 1)[-1].lower().startswith("instances")]
     read: dict[str, Content] = {}
     for path in instances or (files if len(files) <= _MOST_FILES else []):
         content = _read(tree, path, options.max_memory)
         if content is not None:
             read[path] = content
+    if not read and files and files == [options.explicit]:
+        raise DataError(files[0], "is not COCO's: an object with images, annotations and categories is expected")
     if not read:
         return None
-    findings, images, notes = Findings(), Images(tree), [""][:0]
+    findings, images = Findings(_with_line(tree)), Images(tree)
+    notes: list[str] = []
     names = {path: _categories(path, content, notes) for path, content in read.items()}
     splits: dict[str, dict[str, Annotated]] = {}
     for path in sorted(read, key=lambda path: (split_of(path, file=True) or "train", path)):
@@ -52,6 +60,26 @@ def find(tree: Tree, options: Options) -> Found | None:
     _count_unlisted(images, splits, findings)
     classes = _classes(read, names, notes)
     return settle(tree, {split: list(chosen.values()) for split, chosen in splits.items()}, classes, findings, notes)
+
+
+def _with_line(tree: Tree) -> Callable[[str], str]:
+    """Adds to a place in a file of several lines the line; files are looked through for the first of them."""
+    known: dict[str, list[int]] = {}
+
+    def located(place: str) -> str:
+        match = _PLACE.match(place)
+        if match is None:
+            return place
+        key = f"{match['file']} {match['list']}"
+        if key not in known:
+            text = tree.read(match["file"]).decode("utf-8-sig", "replace")
+            known[key] = entry_lines(text, match["list"]) if text.count("\n") > 1 else []
+        number = int(match["number"])
+        if number >= len(known[key]):
+            return place
+        return f"{match['file']} line {known[key][number]} ({match['list']} entry {number}){place[match.end() :]}"
+
+    return located
 
 
 def _read(tree: Tree, path: str, max_memory: int) -> Content | None:

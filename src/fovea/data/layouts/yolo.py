@@ -35,9 +35,11 @@ def find(tree: Tree, options: Options) -> Found | None:
     images = Images(tree)
     texts = _Texts(tree)
     if not _is_yolo(tree, images, texts):
+        if (options.explicit or "").lower().endswith((".yaml", ".yml")):
+            raise DataError(str(options.explicit), "names no images with labels beside it: images/a.jpg, labels/a.txt")
         return None
     findings, notes = Findings(), [Finding("")][:0]
-    where, config = _config(tree, notes)
+    where, config = _config(tree, options.explicit, notes)
     splits = _splits(tree, images, where, config, findings, notes)
     rows: dict[str, list[Row]] = {}
     used: set[str] = set()
@@ -138,10 +140,10 @@ def _annotated(path: str, label: str | None, rows: Sequence[Row], names: dict[in
     return Annotated(path, objects, label or "", relative=True)
 
 
-def _config(tree: Tree, notes: list[Finding]) -> tuple[str, Config]:
+def _config(tree: Tree, explicit: str | None, notes: list[Finding]) -> tuple[str, Config]:
     """The data.yaml that names classes or splits, and what it says."""
     files = sorted((path for path in tree if path.lower().endswith((".yaml", ".yml"))), key=lambda p: (p.count("/"), p))
-    for path in files[:_PROBES]:
+    for path in [explicit] if explicit in files else files[:_PROBES]:
         try:
             config = read_yaml(tree.read(path), path)
         except DataError as error:
