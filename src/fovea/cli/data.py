@@ -1,19 +1,23 @@
-"""``fovea data``: look at data before training, and fetch known sets."""
+"""``fovea data``: look at data before training, pack them into shards, and fetch known sets."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fovea.cli import source
-from fovea.cli.output import print_json
+from fovea.cli import source, training
+from fovea.cli.output import columns, print_json
 from fovea.cli.source import data_options
+from fovea.progress import say
 
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Check data before training, and fetch known data sets.", no_args_is_help=True, rich_markup_mode=None
+    help="Check data before training, pack them into shards, and fetch known data sets.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 
@@ -44,6 +48,45 @@ def check(
         print(found.text())
     if not found.ok:
         raise typer.Exit(1)
+
+
+@app.command("shard", epilog="Example: fovea data shard digits --out shards/digits")
+def shard(
+    data: Annotated[str, source.DataName],
+    out: Annotated[Path, typer.Option(help="A new folder for the shards.", show_default=False)],
+    per_shard: Annotated[
+        int | None, typer.Option(help="Samples of a shard (default: a sixteenth of them, from 256 to 10,000).")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the order of the training samples.")] = 0,
+    label_pattern: source.LabelPattern = None,
+    test_where: source.TestWhere = None,
+    val_fraction: training.ValFraction = None,
+    max_bad: source.MaxBad = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+) -> None:
+    """Write tar shards in WebDataset's layout, for data that do not fit into memory. Needs the extra shards.
+
+    The bytes of image files stay as they are; class names and counts are in shards.json beside the shards.
+    """
+    from fovea.data.shards.write import write_shards
+
+    options = data_options(label_pattern=label_pattern, test_where=test_where, val_fraction=val_fraction)
+    opened = source.open_data(data, options)
+    listing = write_shards(opened, out, per_shard=per_shard, seed=seed, max_bad=0.05 if max_bad is None else max_bad)
+    splits = {
+        name: {"samples": one["samples"], "shards": len(one["shards"]), "bytes": sum(s["bytes"] for s in one["shards"])}
+        for name, one in listing["splits"].items()
+    }
+    if as_json:
+        print_json(
+            {"out": str(out), "classes": len(listing["classes"]), "splits": splits, "left_out": listing["left_out"]}
+        )
+        return
+    for one in listing["left_out"]:
+        say(f"left out    {one['path']} {one['reason']}")
+    rows = [(name, one["samples"], one["shards"], f"{one['bytes'] / 1e6:.1f}") for name, one in splits.items()]
+    print(columns(["split", "samples", "shards", "MB"], rows))
+    print(f"{len(listing['classes'])} classes, in {out}")
 
 
 @app.command("get", epilog="Example: fovea data get digits")

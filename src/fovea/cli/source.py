@@ -26,7 +26,7 @@ __all__ = [
     "record",
 ]
 
-_WHAT = "Folder, archive, CSV, IDX, CIFAR or npz files, or a name (digits, mnist, fashion-mnist, cifar10)."
+_WHAT = "Folder, archive, CSV, IDX, CIFAR or npz files, shards, or a name (digits, mnist, fashion-mnist, cifar10)."
 DataName = typer.Argument(metavar="DATA", help=_WHAT, show_default=False)
 Size = Annotated[str | None, typer.Option(metavar="N|H,W", help="Size to which images, clips or volumes are brought.")]
 Length = Annotated[int | None, typer.Option(help="Samples of a signal or frames of a clip; others are cut or padded.")]
@@ -51,12 +51,13 @@ def data_options(**given: Any) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def open_data(path: str, options: dict[str, Any]) -> Dataset:
-    """``fovea.dataset`` of a path or name. Raises DataError."""
+def open_data(path: str, options: dict[str, Any], stream: bool = False) -> Dataset:
+    """``fovea.dataset`` of a path or name; ``stream``: the training split of shards is not read into memory. Raises
+    DataError."""
     import fovea
 
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
-    data: Dataset = fovea.dataset(path, **options)
+    data: Dataset = fovea.dataset(path, stream=stream, **options)
     return data
 
 

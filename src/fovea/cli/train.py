@@ -111,7 +111,7 @@ def _train(
     import fovea
     from fovea.training.recorder import new_folder
 
-    data = open_data(path, reading)
+    data = open_data(path, reading, stream=True)
     describe(data)
     made = _model(name, data, options.get("seed", 0))
     if loss is not None:
@@ -193,7 +193,7 @@ def _resume(
     run: Run = fovea.Run(folder)
     if run.finished:
         say(f"{folder} is finished already")
-    data = open_data(path, reading) if path is not None else reopen(run)
+    data = open_data(path, reading, stream=True) if path is not None else reopen(run)
     with interruptible(folder):
         run = fovea.resume(run, data, **machine)
     finish(run, data)

@@ -371,7 +371,7 @@ class Dataset:
             "rows": self._rows, "spatial": self._spatial, "limits": self._limits, "validation": self.validation,
             "notes": self.notes, "fixed": self._fixed,
         }  # fmt: skip
-        return Dataset(**{**same, **changes})
+        return type(self)(**{**same, **changes})
 
     def summary(self) -> dict[str, Any]:
         """What a run records: names, sizes, how validation was made. Decodes nothing."""

@@ -21,6 +21,8 @@ from fovea.data.layouts.arrays import full_shape, kind_of_array, task_of_labels
 from fovea.data.layouts.base import Labels, split_word
 from fovea.data.parts import BoxPart, Part
 from fovea.data.preprocess import KINDS
+from fovea.data.shards.dataset import open_shards
+from fovea.data.shards.places import is_shards
 from fovea.data.source import ArraySource, Source
 from fovea.data.split import SPLIT_WORDS, stratified
 from fovea.data.tree import ArchiveTree, FolderTree, Tree, UnionTree, is_archive, machine_memory, open_tree
@@ -48,8 +50,11 @@ def dataset(
     max_bad: float = 0.05,
     max_memory: int | None = None,
     workers: int | None = None,
+    stream: bool = True,
 ) -> Dataset:
     """A Dataset from a folder, an archive, a CSV, IDX or CIFAR files, ``.npz`` arrays, or a name such as ``mnist``.
+    Shards (a folder, a pattern ``x-{0000..0099}.tar``, or an address such as ``s3://...``) are streamed in training,
+    unless ``stream`` is False.
 
     ``size`` (images, clips, volumes) and ``length`` (samples of a signal, frames of a clip) choose the decoded size.
     ``label_pattern`` reads labels from file names, ``'{label}_{speaker}_{take}.wav'``; ``test_where`` and ``val_where``
@@ -66,6 +71,11 @@ def dataset(
     _check_whole("max_memory", max_memory, 1)
     _check_whole("workers", workers, 1)
     limit = max_memory if max_memory is not None else machine_memory() // 2
+    limits = Limits(max_bad, limit, workers)
+    if isinstance(path, (str, os.PathLike)) and is_shards(os.fspath(path)):
+        unfit: dict[str, Any] = {"kind": kind not in (None, "image"), "task": task not in (None, "classification")}
+        unfit |= {"length": length, "label_pattern": label_pattern, "test_where": test_where, "val_where": val_where}
+        return open_shards(os.fspath(path), size, val_fraction, limits, stream, [name for name in unfit if unfit[name]])
     place, name, item = _locate(path)
     options = Options(kind, task, label_pattern, test_where, val_where, limit)
     if place is None:
@@ -80,7 +90,6 @@ def dataset(
         found.classes = item.classes
     if task is not None and found.task != task:
         raise DataError(name, f"holds targets for {found.task}, task={task!r} was asked for; leave task out")
-    limits = Limits(max_bad, limit, workers)
     return _assemble(name, str(place or name), found, size, length, per_sample, val_fraction, seed, limits)
 
 

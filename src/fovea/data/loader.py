@@ -21,9 +21,10 @@ from fovea.data.augment import Augment
 from fovea.data.augment.scene import Scene
 from fovea.data.dataset import Batch, Split
 from fovea.data.mix import Mix, one_hot
+from fovea.data.shards.split import StreamSplit
 from fovea.errors import ConfigError
 
-__all__ = ["Loader"]
+__all__ = ["Loader", "loader_for"]
 
 Array = npt.NDArray[Any]
 
@@ -133,9 +134,10 @@ class Loader:
         steps = range(self.start, self._steps)
         if self.workers == 0:
             for step in steps:
-                batch, seconds = self._timed(step)
+                begin = time.perf_counter()
+                batch, seconds = self._timed(self._collected(step))
                 self.busy_seconds += seconds
-                self.wait_seconds += seconds
+                self.wait_seconds += time.perf_counter() - begin
                 yield batch
             return
         yield from self._prefetch(steps)
@@ -147,23 +149,42 @@ class Loader:
         with ThreadPoolExecutor(self.workers, thread_name_prefix="fovea-loader") as pool:
             try:
                 for step in todo:
-                    waiting.append(pool.submit(self._timed, step))
+                    waiting.append(pool.submit(self._timed, self._collected(step)))
                     if len(waiting) > ahead:
                         break
                 while waiting:
                     begin = time.perf_counter()
                     batch, seconds = waiting.popleft().result()
-                    self.wait_seconds += time.perf_counter() - begin
                     self.busy_seconds += seconds
                     following = next(todo, None)
                     if following is not None:
-                        waiting.append(pool.submit(self._timed, following))
+                        waiting.append(pool.submit(self._timed, self._collected(following)))
+                    self.wait_seconds += time.perf_counter() - begin
                     yield batch
             finally:  # also when the consumer stops early
                 for future in waiting:
                     future.cancel()
 
-    def _timed(self, step: int) -> tuple[Batch, float]:
+    def _collected(self, step: int) -> Any:
+        """What ``_prepared`` makes a batch of; called on the consumer's thread, step by step."""
+        return step
+
+    def _prepared(self, collected: Any) -> Batch:
+        return self.batch(collected)
+
+    def _timed(self, collected: Any) -> tuple[Batch, float]:
         begin = time.perf_counter()
-        batch = self.batch(step)
+        batch = self._prepared(collected)
         return batch, time.perf_counter() - begin
+
+
+def loader_for(split: Split, batch_size: int, **options: Any) -> Loader:
+    """The loader of a split: a :class:`Loader` of samples in memory, or one that streams them from shards.
+
+    ``options`` are those of Loader.
+    """
+    if isinstance(split, StreamSplit):
+        from fovea.data.shards.loader import StreamLoader  # it builds on this module
+
+        return StreamLoader(split, batch_size, **options)
+    return Loader(split, batch_size, **options)

@@ -20,7 +20,7 @@ from fovea.data.preprocess import SPATIAL_AXES, Preprocessing
 from fovea.data.tree import Tree
 from fovea.errors import DataError
 
-__all__ = ["ArraySource", "FileSource", "Loaded", "Shape", "Source"]
+__all__ = ["ArraySource", "FileSource", "Loaded", "Shape", "Source", "check_memory"]
 
 Array = npt.NDArray[Any]
 Rows = npt.NDArray[np.int64]
@@ -71,14 +71,7 @@ class Source:
     def load(self, rows: Rows, spatial: Preprocessing, workers: int | None, max_memory: int) -> Loaded:
         """Decode ``rows`` and apply the spatial half."""
         sample = spatial.sample_shape
-        needed = len(rows) * int(np.prod([side or 1 for side in sample])) * spatial.dtype.itemsize
-        if needed > max_memory:
-            shape = "x".join(str(side) for side in sample)
-            raise DataError(
-                "data",
-                f"{len(rows):,} {self.kind}s of {shape} take {needed / 1e9:.1f} GB decoded, {max_memory / 1e9:.1f} GB"
-                " are allowed; choose a smaller size or length, or raise max_memory",
-            )
+        check_memory(self.kind, len(rows), spatial, max_memory)
         inputs = np.empty((len(rows), *(side or 1 for side in sample)), spatial.dtype)
         bad: dict[int, str] = {}
 
@@ -99,6 +92,19 @@ class Source:
                 list(pool.map(work, starts))
         good = np.array([position for position in range(len(rows)) if position not in bad], np.int64)
         return Loaded(inputs[good] if bad else inputs, good, dict(sorted(bad.items())))
+
+
+def check_memory(kind: str, count: int, spatial: Preprocessing, max_memory: int) -> None:
+    """Raise DataError when so many decoded samples take more memory than is allowed."""
+    sample = spatial.sample_shape
+    needed = count * int(np.prod([side or 1 for side in sample])) * spatial.dtype.itemsize
+    if needed > max_memory:
+        shape = "x".join(str(side) for side in sample)
+        raise DataError(
+            "data",
+            f"{count:,} {kind}s of {shape} take {needed / 1e9:.1f} GB decoded, {max_memory / 1e9:.1f} GB"
+            " are allowed; choose a smaller size or length, or raise max_memory",
+        )
 
 
 class FileSource(Source):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 import fovea
+from fovea.data.shards.split import StreamSplit
 from fovea.report import figures
 from fovea.report.facts import Facts
 from fovea.report.page import Section, keys, table, text
@@ -42,7 +43,9 @@ def _balance(facts: Facts) -> str:
     """How many training samples each class has; the 40 largest where there are more."""
     if facts.data is None or not facts.is_classification:
         return ""
-    counts = np.bincount(facts.data.train.listed_targets, minlength=len(facts.data.classes))
+    train, classes = facts.data.train, len(facts.data.classes)
+    streamed = isinstance(train, StreamSplit)
+    counts = train.class_counts() if streamed else np.bincount(train.listed_targets, minlength=classes)
     order = range(len(counts)) if len(counts) <= 40 else np.argsort(-counts, kind="stable")[:40].tolist()
     names = [facts.data.classes[index] for index in order]
     drawn = figures.bars("balance", "training samples by class", names, [int(counts[index]) for index in order])

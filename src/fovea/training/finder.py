@@ -15,7 +15,7 @@ import numpy as np
 
 from fovea import progress
 from fovea.data.dataset import Batch, Dataset
-from fovea.data.loader import Loader
+from fovea.data.loader import loader_for
 from fovea.engines.base import Engine
 from fovea.engines.registry import get_engine
 from fovea.errors import ConfigError
@@ -86,7 +86,7 @@ def _range_test(
     recipe, batch_size = recipe_for(config, model, data), config.batch_size or 1
     model.store.optimizer_state, model.store.ema, model.store.updates = {}, {}, 0
     plan = model.compile(
-        engine, min(batch_size, len(data.train)), pixels=True, training=True, input_shape=data.train.inputs.shape[1:],
+        engine, min(batch_size, len(data.train)), pixels=True, training=True, input_shape=data.input_shape,
         loss=recipe.loss(data.input_shape), optimizer=config.optimizer, precision=config.precision,
         trainable=config.trainable, batch_norm=config.batch_norm,
     )  # fmt: skip
@@ -121,7 +121,7 @@ def _batches(data: Dataset, config: TrainConfig, recipe: Recipe, batch_size: int
     """Epoch after epoch."""
     epoch = 0
     while True:
-        yield from Loader(
+        yield from loader_for(
             data.train, batch_size, seed=config.seed, epoch=epoch, augment=recipe.augment, mix=recipe.mix,
             workers=config.workers, drop_last=len(data.train) >= batch_size,
         )  # fmt: skip

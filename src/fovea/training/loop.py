@@ -13,7 +13,7 @@ import numpy as np
 import fovea
 from fovea import progress
 from fovea.data.dataset import Batch, Dataset
-from fovea.data.loader import Loader
+from fovea.data.loader import Loader, loader_for
 from fovea.engines.base import Engine
 from fovea.engines.world import World
 from fovea.graph.serialize import remove_leftovers
@@ -92,7 +92,7 @@ class Loop:
         now = trainable_at(config.unfreeze, config.trainable, list(store.parameters), epoch)
         self.options["trainable"] = now
         largest = min(-(-self.batch_size // self.config.accumulate), len(self.data.train))  # of the pieces
-        shape = self.data.train.inputs.shape[1:]
+        shape = self.data.input_shape
         self.plan = self.model.compile(
             self.engine, -(-largest // self.world.size), pixels=True, training=True, input_shape=shape,
             loss=self.recipe.loss(shape), optimizer=self.config.optimizer, **self.options,
@@ -137,7 +137,7 @@ class Loop:
 
     def _loader(self) -> Loader:
         config, split = self.config, self.data.train
-        return Loader(
+        return loader_for(
             split, self.batch_size, seed=config.seed, epoch=self.state.epoch,
             augment=self.recipe.augment_at(self.state.epoch, config.epochs), mix=self.recipe.mix,
             workers=config.workers, start=self.state.position,

@@ -17,6 +17,7 @@ from fovea.data.augment.scene import Scene
 from fovea.data.dataset import Dataset, Split
 from fovea.data.load import dataset
 from fovea.data.mix import CutMix, MixUp
+from fovea.data.shards.split import StreamSplit
 from fovea.errors import ConfigError, ShapeError
 from fovea.graph.objective import Loss
 from fovea.model import Model
@@ -56,7 +57,8 @@ def fit_model(model: Model, data: Dataset) -> Dataset:
         model.preprocessing = data.preprocessing
     else:
         data = data.prepared(model.preprocessing)
-    model.task = model.task.fit(data.train.targets)
+    if not isinstance(data.train, StreamSplit):  # a stream has classes, and these ask nothing of the targets
+        model.task = model.task.fit(data.train.targets)
     return data
 
 
@@ -187,5 +189,7 @@ def resolved(config: TrainConfig, model: Model, samples: int) -> TrainConfig:
 
 def data_identity(data: Dataset) -> str:
     """sha256 of the contents and of which samples train, in which numbering: what a run may be resumed with."""
-    rows = data.train.indices.tobytes() + (b"" if data.val is None else b"val" + data.val.indices.tobytes())
+    train = data.train
+    rows = train.fingerprint.encode() if isinstance(train, StreamSplit) else train.indices.tobytes()
+    rows += b"" if data.val is None else b"val" + data.val.indices.tobytes()
     return hashlib.sha256(data.fingerprint.encode() + rows + repr(data.input_shape).encode()).hexdigest()
