@@ -22,10 +22,23 @@ class FoveaError(Exception):
     ``where`` names the op, node, file or command; ``message`` says what was expected, what came, how to fix it.
     """
 
+    elsewhere = False
+    """Whether another of several processes has met it, and says it."""
+
     def __init__(self, where: str, message: str) -> None:
         self.where = where
         self.message = " ".join(message.split())
         super().__init__(f"[{where}] {self.message}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Other processes are told of it as it is."""
+        return _again, (type(self), self.where, self.message)
+
+
+def _again(kind: type[FoveaError], where: str, message: str) -> FoveaError:
+    error = kind.__new__(kind)
+    FoveaError.__init__(error, where, message)
+    return error
 
 
 class OpError(FoveaError):

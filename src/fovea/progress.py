@@ -40,8 +40,15 @@ def bar(total: int, description: str, *, unit: str = "images", bars_to_come: int
     return Bar(total, description, unit=unit, bars_to_come=bars_to_come)
 
 
+def speaks() -> bool:
+    """Whether this process talks to people: of those that torchrun has started, the first alone does."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+
+
 def say(text: str) -> None:
     """Print one message for the person at the terminal; a live bar stays below it."""
+    if not speaks():
+        return
     if _screen is not None:
         _screen.console.print(text, markup=False, highlight=False, soft_wrap=True)
     else:
@@ -50,7 +57,7 @@ def say(text: str) -> None:
 
 def is_live() -> bool:
     """Whether bars move: stderr is a terminal that can redraw a line."""
-    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    return speaks() and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def seconds_as_text(seconds: float) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 
 from fovea.errors import FoveaError
+from fovea.progress import speaks
 
 __all__ = ["main"]
 
+ALONE_SECONDS = 2.0
 BROKEN_PIPE, USER_ERROR, INTERRUPTED = 1, 2, 130  # 130 is 128 + the signal's number, as shells count
 
 
@@ -28,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = app(list(sys.argv[1:] if arguments is None else arguments), prog_name="fovea", standalone_mode=False)
         sys.stdout.flush()
     except FoveaError as error:
-        return _fail(str(error))
+        return _fail(str(error), error.elsewhere)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains again at exit
         return BROKEN_PIPE
@@ -52,8 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _fail(message: str) -> int:
-    print(" ".join(message.split()), file=sys.stderr)
+def _fail(message: str, elsewhere: bool = False) -> int:
+    """Say an error. Of the processes of torchrun the first speaks; another one only when it fails alone."""
+    if not speaks():
+        time.sleep(ALONE_SECONDS)  # torchrun ends this process meanwhile when the first has failed, and said it, too
+        message = f"process {os.environ.get('RANK')}: {message}"
+    if not elsewhere:
+        print(" ".join(message.split()), file=sys.stderr, flush=True)
     return USER_ERROR
 
 

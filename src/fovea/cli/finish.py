@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from fovea.cli.output import duration
+from fovea.progress import speaks
 
 if TYPE_CHECKING:
     from fovea.data.dataset import Dataset
@@ -18,6 +19,8 @@ def finish(run: Run, data: Dataset) -> None:
     """Print the result, write the report when it is not there yet, and name the next steps."""
     from fovea import report
 
+    if not speaks():
+        return
     path = run.report_path if run.report_path.exists() else report.write(run, data)
     print(result(run))
     print(f"run     {run.path}")

@@ -12,8 +12,10 @@ from fovea.progress import say
 
 if TYPE_CHECKING:
     from fovea.data.dataset import Dataset
+    from fovea.engines.base import Engine
+    from fovea.engines.world import World
 
-__all__ = ["class_weights_of", "command_line", "describe", "given", "interruptible"]
+__all__ = ["class_weights_of", "command_line", "computes", "describe", "given", "interruptible"]
 
 
 def given(**options: Any) -> dict[str, Any]:
@@ -56,6 +58,17 @@ def describe(data: Dataset) -> None:
     say(f"validation  {data.validation}")
     for note in data.notes:
         say(f"note        {note}")
+
+
+def computes(engine: Engine, world: World, device: str | None) -> None:
+    """Say where PyTorch trains, where that is another place than the machine's CPU or one of several."""
+    if engine.name != "torch":
+        return
+    several = f", {world.size} processes share every batch" if world.size > 1 else ""
+    say(f"computes    PyTorch on {device or 'the CPU'}{several}")
+    gpus = [] if device is not None else engine.devices()
+    if gpus:
+        say(f"note        {gpus[0]['name']} is here: --device cuda trains on it")
 
 
 class interruptible:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fovea.cli import source, training
 from fovea.cli.finish import finish
-from fovea.cli.running import class_weights_of, command_line, describe, given, interruptible
+from fovea.cli.running import class_weights_of, command_line, computes, describe, given, interruptible
 from fovea.cli.source import data_options, open_data
 from fovea.errors import ConfigError
 from fovea.progress import say
@@ -57,6 +57,10 @@ def train(
     threads: training.Threads = None,
     workers: training.Workers = None,
     engine: training.Engine = None,
+    device: training.Device = None,
+    compiled: training.Compiled = None,
+    sync_batchnorm: training.SyncBatchnorm = None,
+    checkpoint_every: training.CheckpointEvery = None,
     config: training.Config = None,
     resume: training.Resume = None,
 ) -> None:
@@ -69,8 +73,9 @@ def train(
         augment=augment, mix=mix, label_smoothing=label_smoothing, ema=ema,
         class_weights=class_weights_of(class_weights), clip_norm=clip_norm, accumulate=accumulate, patience=patience,
         precision=precision, seed=seed, warmup_epochs=warmup_epochs, batch_norm=batch_norm,
+        compiled=compiled, sync_batchnorm=sync_batchnorm, checkpoint_every=checkpoint_every,
     )  # fmt: skip
-    machine = given(threads=threads, workers=workers, engine=engine)
+    machine = given(threads=threads, workers=workers, engine=engine, device=device)
     reading = data_options(
         size=size, length=length, label_pattern=label_pattern, test_where=test_where, val_fraction=val_fraction,
         kind=kind, task=task, max_bad=max_bad,
@@ -109,10 +114,13 @@ def _train(
     out: Path | None, options: dict[str, Any], command: str,
 ) -> None:  # fmt: skip
     import fovea
-    from fovea.training.recorder import new_folder
+    from fovea.training.config import TrainConfig
+    from fovea.training.place import engine_and_world, folder_for
 
+    engine, world = engine_and_world(None, TrainConfig(**options))  # refuses what is not here before the data are read
     data = open_data(path, reading, stream=True)
     describe(data)
+    computes(engine, world, options.get("device"))
     made = _model(name, data, options.get("seed", 0))
     if loss is not None:
         made.task = _regression(loss, data)
@@ -121,10 +129,10 @@ def _train(
         options["trainable"] = made.trainable
         say(f"frozen      {', '.join(freeze)}: {len(made.trainable)} of {len(made.parameters())} arrays train")
     record = {**source.record(path, reading), "command": command}
-    if find_lr:
-        record["find_lr"], options["lr"] = _find_lr(made, data, options)
-    folder = new_folder(out, data.name)
+    folder = folder_for(out, data.name, world)
     with interruptible(folder):
+        if find_lr and not fovea.Run.is_run(folder):
+            record["find_lr"], options["lr"] = _find_lr(made, data, options)
         run = fovea.train(made, data, out=folder, record=record, **options)
     finish(run, data)
 

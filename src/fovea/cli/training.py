@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 __all__ = [
-    "Accumulate", "Augment", "BatchNorm", "BatchSize", "ClassWeights", "ClipNorm", "Config", "Ema", "Engine", "Epochs",
-    "FindLr", "Freeze", "LabelSmoothing", "Loss", "Lr", "Mix", "ModelName", "Optimizer", "Out", "Patience", "Precision",
-    "Resume", "Schedule", "Seed", "Threads", "ValFraction", "WarmupEpochs", "WeightDecay", "Workers",
+    "Accumulate", "Augment", "BatchNorm", "BatchSize", "CheckpointEvery", "ClassWeights", "ClipNorm", "Compiled",
+    "Config", "Device", "Ema", "Engine", "Epochs", "FindLr", "Freeze", "LabelSmoothing", "Loss", "Lr", "Mix",
+    "ModelName", "Optimizer", "Out", "Patience", "Precision", "Resume", "Schedule", "Seed", "SyncBatchnorm", "Threads",
+    "ValFraction", "WarmupEpochs", "WeightDecay", "Workers",
 ]  # fmt: skip
 
 _RECIPE, _MACHINE = "Recipe", "Machine"
@@ -42,7 +43,9 @@ Accumulate = Annotated[int | None, typer.Option(help="Pieces in which a batch is
 Patience = Annotated[int | None, typer.Option(help="Stop after so many epochs without a better validation result.")]
 Precision = Annotated[
     str | None,
-    typer.Option(help="fp32, or bf16: activations as bfloat16, less memory and faster where the CPU multiplies them."),
+    typer.Option(
+        help="fp32, or bf16: activations as bfloat16, less memory and faster where products are; tf32 on GPUs."
+    ),
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of weights, order and augmentation (0).")]
 Freeze = Annotated[
@@ -62,6 +65,17 @@ ValFraction = Annotated[
 Threads = Annotated[int | None, typer.Option(help="Threads (default: every core).")]
 Workers = Annotated[int | None, typer.Option(help="Threads that load and augment (1).")]
 Engine = Annotated[str | None, typer.Option(help="native, reference or torch (default: the fastest here).")]
+Device = Annotated[str | None, typer.Option(help="cuda or cuda:1: train on that GPU, with PyTorch (default: the CPU).")]
+Compiled = Annotated[
+    bool | None, typer.Option("--compile/--no-compile", help="With PyTorch: the network goes through torch.compile.")
+]
+SyncBatchnorm = Annotated[
+    bool | None,
+    typer.Option(
+        "--sync-batchnorm/--no-sync-batchnorm", help="Under torchrun: batch statistics are those of all processes."
+    ),
+]
+CheckpointEvery = Annotated[int | None, typer.Option(help="Steps between checkpoints, besides one every epoch.")]
 Resume = Annotated[Path | None, typer.Option(metavar="RUN", help="Continue an interrupted run, to the same bits.")]
 Config = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Recipe as TOML or JSON; options given here override it.")

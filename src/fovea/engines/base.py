@@ -237,6 +237,10 @@ class Engine(abc.ABC):
             raise EngineError(self.name, f"expected no {asked[0]}, which is the torch engine's; give engine='torch'")
         return self
 
+    def devices(self) -> list[dict[str, Any]]:
+        """The accelerators that this engine can use here: "device", "name", "memory" and "free" in bytes."""
+        return []
+
     def join(self, device: str | None = None) -> World:
         """The processes that train together. Raises EngineError when torchrun has started several, and this engine
         knows of none."""

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy.typing as npt
 
-__all__ = ["World", "launch", "launched_processes", "restarts"]
+__all__ = ["World", "launch", "launched_processes", "may_restart", "restarts"]
 
 Array = npt.NDArray[Any]
 T = TypeVar("T")
@@ -61,6 +61,11 @@ def launched_processes() -> int:
 def restarts() -> int:
     """How often torchrun has started the processes again after one had died."""
     return _number("TORCHELASTIC_RESTART_COUNT", 0)
+
+
+def may_restart() -> bool:
+    """Whether torchrun starts the processes again when one dies."""
+    return _number("TORCHELASTIC_MAX_RESTARTS", 0) > 0
 
 
 def launch() -> str | None:

@@ -59,6 +59,9 @@ class TrainConfig:
     batch_norm: str = "frozen"
     precision: str = "fp32"
     engine: str | None = None
+    device: str | None = None
+    compiled: bool = False
+    sync_batchnorm: bool = False
     seed: int = 0
     workers: int = 1
     threads: int | None = None
@@ -66,8 +69,9 @@ class TrainConfig:
     log_every: int = 50
 
     def __post_init__(self) -> None:
-        if not isinstance(self.keep_start, bool):
-            raise ConfigError("keep_start", f"expected True or False, got {self.keep_start!r}; choose one of them")
+        for name in ("keep_start", "compiled", "sync_batchnorm"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(name, f"expected True or False, got {getattr(self, name)!r}; choose one of them")
         least = 0 if self.keep_start else 1  # no epoch at all gives the weights that it starts with
         for name, low in (("epochs", least), ("accumulate", 1), ("workers", 0), ("log_every", 1)):
             self._integer(name, low)
@@ -85,8 +89,9 @@ class TrainConfig:
             raise ConfigError(
                 "accumulate", f"expected at most batch_size={self.batch_size} pieces, got {self.accumulate}; lower it"
             )
-        if self.precision not in ("fp32", "bf16"):
-            raise ConfigError("precision", f"expected fp32 or bf16, got {self.precision!r}; choose one of them")
+        if self.precision not in ("fp32", "tf32", "bf16"):
+            fix = "choose one of them (tf32 is the torch engine's)"
+            raise ConfigError("precision", f"expected fp32, tf32 or bf16, got {self.precision!r}; {fix}")
         if self.batch_norm not in BATCH_NORM:
             known = " or ".join(BATCH_NORM)
             raise ConfigError("batch_norm", f"expected {known}, got {self.batch_norm!r}; choose one of them")
@@ -94,6 +99,8 @@ class TrainConfig:
             raise ConfigError(
                 "engine", f"expected the name of an engine, got {self.engine!r}; leave it out for the best"
             )
+        if self.device is not None and not isinstance(self.device, str):
+            raise ConfigError("device", f"expected cpu, cuda or cuda:1, got {self.device!r}; leave it out for the CPU")
         self._set(
             trainable=_patterns(self.trainable), unfreeze=stages_of(self.unfreeze), mix=_mix(self.mix),
             class_weights=_class_weights(self.class_weights), augment=_augment(self.augment),
@@ -163,7 +170,7 @@ class TrainConfig:
 
     def recipe(self) -> dict[str, Any]:
         """The fields that decide the numbers: a model file does not depend on workers, threads or logging."""
-        machine = ("engine", "workers", "threads", "checkpoint_every", "log_every")
+        machine = ("engine", "device", "compiled", "workers", "threads", "checkpoint_every", "log_every")
         return {name: value for name, value in self.to_dict().items() if name not in machine}
 
     @classmethod

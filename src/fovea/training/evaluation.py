@@ -111,11 +111,13 @@ def _as_trained(model: Model, data: Dataset) -> Dataset:
 
 
 def evaluation_plan(
-    model: Model, split: Split, engine: str | Engine | None, batch_size: int, precision: str = "fp32"
-) -> Plan:
+    model: Model, split: Split, engine: str | Engine | None, batch_size: int, precision: str = "fp32",
+    device: str | None = None,
+) -> Plan:  # fmt: skip
     """A plan for inference on what the split holds."""
     capacity = max(1, min(batch_size, len(split)))
-    return model.compile(engine, capacity, pixels=True, input_shape=split.inputs.shape[1:], precision=precision)
+    shape = split.inputs.shape[1:]
+    return model.compile(engine, capacity, pixels=True, input_shape=shape, precision=precision, device=device)
 
 
 def outputs_of(

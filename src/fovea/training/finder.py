@@ -17,11 +17,11 @@ from fovea import progress
 from fovea.data.dataset import Batch, Dataset
 from fovea.data.loader import loader_for
 from fovea.engines.base import Engine
-from fovea.engines.registry import get_engine
 from fovea.errors import ConfigError
 from fovea.model import Model
 from fovea.ops.base import is_number
 from fovea.training.config import TrainConfig, checked_names
+from fovea.training.place import engine_and_world
 from fovea.training.prepare import Recipe, check_model, fit_model, open_data, recipe_for, resolved
 
 __all__ = ["LRFinding", "find_lr"]
@@ -72,7 +72,7 @@ def find_lr(
     try:
         ready = fit_model(model, open_data(data))
         config = resolved(config, model, len(ready.train))
-        return _range_test(model, ready, config, get_engine(engine or config.engine), low, high, steps)
+        return _range_test(model, ready, config, engine_and_world(engine, config)[0], low, high, steps)
     finally:
         model.task, model.classes, model.preprocessing = before
         model.store.load(kept.tensors())
@@ -88,7 +88,7 @@ def _range_test(
     plan = model.compile(
         engine, min(batch_size, len(data.train)), pixels=True, training=True, input_shape=data.input_shape,
         loss=recipe.loss(data.input_shape), optimizer=config.optimizer, precision=config.precision,
-        trainable=config.trainable, batch_norm=config.batch_norm,
+        trainable=config.trainable, batch_norm=config.batch_norm, device=config.device,
     )  # fmt: skip
     lrs: list[float] = []
     losses: list[float] = []

@@ -54,6 +54,7 @@ class Loop:
         self._log: Log | None = None
         self.options: dict[str, Any] = {
             "precision": config.precision,
+            "device": config.device,
             "batch_norm": config.batch_norm,
             "trainable": None,
         }
@@ -110,7 +111,9 @@ class Loop:
         val = self.data.val
         self.own_val = val if val is None else own_share(val, self.world)
         self.val_plan = (
-            None if val is None else evaluation_plan(self.model, val, self.engine, self.plan.spec.batch_size)
+            None
+            if val is None
+            else evaluation_plan(self.model, val, self.engine, self.plan.spec.batch_size, device=self.config.device)
         )
         untried = self.state.step == 0 and self.state.best is None and self.state.waited == 0
         if self.config.keep_start and untried:

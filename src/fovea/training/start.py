@@ -14,7 +14,8 @@ import fovea
 from fovea import progress
 from fovea.data.dataset import Dataset
 from fovea.engines.base import Engine
-from fovea.engines.registry import available_engines, get_engine
+from fovea.engines.registry import available_engines, default_engine
+from fovea.engines.world import World, launch, launched_processes
 from fovea.errors import ConfigError, DataError, FoveaError, ModelFileError
 from fovea.loading import load
 from fovea.model import Model
@@ -24,8 +25,9 @@ from fovea.run import CHECKPOINTS, CONFIG_FILE, LAST_FILE, Run
 from fovea.training.checkpoint import graph_digest, read_identity
 from fovea.training.config import TrainConfig
 from fovea.training.loop import Callback, Loop
+from fovea.training.place import check_same, engine_and_world, folder_for, note_other_world
 from fovea.training.prepare import data_identity, fit_model, open_data, resolved
-from fovea.training.recorder import new_folder, write_json
+from fovea.training.recorder import write_json
 from fovea.training.schedule import Schedule
 
 __all__ = ["resume", "train"]
@@ -58,6 +60,9 @@ def train(
     batch_norm: str = "frozen",
     precision: str = "fp32",
     engine: str | Engine | None = None,
+    device: str | None = None,
+    compiled: bool = False,
+    sync_batchnorm: bool = False,
     seed: int = 0,
     workers: int = 1,
     threads: int | None = None,
@@ -82,7 +87,9 @@ def train(
       "standard", "none", names joined by commas, or an Augment (boxes: settings such as "mosaic=1,scale=0.5:2", or a
       Scene). ``mix``: "mixup", "cutmix", MixUp(...) or CutMix(...).
     * ``precision``: "fp32", or "bf16": activations are stored as bfloat16, weights stay float32; validation is in
-      float32, as predictions are.
+      float32, as predictions are. "tf32" of the torch engine: products on GPUs with 10-bit mantissas.
+    * ``device``: "cuda" trains on a GPU, with PyTorch (``engine="torch"``). Under torchrun its processes share every
+      batch; ``sync_batchnorm`` normalises over all of them. ``compiled``: the network goes through torch.compile.
     * ``ema``: decay of averaged weights, which are then evaluated and kept. ``trainable``: paths or patterns; all else
       is frozen. ``keep_start``: the weights that training starts with are evaluated too, as epoch 0, and kept where no
       epoch is better on validation. ``checkpoint_every`` steps, besides every epoch. ``threads`` of the native engine.
@@ -104,8 +111,8 @@ def train(
     if config is None:
         arguments["engine"] = engine.name if isinstance(engine, Engine) else engine
         config = TrainConfig(**{field.name: arguments[field.name] for field in dataclasses.fields(TrainConfig)})
-    chosen = get_engine(engine if engine is not None else config.engine)
     _check_callbacks(callbacks)
+    chosen, world = engine_and_world(engine, config)
     _use_threads(config, chosen)
     ready = fit_model(model, open_data(data))
     config = resolved(config, model, len(ready.train))
@@ -113,15 +120,19 @@ def train(
         raise ConfigError("patience", "expected a validation split for early stopping, got none; set val_fraction")
     if config.keep_start and ready.val is None:
         raise ConfigError("keep_start", "expected a validation split to compare with, got none; set val_fraction")
-    folder = new_folder(out, model.name or ready.name)
-    loop = Loop(model, ready, config, folder, chosen, callbacks)
+    folder = folder_for(out, model.name or ready.name, world)
+    if Run.is_run(folder):  # this launch of torchrun began it
+        return resume(folder, ready, engine=chosen, callbacks=callbacks, report=report)
+    check_same(model, ready, config, world)
+    loop = Loop(model, ready, config, folder, chosen, callbacks, world)
     try:
         loop.begin()
-        write_json(folder / CONFIG_FILE, _config_file(model, ready, config, chosen, record))
+        about = _config_file(model, ready, config, chosen, world, record)
+        world.first(lambda: write_json(folder / CONFIG_FILE, about))
         loop.run()
     finally:
         loop.close()
-    return _finished(folder, ready, report)
+    return _finished(folder, ready, report and world.is_first)
 
 
 def resume(
@@ -129,6 +140,7 @@ def resume(
     data: Dataset | str | os.PathLike[str],
     *,
     engine: str | Engine | None = None,
+    device: str | None = None,
     workers: int | None = None,
     threads: int | None = None,
     callbacks: Sequence[Callback] = (),
@@ -136,20 +148,17 @@ def resume(
 ) -> Run:
     """Continue a run from its last checkpoint, to the same bits as if it had never stopped.
 
-    Options come from the run; ``engine``, ``workers`` and ``threads`` may differ (another engine continues, but rounds
-    differently). A finished run is returned as it is. Raises DataError when the data are not those it began with.
+    Options come from the run; ``engine``, ``device``, ``workers``, ``threads`` and the number of processes under
+    torchrun may differ (they continue, but round differently). A finished run is returned as it is. Raises DataError
+    when the data are not those it began with.
     """
     opened = run if isinstance(run, Run) else Run(run)
     _check_callbacks(callbacks)
     if opened.finished:
         return opened
     config = TrainConfig.from_dict(opened.config.get("train", {}))
-    changes = {"workers": workers, "threads": threads}
-    config = dataclasses.replace(config, **{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]  # both are int or None
-    used = opened.config.get("engine")
-    chosen = get_engine(engine if engine is not None else used if used in available_engines() else None)
-    if engine is None and chosen.name != used:
-        progress.say(f"note: the {used} engine is not here; {chosen.name} continues, with other rounding")
+    config = _elsewhere(config, opened.config.get("engine"), engine, device, workers, threads)
+    chosen, world = engine_and_world(engine, config)
     _use_threads(config, chosen)
     model = load(opened.path)
     identity = read_identity(opened.path / CHECKPOINTS / LAST_FILE)
@@ -172,13 +181,36 @@ def resume(
             str(opened.path),
             f"expected the data this run began with, got other contents or splits of {ready.name}; {fix}",
         )
-    loop = Loop(model, ready, config, opened.path, chosen, callbacks)
+    note_other_world(opened.config.get("processes", 1), model, config, world)
+    check_same(model, ready, config, world)
+    loop = Loop(model, ready, config, opened.path, chosen, callbacks, world)
     try:
         loop.restore()
         loop.run()
     finally:
         loop.close()
-    return _finished(opened.path, ready, report)
+    return _finished(opened.path, ready, report and world.is_first)
+
+
+def _elsewhere(
+    config: TrainConfig, used: str | None, engine: str | Engine | None, device: str | None, workers: int | None,
+    threads: int | None,
+) -> TrainConfig:  # fmt: skip
+    """The options of a run that continues here: on its own engine, where none is named and it can run."""
+    name = engine.name if isinstance(engine, Engine) else engine
+    if name is None:
+        if device not in (None, "cpu") or launched_processes() > 1:
+            name = "torch"
+        elif used in available_engines():
+            name = used
+        else:
+            name = default_engine()
+            progress.say(f"note: the {used} engine is not here; {name} continues, with other rounding")
+    if device is None and name != used:
+        device = "cpu"  # the GPU of one engine is not another's
+    options = {"engine": name, "device": device, "workers": workers, "threads": threads}
+    options["compiled"] = config.compiled and name == "torch"
+    return dataclasses.replace(config, **{name: value for name, value in options.items() if value is not None})  # type: ignore[arg-type]  # each is of its field's type
 
 
 def _finished(folder: Path, data: Dataset, report: bool) -> Run:
@@ -205,13 +237,15 @@ def _use_threads(config: TrainConfig, engine: Engine) -> None:
 
 
 def _config_file(
-    model: Model, data: Dataset, config: TrainConfig, engine: Engine, record: Mapping[str, Any] | None
+    model: Model, data: Dataset, config: TrainConfig, engine: Engine, world: World, record: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     return {
         "format": 1,
         "fovea": fovea.__version__,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "engine": engine.name,
+        "processes": world.size,
+        "launch": launch(),
         "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "train": config.to_dict(),
         "data": data.summary(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import datetime
+import inspect
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -72,7 +73,7 @@ class Processes(World):
         answer = [answer[0], _told(answer[1])]
         dist.broadcast_object_list(answer, 0, device=self._device)
         if answer[1] is not None:
-            raise own[1] if self.is_first else answer[1]
+            raise own[1] if self.is_first else _from_elsewhere(answer[1])
         result: T = answer[0]
         return result
 
@@ -92,14 +93,20 @@ class Processes(World):
             return
         errors: list[Exception | None] = [None] * self.size
         dist.all_gather_object(errors, _told(error))
-        found = next((one for one in errors if one is not None), None)
-        if found is not None:
-            raise found
+        for rank, found in enumerate(errors):
+            if found is not None:
+                raise found if rank == self.rank else _from_elsewhere(found)
 
 
 def _told(error: Exception | None) -> Exception | None:
     """An error that every process can be told."""
     return error if error is None or isinstance(error, FoveaError) else RuntimeError(str(error))
+
+
+def _from_elsewhere(error: Exception) -> Exception:
+    if isinstance(error, FoveaError):
+        error.elsewhere = True
+    return error
 
 
 def join(device: torch.device) -> Processes:
@@ -120,14 +127,19 @@ def _leave() -> None:
         dist.destroy_process_group()
 
 
+_BUFFERS = next(  # its newer name, where this PyTorch has it
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in inspect.signature(DistributedDataParallel).parameters
+)
+
+
 def parallel(network: torch.nn.Module, device: torch.device) -> torch.nn.Module:
     """The network with gradients that are averages over all processes after each backward.
 
     Buffers follow the first process after every update (``Processes.follow``), not before every forward, so that all
     processes evaluate the same network.
     """
-    found: torch.nn.Module = DistributedDataParallel(
-        network, device_ids=[device.index] if device.type == "cuda" else None, broadcast_buffers=False,
-        gradient_as_bucket_view=True,
-    )  # fmt: skip
-    return found
+    options: dict[str, Any] = {_BUFFERS: False}
+    devices = [device.index] if device.type == "cuda" else None
+    return DistributedDataParallel(network, device_ids=devices, gradient_as_bucket_view=True, **options)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from fovea.engines.base import Engine, PlanSpec
-from fovea.engines.torch.device import PRECISIONS, resolve
+from fovea.engines.torch.device import PRECISIONS, describe_devices, resolve
 from fovea.engines.torch.distributed import Processes, join
 from fovea.engines.torch.plan import TorchPlan
 from fovea.engines.torch.settings import Settings
@@ -44,6 +44,10 @@ class TorchEngine(Engine):
         """This engine with other settings."""
         current: dict[str, Any] = vars(self.settings)
         return TorchEngine(**{**current, **options})
+
+    def devices(self) -> list[dict[str, Any]]:
+        """The GPUs that PyTorch sees: also "capability", and whether it has "bf16"."""
+        return describe_devices()
 
     def join(self, device: str | None = None) -> Processes:
         """The processes that torchrun has started for this training; one alone otherwise."""
