@@ -5,6 +5,7 @@ Source: Smith 2017, "Cyclical learning rates for training neural networks", sect
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from fovea import progress
+from fovea.data.augment.scene import Scene
 from fovea.data.dataset import Batch, Dataset
 from fovea.data.loader import loader_for
 from fovea.engines.base import Engine
@@ -119,10 +121,12 @@ def _range_test(
 
 def _batches(data: Dataset, config: TrainConfig, recipe: Recipe, batch_size: int) -> Iterator[Batch]:
     """Epoch after epoch."""
-    epoch = 0
+    augment, epoch = recipe.augment, 0
+    if isinstance(augment, Scene):
+        augment = dataclasses.replace(augment, sizes=(1.0, 1.0))  # one plan, of the data's own size
     while True:
         yield from loader_for(
-            data.train, batch_size, seed=config.seed, epoch=epoch, augment=recipe.augment, mix=recipe.mix,
+            data.train, batch_size, seed=config.seed, epoch=epoch, augment=augment, mix=recipe.mix,
             workers=config.workers, drop_last=len(data.train) >= batch_size,
         )  # fmt: skip
         epoch += 1

@@ -31,16 +31,19 @@ _STRIDE = 32
 """Sides of other sizes are multiples of this: the coarsest stride of a detector."""
 _BLEND = 8.0
 """MixUp's share of the first image is Beta(8, 8): both are seen."""
-_SHARES = ("mosaic", "mixup", "translate", "flip", "flip_vertical", "crop", "saturation", "value", "visible")
+_SHARES = (
+    "mosaic", "mixup", "translate", "flip", "flip_vertical", "quarter_turn", "crop", "saturation", "value", "visible",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Scene:
     """Random scenes of annotated images, for training a detector. Zero switches each part off.
 
-    * ``mosaic``, ``mixup``, ``flip``, ``flip_vertical``, ``crop``: probabilities. A mosaic shows parts of four images
-      about a random point; MixUp lays a second scene over the first, with the boxes of both; a crop keeps a random part
-      of at least half of each side, enlarged to the canvas.
+    * ``mosaic``, ``mixup``, ``flip``, ``flip_vertical``, ``quarter_turn``, ``crop``: probabilities. A mosaic shows
+      parts of four images about a random point; MixUp lays a second scene over the first, with the boxes of both; a
+      crop keeps a random part of at least half of each side, enlarged to the canvas. Vertical flips and quarter turns
+      suit images without an up and down (microscopes, satellites).
     * ``scale``: the range of enlargement (log-uniform); where the image then is larger than the canvas, a random part
       of it is seen, and where it is smaller it lies anywhere. ``translate``: the largest shift besides, as a share of
       the sides. ``degrees``, ``shear``: the largest angles, in degrees. Boxes of turned images are looser.
@@ -63,12 +66,13 @@ class Scene:
     shear: float = 0.0
     flip: float = 0.5
     flip_vertical: float = 0.0
+    quarter_turn: float = 0.0
     crop: float = 0.0
     hue: float = 0.015
     saturation: float = 0.5
-    value: float = 0.4
+    value: float = 0.3
     sizes: tuple[float, float] = (1.0, 1.0)
-    visible: float = 0.1
+    visible: float = 0.2
     calm_epochs: float = 0.15
 
     def __post_init__(self) -> None:

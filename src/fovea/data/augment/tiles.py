@@ -29,6 +29,7 @@ _PART = 0.5
 _TILE = (
     "scale", "angle", "shear_x", "shear_y", "left", "top", "shift_x", "shift_y", "flip", "flip_vertical", "hue",
     "saturation", "value", "crop", "crop_width", "crop_height", "crop_left", "crop_top",
+    "quarter_turn",
 )  # fmt: skip
 
 
@@ -75,6 +76,9 @@ class Draws:
         sides = np.array([part[2] - part[0], part[3] - part[1]], np.float64)
         room = np.array([window[2] - window[0], window[3] - window[1]], np.float64)
         old = np.array(self.inputs.shape[2:0:-1], np.float64)
+        quarter = draw["quarter_turn"] < scene.quarter_turn
+        if quarter:
+            sides, old = sides[::-1], old[::-1]
         scale *= float((np.array(self.size[::-1]) / (sides if cropped and not mosaic else old)).min())
         middle = np.array([part[0] + part[2], part[1] + part[3]]) / 2
         if mosaic:
@@ -82,21 +86,23 @@ class Draws:
         centre = room / 2
         slack = np.abs(room - scale * sides) / 2
         if not mosaic and not cropped:  # the image as it was drawn, with its borders, stays where it is at scale 1
-            centre = (room - scale * old) / 2 + scale * middle
+            centre = centre if quarter else (room - scale * old) / 2 + scale * middle
             slack = np.minimum(slack, np.abs(room - scale * old) / 2)
         spread = np.array([draw["left"], draw["top"]]) * 2 - 1
         centre = centre + spread * slack + np.array(window[:2])
         if not mosaic:
             centre += (np.array([draw["shift_x"], draw["shift_y"]]) * 2 - 1) * scene.translate * room
-        linear = scale * self._turn(draw)
+        linear = scale * self._turn(draw, quarter)
         matrix = np.concatenate([linear, (centre - linear @ middle)[:, None]], axis=1)
         return Tile(row, part, matrix, window, self._color(draw))
 
-    def _turn(self, draw: dict[str, float]) -> Array:
+    def _turn(self, draw: dict[str, float], quarter: bool) -> Array:
         scene = self.scene
         linear = np.diag([-1.0 if draw["flip"] < scene.flip else 1.0, 1.0])
         if draw["flip_vertical"] < scene.flip_vertical:
             linear[1, 1] = -1
+        if quarter:
+            linear = np.array([[0.0, -1.0], [1.0, 0.0]]) @ linear
         if scene.shear:
             x, y = (math.tan(math.radians((2 * draw[name] - 1) * scene.shear)) for name in ("shear_x", "shear_y"))
             linear = np.array([[1, x], [y, 1]]) @ linear

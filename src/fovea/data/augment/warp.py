@@ -109,7 +109,8 @@ def moved(rows: Array, tile: Tile, visible: float) -> Array:
     whole = _around(_corners(own) @ linear.T + offset)
     corners = _corners(cut) @ linear.T + offset
     window = np.array(tile.window, np.float64)
-    seen = _clipped(_around(corners), window) if not linear[0, 1] and not linear[1, 0] else _seen(corners, window)
+    straight = linear[0, 1] == linear[1, 0] == 0 or linear[0, 0] == linear[1, 1] == 0
+    seen = _clipped(_around(corners), window) if straight else _seen(corners, window)
     sides = seen[:, 2:] - seen[:, :2]
     share = np.where(apart, 0, sides.prod(axis=1) / np.maximum((whole[:, 2:] - whole[:, :2]).prod(axis=1), 1e-12))
     kept[:, BOX] = seen
