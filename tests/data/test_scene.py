@@ -179,7 +179,11 @@ def test_flags_scale_and_area_follow() -> None:
     assert cut[0, LABEL] == 2
     assert cut[0, SCALE].tolist() == [2, 2]
     assert cut[0, AREA] == 75
-    assert len(moved(rows, Tile(0, (0, 0, 50, 50), matrix, (0, 0, 60, 60)), visible=0.6)) == 0
+    easy = rows * np.where(np.arange(9) == FLAGS, 0, 1)
+    assert moved(easy, Tile(0, (0, 0, 50, 50), matrix, (0, 0, 60, 60)), visible=0.5)[:, FLAGS].tolist() == [0]
+    assert moved(easy, Tile(0, (0, 0, 50, 50), matrix, (0, 0, 60, 60)), visible=0.6)[:, FLAGS].tolist() == [CROWD]
+    hard = moved(rows[::-1], Tile(0, (0, 0, 50, 50), matrix, (0, 0, 85, 60)), visible=0.5)
+    assert hard[:, FLAGS].tolist() == [DIFFICULT | CROWD, CROWD], "a quarter is left of the first, all of the other"
     part = moved(rows, Tile(0, (20, 0, 50, 50), matrix, (0, 0, 100, 100)), visible=0.1)
     assert part[:, BOX].tolist() == [[40, 20, 60, 40]]
 
@@ -267,7 +271,7 @@ def test_records_and_texts() -> None:
     assert Scene.from_dict(scene.to_dict()) == scene
     assert Scene.from_dict({}) == Scene.from_text("standard") == Scene()
     assert Scene.from_text("none") == Scene.none()
-    assert Scene.from_text("none, flip=0.5, scale=0.8:1.2") == only(flip=0.5, scale=[0.8, 1.2], visible=0.2)
+    assert Scene.from_text("none, flip=0.5, scale=0.8:1.2") == only(flip=0.5, scale=[0.8, 1.2], visible=0.25)
 
 
 @pytest.mark.parametrize(

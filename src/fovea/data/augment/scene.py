@@ -49,8 +49,9 @@ class Scene:
       the sides. ``degrees``, ``shear``: the largest angles, in degrees. Boxes of turned images are looser.
     * ``hue`` (in turns), ``saturation``, ``value``: the largest change of colours.
     * ``sizes``: multi-scale training; each batch is drawn at a random share of the input's size, in multiples of 32.
-    * ``visible``: a box of which less than this share is left is taken out. ``calm_epochs``: the share of the epochs,
-      at the end and at least one, without mosaic and MixUp (Ge et al. 2021, "YOLOX", section 2.1).
+    * ``visible``: an object of which less than this share is left becomes a crowd, which is neither demanded nor wrong
+      to find. ``calm_epochs``: the share of the epochs, at the end and at least one, without mosaic and MixUp (Ge et
+      al. 2021, "YOLOX", section 2.1).
 
     Raises ConfigError for values out of range.
 
@@ -72,7 +73,7 @@ class Scene:
     saturation: float = 0.5
     value: float = 0.3
     sizes: tuple[float, float] = (1.0, 1.0)
-    visible: float = 0.2
+    visible: float = 0.25
     calm_epochs: float = 0.15
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fovea.data.boxes import AREA, BOX, SCALE, is_box
+from fovea.data.boxes import AREA, BOX, CROWD, FLAGS, SCALE, is_box
 
 __all__ = ["Rect", "Tile", "content", "draw", "moved"]
 
@@ -96,8 +96,9 @@ def draw(canvas: Array, image: Array, tile: Tile, fill: int) -> None:
 def moved(rows: Array, tile: Tile, visible: float) -> Array:
     """Rows ``(m, 9)`` of the tile's image -> those of the canvas: each the box around what is seen of the old one.
 
-    A box of which less than the share ``visible`` is left, or whose side is below 2 pixels, is taken out. The scale is
-    multiplied by that of the map, the area by the share that is left.
+    What is left of an object of which less than the share ``visible`` is seen becomes a crowd: neither demanded nor
+    wrong to find. Where no pixels or a side below 2 pixels are left, the row is taken out. The scale is multiplied by
+    that of the map, the area by the share that is left.
     """
     kept = rows[is_box(rows)].copy()
     linear, offset = tile.matrix[:, :2], tile.matrix[:, 2]
@@ -116,7 +117,8 @@ def moved(rows: Array, tile: Tile, visible: float) -> Array:
     kept[:, BOX] = seen
     kept[:, SCALE] *= np.linalg.norm(linear, axis=0)
     kept[:, AREA] *= np.minimum(share, 1)
-    return kept[~apart & (share > 0) & (share >= visible) & (sides >= LEAST_SIDE).all(axis=1)]
+    kept[:, FLAGS] = np.where(share < visible, kept[:, FLAGS].astype(np.int64) | CROWD, kept[:, FLAGS])
+    return kept[~apart & (share > 0) & (sides >= LEAST_SIDE).all(axis=1)]
 
 
 def _corners(boxes: Array) -> Array:
