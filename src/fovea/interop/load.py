@@ -46,10 +46,14 @@ def import_file(path: str | os.PathLike[str], input_shape: Sequence[int | None] 
 
 
 def export_file(model: Model, path: str | os.PathLike[str], images: bool = False) -> Path:
-    """Write a model as ONNX; ``images``: with preprocessing and probabilities inside.
+    """Write a model for others, by the suffix of ``path``: ``.onnx``, or ``.pth``, ``.pt``: a ``state_dict`` with
+    Python source of an ``nn.Module`` beside it (see ``fovea.interop.torch_code.export``).
 
-    Raises ModelFileError, in one line; MissingExtra without the extra "onnx".
+    ``images``: an ONNX file with preprocessing and probabilities inside. Raises ModelFileError, in one line;
+    MissingExtra without the extra "onnx" or "torch".
     """
+    if Path(path).suffix.lower() in (".pth", ".pt"):
+        return _export_torch(model, path, images)
     try:
         from fovea.interop.onnx.export import export_onnx
     except ModuleNotFoundError as error:
@@ -57,3 +61,15 @@ def export_file(model: Model, path: str | os.PathLike[str], images: bool = False
             raise
         raise MissingExtra("export", "onnx", "writing an ONNX file") from None
     return export_onnx(model, path, images)
+
+
+def _export_torch(model: Model, path: str | os.PathLike[str], images: bool) -> Path:
+    if images:
+        raise ModelFileError(str(path), "expected images with an ONNX file, got one for PyTorch; leave images out")
+    try:
+        from fovea.interop.torch_code.export import export_torch
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "torch":
+            raise
+        raise MissingExtra("export", "torch", "writing a file for PyTorch") from None
+    return export_torch(model, path)

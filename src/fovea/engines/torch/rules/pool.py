@@ -17,7 +17,7 @@ from fovea.errors import EngineError
 from fovea.graph.graph import Node
 from fovea.ops.window import Axis, per_axis
 
-__all__ = ["RULES", "first_maximum"]
+__all__ = ["RULES", "first_maximum", "torch_counts"]
 
 
 def _half(axis: Axis) -> int:
@@ -45,7 +45,7 @@ def avgpool(node: Node, mode: Mode) -> Run:
     windows = Windows.of(node.name, op.windows(shape), 0.0, _half)
     counts = op.counts(shape)
     refused = any(axis.dilation > 1 or axis.kernel > (axis.input or 0) for axis in windows.axes)
-    if windows.widths or refused or counts != _torch_counts(op, shape):
+    if windows.widths or refused or counts != torch_counts(op, shape):
         return _summed(op, shape, counts)
     function, kernel, stride = windows.function("avg_pool"), windows.field("kernel"), windows.field("stride")
 
@@ -56,7 +56,7 @@ def avgpool(node: Node, mode: Mode) -> Run:
     return run
 
 
-def _torch_counts(op: Any, shape: tuple[int | None, ...]) -> tuple[tuple[int, ...], ...]:
+def torch_counts(op: Any, shape: tuple[int | None, ...]) -> tuple[tuple[int, ...], ...]:
     """The elements that PyTorch counts in each window when both sides are padded alike and sizes rounded down."""
     result = []
     for axis in op.windows(shape):

@@ -13,7 +13,7 @@ from fovea.engines.torch.layout import channels_first, channels_last
 from fovea.engines.torch.rules.rule import Fixed, Layer, Mode, Rule, Run
 from fovea.graph.graph import Node
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "lies_as_torch", "reads_as_torch"]
 
 _LINEAR = ("linear", "bilinear", "trilinear")
 
@@ -23,16 +23,16 @@ def resize(node: Node, mode: Mode) -> Run:
     op: Any = node.op
     given = [size or 0 for size in node.input_shapes[0][:-1]]
     size = [size or 0 for size in node.output_shapes[0][:-1]]
-    if len(size) <= 3 and op.mode == "nearest" and _reads_as_torch(op, given, size):
+    if len(size) <= 3 and op.mode == "nearest" and reads_as_torch(op, given, size):
         return lambda layer, x: channels_last(F.interpolate(channels_first(x), size, mode="nearest"))
-    if len(size) <= 3 and op.mode == "bilinear" and _lies_as_torch(op, size):
+    if len(size) <= 3 and op.mode == "bilinear" and lies_as_torch(op, size):
         corners = op.coordinates == "align_corners"
         name = _LINEAR[len(size) - 1]
         return lambda layer, x: channels_last(F.interpolate(channels_first(x), size, mode=name, align_corners=corners))
     return _by_taps(op, given, size)
 
 
-def _reads_as_torch(op: Any, given: list[int], size: list[int]) -> bool:
+def reads_as_torch(op: Any, given: list[int], size: list[int]) -> bool:
     """Whether every position reads ``floor(o * in / out)``, computed in float32."""
     for axis, (wanted, held) in enumerate(zip(size, given, strict=True)):
         there = np.floor(np.arange(wanted, dtype=np.float32) * np.float32(held / wanted))
@@ -41,7 +41,7 @@ def _reads_as_torch(op: Any, given: list[int], size: list[int]) -> bool:
     return True
 
 
-def _lies_as_torch(op: Any, size: list[int]) -> bool:
+def lies_as_torch(op: Any, size: list[int]) -> bool:
     """Whether PyTorch has these coordinates, and the scale that they come from is that of the sizes."""
     scales = op.scale if isinstance(op.scale, tuple) else (op.scale,)
     plain = op.size is not None or all(isinstance(scale, int) for scale in scales)

@@ -19,7 +19,7 @@ from fovea.engines.torch.layout import channels_first, channels_last
 from fovea.errors import EngineError
 from fovea.ops.window import Axis
 
-__all__ = ["Windows"]
+__all__ = ["Windows", "alike"]
 
 _ONE = Axis(1, 1, 1, 1, 1, 0, 0)
 
@@ -40,7 +40,7 @@ class Windows:
     ) -> Windows:
         """``most``: the largest padding that the function accepts; None for any. Raises EngineError for four axes."""
         axes, lifted = _lifted(where, axes)
-        native = all(_alike(axis) and (most is None or axis.pad_lo <= most(axis)) for axis in axes)
+        native = all(alike(axis) and (most is None or axis.pad_lo <= most(axis)) for axis in axes)
         padding = tuple(axis.pad_lo if native else 0 for axis in axes)
         return cls(axes, padding, () if native else _reaching(axes), fill, lifted)
 
@@ -83,7 +83,7 @@ class Windows:
         return found
 
 
-def _alike(axis: Axis) -> bool:
+def alike(axis: Axis) -> bool:
     """Whether equal padding on both sides gives our windows."""
     room = (axis.input or 0) + 2 * axis.pad_lo - axis.extent
     return room // axis.stride + 1 == axis.output
