@@ -170,6 +170,32 @@ def test_images_without_boxes_and_sets_of_one() -> None:
     assert np.array_equal(twice[0, 0, SCALE], [2, 1])
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_any_scene_of_any_image_is_well_formed(seed: int) -> None:
+    draws = np.random.default_rng(seed)
+    low, high = np.sort(np.exp(draws.uniform(np.log(0.05), np.log(20), 2)))
+    names = ("mosaic", "mixup", "crop", "flip", "flip_vertical", "quarter_turn", "translate", "value", "visible")
+    scene = Scene(
+        scale=(float(low), float(high)), degrees=float(draws.uniform(0, 180)), shear=float(draws.choice([0, 30])),
+        **{name: float(draws.choice([0.0, 0.5, 1.0])) for name in names},
+    )  # fmt: skip
+    height, width, channels = (*draws.integers(1, 70, 2), draws.choice([1, 3]))
+    images = draws.integers(0, 256, (4, height, width, channels), dtype=np.uint8)
+    corners = np.sort(draws.uniform(0, 1, (4, 30, 2, 2)), axis=2) * [width, height]
+    boxes = corners.reshape(4, 30, 4)[:, : draws.integers(0, 30)]
+    targets = padded([rows_of(own, np.arange(len(own)), draws.integers(0, 4, len(own))) for own in boxes])
+    size = (int(draws.integers(1, 70)), int(draws.integers(1, 70)))
+    drawn, labels = scene(images, targets, np.arange(4), keys_of(seed, np.arange(4)), size=size)
+    assert drawn.shape == (4, *size, channels)
+    assert np.isfinite(labels).all()
+    rows = labels[is_box(labels)]
+    assert (rows[:, :4] >= 0).all()
+    assert (rows[:, 2:4] <= [size[1], size[0]]).all()
+    assert (rows[:, 2:4] - rows[:, :2] > 1.999).all()
+    assert (rows[:, AREA] > 0).all()
+    assert (labels[..., SCALE] > 0).all()
+
+
 def test_flags_scale_and_area_follow() -> None:
     rows = rows_of(np.array([[10, 10, 30, 20], [0, 0, 10, 10]]), [2, 1], [CROWD, DIFFICULT], area=[150, 100])
     matrix = np.array([[-2.0, 0, 100], [0, 2.0, 0]])
@@ -184,6 +210,9 @@ def test_flags_scale_and_area_follow() -> None:
     assert moved(easy, Tile(0, (0, 0, 50, 50), matrix, (0, 0, 60, 60)), visible=0.6)[:, FLAGS].tolist() == [CROWD]
     hard = moved(rows[::-1], Tile(0, (0, 0, 50, 50), matrix, (0, 0, 85, 60)), visible=0.5)
     assert hard[:, FLAGS].tolist() == [DIFFICULT | CROWD, CROWD], "a quarter is left of the first, all of the other"
+    rows[:, SCALE] = [0.5, 3]
+    turned = moved(rows, Tile(0, (0, 0, 50, 50), np.array([[0, -2.0, 60], [2, 0, 0]]), (0, 0, 60, 60)), visible=0.0)
+    assert turned[:, SCALE].tolist() == [[6, 1], [6, 1]], "x of the canvas is y of the image"
     part = moved(rows, Tile(0, (20, 0, 50, 50), matrix, (0, 0, 100, 100)), visible=0.1)
     assert part[:, BOX].tolist() == [[40, 20, 60, 40]]
 

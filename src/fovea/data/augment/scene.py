@@ -18,7 +18,7 @@ import numpy.typing as npt
 from fovea import random
 from fovea.data.augment.base import Keys, check_pair, check_range, need_pictures, option_error
 from fovea.data.augment.tiles import Draws
-from fovea.data.augment.warp import draw, moved
+from fovea.data.augment.warp import draw, moved, scaled
 from fovea.data.boxes import SCALE, padded
 from fovea.data.mix import symmetric_beta
 from fovea.errors import ConfigError
@@ -79,7 +79,7 @@ class Scene:
     def __post_init__(self) -> None:
         for name in (*_SHARES, "calm_epochs"):
             check_range(_NAME, name, getattr(self, name), 0, 1)
-        for name, most in (("degrees", 180), ("shear", 45), ("hue", 0.5)):
+        for name, most in (("degrees", 180), ("shear", 30), ("hue", 0.5)):
             check_range(_NAME, name, getattr(self, name), 0, most)
         for name, low, high in (("scale", 0.05, 20), ("sizes", 0.1, 4)):
             if isinstance(getattr(self, name), list):
@@ -114,7 +114,7 @@ class Scene:
             found.append(
                 np.concatenate([moved(targets[tile.row], tile, self.visible) for part in canvases for tile in part])
             )
-            scales[index] = targets[own[0].row, 0, SCALE] * np.linalg.norm(own[0].matrix[:, :2], axis=0)
+            scales[index] = scaled(targets[own[0].row, 0, SCALE], own[0])
         return images, padded(found, scales)
 
     def size(self, base: tuple[int, int], key: np.uint64) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from fovea.data.boxes import AREA, BOX, CROWD, FLAGS, SCALE, is_box
 
-__all__ = ["Rect", "Tile", "content", "draw", "moved"]
+__all__ = ["Rect", "Tile", "content", "draw", "moved", "scaled"]
 
 Array = npt.NDArray[Any]
 Rect = tuple[int, int, int, int]
@@ -111,14 +111,19 @@ def moved(rows: Array, tile: Tile, visible: float) -> Array:
     corners = _corners(cut) @ linear.T + offset
     window = np.array(tile.window, np.float64)
     straight = linear[0, 1] == linear[1, 0] == 0 or linear[0, 0] == linear[1, 1] == 0
-    seen = _clipped(_around(corners), window) if straight else _seen(corners, window)
+    seen = _clipped(_around(corners) if straight else _seen(corners, window), window)
     sides = seen[:, 2:] - seen[:, :2]
     share = np.where(apart, 0, sides.prod(axis=1) / np.maximum((whole[:, 2:] - whole[:, :2]).prod(axis=1), 1e-12))
     kept[:, BOX] = seen
-    kept[:, SCALE] *= np.linalg.norm(linear, axis=0)
+    kept[:, SCALE] = scaled(kept[:, SCALE], tile)
     kept[:, AREA] *= np.minimum(share, 1)
     kept[:, FLAGS] = np.where(share < visible, kept[:, FLAGS].astype(np.int64) | CROWD, kept[:, FLAGS])
     return kept[~apart & (share > 0) & (sides >= LEAST_SIDE).all(axis=1)]
+
+
+def scaled(scales: Array, tile: Tile) -> Array:
+    """How much larger than in its file an image is drawn, x and y ``(..., 2)``, after the tile's map."""
+    return np.asarray(np.linalg.norm(tile.matrix[:, :2] * scales[..., None, :], axis=-1))
 
 
 def _corners(boxes: Array) -> Array:
