@@ -89,6 +89,49 @@ def shard(
     print(f"{len(listing['classes'])} classes, in {out}")
 
 
+@app.command("convert", epilog="Example: fovea data convert cells_voc cells_coco --to coco")
+def convert(
+    data: Annotated[str, source.DataName],
+    out: Annotated[Path, typer.Argument(help="A new folder.", show_default=False)],
+    to: Annotated[str, typer.Option(help="voc, coco or yolo.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+) -> None:
+    """Write images with boxes in another layout: Pascal VOC, COCO or YOLO. Images are copied as they are."""
+    from fovea.data.annotations.convert import convert as write
+
+    done = write(data, out, to)
+    if as_json:
+        print_json({"out": str(out), **done.to_dict()})
+        return
+    for note in done.notes:
+        say(f"note        {note}")
+    for path, reason in done.left_out[:20]:
+        say(f"left out    {path} {reason}")
+    if len(done.left_out) > 20:
+        say(f"            ... {len(done.left_out) - 20} more")
+    for what, count in done.lost.items():
+        say(f"not kept    {what}: {count} ({to} cannot hold them)")
+    splits = ", ".join(f"{name} {count}" for name, count in done.images.items())
+    print(f"{sum(done.images.values())} images ({splits}) with {done.boxes} boxes as {to}, in {out}")
+
+
+@app.command("sheet", epilog="Example: fovea data sheet cells_voc --out sheet.png")
+def sheet(
+    data: Annotated[str, source.DataName],
+    out: Annotated[Path, typer.Option(help="A PNG file.")] = Path("sheet.png"),
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "train",
+    count: Annotated[int, typer.Option(help="Images on the sheet.")] = 12,
+    seed: Annotated[int, typer.Option(help="Of the choice of images.")] = 0,
+) -> None:
+    """Draw annotated images with their boxes and names on one sheet, to see what a detector will be told."""
+    from fovea.cli.files import write
+    from fovea.detection.sheet import annotation_sheet
+
+    opened = source.open_data(data, {"val_fraction": 0, "max_bad": 1.0})
+    write(out, annotation_sheet(opened, split, count, seed))
+    print(out)
+
+
 @app.command("get", epilog="Example: fovea data get digits")
 def get(
     name: Annotated[str | None, typer.Argument(help="A known data set; none lists them.", show_default=False)] = None,

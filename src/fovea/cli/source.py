@@ -26,7 +26,9 @@ __all__ = [
     "record",
 ]
 
-_WHAT = "Folder, archive, CSV, IDX, CIFAR or npz files, shards, or a name (digits, mnist, fashion-mnist, cifar10)."
+_WHAT = (
+    "Folder, archive, CSV, IDX, CIFAR or npz files, VOC, COCO or YOLO boxes, shards, or a name (digits, mnist, ...)."
+)
 DataName = typer.Argument(metavar="DATA", help=_WHAT, show_default=False)
 Size = Annotated[str | None, typer.Option(metavar="N|H,W", help="Size to which images, clips or volumes are brought.")]
 Length = Annotated[int | None, typer.Option(help="Samples of a signal or frames of a clip; others are cut or padded.")]
@@ -38,7 +40,7 @@ TestWhere = Annotated[
 ]
 Kind = Annotated[str | None, typer.Option(help="image, signal, volume or clip (default: found from the files).")]
 TaskName = Annotated[
-    str | None, typer.Option("--task", help="classification or regression (default: found from the labels).")
+    str | None, typer.Option("--task", help="classification, regression or detection (default: found from the labels).")
 ]
 MaxBad = Annotated[float | None, typer.Option(help="Largest share of unreadable files that is tolerated (0.05).")]
 

@@ -108,6 +108,11 @@ class Split:
         return self._part.groups(self._good_rows)
 
     @property
+    def listed_groups(self) -> Array:
+        """``groups`` of every listed sample, readable or not; decodes nothing."""
+        return self._part.groups(self._rows)
+
+    @property
     def sizes(self) -> Rows:
         """Height and width ``(N, 2)`` of each image as its file holds it, EXIF orientation applied."""
         return self._part.sizes_of(self._good_rows)

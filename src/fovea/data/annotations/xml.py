@@ -33,10 +33,12 @@ class VocObject:
 
 @dataclass
 class VocFile:
-    """``<annotation>``: the image's name, its height and width (None: not said), and its objects."""
+    """``<annotation>``: the image's name, its height and width (None: not said), how corners are meant ("": not said),
+    its objects."""
 
     filename: str = ""
     stated: tuple[int, int] | None = None
+    corners: str = ""
     objects: list[VocObject] = field(default_factory=list)
 
 
@@ -74,7 +76,8 @@ class _Reader:
             return None
         height, width = (_number(self._head.get(name, "")) for name in ("size/height", "size/width"))
         whole = 0 < height < 1e9 and 0 < width < 1e9
-        return VocFile(self._head.get("filename", ""), (int(height), int(width)) if whole else None, self._objects)
+        stated = (int(height), int(width)) if whole else None
+        return VocFile(self._head.get("filename", ""), stated, self._head.get("corners", ""), self._objects)
 
     def _doctype(self, *_: Any) -> None:
         raise DataError(self.name, f"line {self.parser.CurrentLineNumber} has a DOCTYPE; take it out")

@@ -1,19 +1,20 @@
 """Pascal VOC: an XML file for each image, in ``Annotations`` beside ``JPEGImages``, or beside the image.
 
 Splits are the lists in ``ImageSets/Main`` (``trainval`` only where train or val is missing), else the folders' names.
-Corners are PASCAL's, counted from 1 with both ends inside, when every one is a whole number of at least 1:
-``(xmin - 1, ymin - 1, xmax, ymax)``; else they are taken as edges, as they stand.
+Corners are PASCAL's, counted from 1 with both ends inside, ``(xmin - 1, ymin - 1, xmax, ymax)``; they are edges, taken
+as they stand, when one of the set is below 1, when more than a hundredth are no whole numbers (as VOC 2012 has a few),
+or when a file says ``<corners>edges</corners>``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from fovea.data.annotations.records import Annotated, Drawn, Finding, Findings, split_of, wants_boxes
 from fovea.data.annotations.resolve import Images, stem_of
 from fovea.data.annotations.xml import VocFile, read_voc
-from fovea.data.boxes import DIFFICULT
+from fovea.data.boxes import CROWD, DIFFICULT
 from fovea.data.layouts.annotated import class_names, settle
 from fovea.data.layouts.base import Found, Options
 from fovea.data.split import SPLIT_WORDS
@@ -23,6 +24,7 @@ from fovea.errors import DataError
 __all__ = ["find"]
 
 _PROBES = 16
+_BROKEN = 0.01  # share of corners that are no whole numbers
 _LIST = re.compile(r"(?P<root>(?:.*/)?)imagesets/main/(?P<name>[^/]+)\.txt", re.IGNORECASE)
 Splits = dict[str, dict[str, str]]  # split -> image -> its annotation file, "" without one
 
@@ -44,7 +46,20 @@ def find(tree: Tree, options: Options) -> Found | None:
     }
     rule = "from 1, both ends inside (PASCAL)" if pascal else "as edges of the box, from 0"
     notes.append(Finding(f"VOC corners are read {rule}"))
-    return settle(tree, annotated, class_names(annotated), findings, notes)
+    return settle(tree, annotated, _classes(tree, annotated), findings, notes)
+
+
+def _classes(tree: Tree, annotated: Mapping[str, Sequence[Annotated]]) -> Sequence[str]:
+    """The labels that were drawn, sorted; or in the order of a ``labelmap.txt``, which may name more."""
+    drawn = class_names(annotated)
+    maps = [path for path in tree if path.rsplit("/", 1)[-1].lower() == "labelmap.txt"]
+    if not maps:
+        return drawn
+    lines = tree.read(maps[0]).decode("utf-8-sig", "replace").splitlines()
+    kept = [line for line in lines if not line.startswith("# label")]
+    named = [line.rsplit(":", 3)[0].strip() if line.count(":") > 2 else line.strip() for line in kept]
+    named = list(dict.fromkeys(name for name in named if name and (name != "background" or name in drawn)))
+    return [*named, *(name for name in drawn if name not in named)]
 
 
 def _is_voc(tree: Tree, path: str) -> bool:
@@ -162,8 +177,13 @@ def _drop_bare(splits: Splits) -> list[str]:
 
 
 def _is_pascal(files: Iterable[VocFile]) -> bool:
-    corners = [box for file in files for drawn in file.objects if (box := drawn.corners) is not None]
-    return all(value >= 1 and value == int(value) for box in corners for value in box if abs(value) < 1e9)
+    values: list[float] = []
+    for file in files:
+        if file.corners == "edges":
+            return False
+        values += [value for drawn in file.objects for value in drawn.corners or () if abs(value) < 1e9]
+    broken = sum(value != int(value) for value in values)
+    return min(values, default=1.0) >= 1 and broken <= _BROKEN * len(values)
 
 
 def _annotated(path: str, source: str, file: VocFile | None, pascal: bool, findings: Findings) -> Annotated:
@@ -178,7 +198,9 @@ def _annotated(path: str, source: str, file: VocFile | None, pascal: bool, findi
             continue
         difficult = found.texts.get("difficult", "0").lower() in ("1", "true")
         box = _edges(corners) if pascal else corners
-        image.objects.append(Drawn(label, box, found.line, DIFFICULT if difficult else 0))
+        crowd = found.texts.get("iscrowd", "0") == "1"
+        flags = (DIFFICULT if difficult else 0) | (CROWD if crowd else 0)
+        image.objects.append(Drawn(label, box, found.line, flags))
     return image
 
 
