@@ -33,8 +33,10 @@ from fovea.bench.timing import PAUSE, seconds
 METHODS = ("gradient", "integrated_gradients", "smoothgrad", "occlusion", "grad_cam", "guided_backprop", "deeplift")
 TARGET, STEPS, SAMPLES, NOISE, BATCH = 7, 50, 50, 0.15, 8
 WINDOW, STRIDE = 32, 16
-TOLERANCE = {"deeplift": 2e-3, "integrated_gradients": 2e-3}
-"""Relative to the largest value; quotients of small differences, and sums of 50 steps over many kinks, differ more."""
+TOLERANCE = {"deeplift": 2e-3, "integrated_gradients": 2e-3, "smoothgrad": 2e-2}
+"""Relative to the largest value. Quotients of small differences differ more, and so do sums of 50 gradients: most of
+them are equal to 3e-6, but where a sum is 0 up to rounding, the two sides may find a rectifier on different sides of
+its kink, and below that one element slopes differ by a hundredth of the largest."""
 OURS: dict[str, dict[str, Any]] = {
     "integrated_gradients": {"steps": STEPS, "tolerance": None},
     "smoothgrad": {"samples": SAMPLES, "noise": NOISE},

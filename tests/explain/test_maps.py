@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import fovea
 from fovea.errors import ConfigError, GraphError
@@ -13,6 +15,7 @@ from fovea.explain import activations, channel_statistics, filters
 from fovea.explain.channels import activation_layers
 from fovea.features import passes
 from fovea.model import Model
+from fovea.report.sheets import Tile, filter_tiles, sheet
 from tests.explain.small_networks import pictures, trained
 
 
@@ -124,6 +127,25 @@ def test_filters_of_groups_name_their_own_inputs() -> None:
     assert set(grouped.strongest(7, 2)) == {6, 7}
     assert filters(model, "conv3").strongest(5, 3) == [5]
     assert "Depthwise" in filters(model, "conv3").note()
+
+
+def test_filters_of_one_position_are_a_matrix() -> None:
+    net = fovea.Sequential(fovea.Conv(6, 3), fovea.Conv(10, 1), fovea.Conv(10, 1, groups=2))
+    model = Model(net, (12, 12, 3), seed=3)
+    mixing = filters(model, "conv2")
+    assert mixing.is_pointwise
+    assert not filters(model).is_pointwise
+    assert "It mixes channels" in mixing.note()
+    (tile,) = filter_tiles(mixing, True)
+    weight = model.parameters()["conv2.weight"][0, 0]  # below, channels
+    assert tile.value.shape == (10, 6)
+    assert tile.value[weight.argmax() % 10, weight.argmax() // 10] > 200
+    np.testing.assert_array_equal(tile.value > 127.5, weight.T > 0)
+    wide = Image.open(io.BytesIO(sheet([Tile(np.zeros((4, 40), np.uint8))], "wide", side=8.0))).size
+    assert wide[0] > 3 * wide[1]
+    grouped = filters(model, "conv3")
+    assert "of its group" in grouped.note()
+    assert filter_tiles(grouped, True)[0].value.shape == (10, 5)
 
 
 def test_mistakes_are_told() -> None:

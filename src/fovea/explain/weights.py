@@ -38,6 +38,11 @@ class Filters:
         axes = tuple(range(1, self.weight.ndim - 1))
         return np.asarray(np.sqrt((self.weight.astype(np.float64) ** 2).sum(axis=axes)))
 
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether the kernel has one position: it mixes channels and sees no shapes."""
+        return all(size == 1 for size in self.weight.shape[1:-1])
+
     def strongest(self, channel: int, count: int) -> list[int]:
         """The channels below (numbers in the layer's input) from which an output channel takes most."""
         row = self.norms[channel]
@@ -51,6 +56,10 @@ class Filters:
         if self.weight.shape[-1] == 1 and self.groups > 1:
             return ("Depthwise filters: each looks at one channel below, shown in grey. They are no pictures of the "
                     "input: what they mean depends on what that channel stands for.")  # fmt: skip
+        if self.is_pointwise and self.weight.shape[-1] > 1:
+            below = "channel below" if self.groups == 1 else "channel of its group below"
+            return (f"A kernel of one position: a matrix with one row for each channel and one column for each {below} "
+                    "(bright raises, dark lowers). It mixes channels and sees no shapes.")  # fmt: skip
         return ("One slice for every channel below (bright raises, dark lowers), the strongest first. These are no "
                 "pictures of the input: what a slice means depends on what its channel stands for. Feature "
                 "visualisation and the most exciting patches show what the sum of them looks for.")  # fmt: skip

@@ -55,7 +55,9 @@ def sheet(tiles: Sequence[Tile], title: str, note: str = "", columns: int = 8, s
     rows = -(-len(shown) // columns)
     lines = textwrap.wrap(note, int(max(4.0, side * columns) * 14))
     extra = 0.2 if any(tile.words for tile in shown) else 0.05
-    height = rows * (side + extra * (1 + max(tile.words.count("\n") for tile in shown))) + 0.45 + 0.17 * len(lines)
+    alone = shown[0].value if len(shown) == 1 and not shown[0].is_signal else None
+    tall = side if alone is None else side * min(1.0, max(0.1, alone.shape[0] / alone.shape[1]))  # a matrix may be wide
+    height = rows * (tall + extra * (1 + max(tile.words.count("\n") for tile in shown))) + 0.45 + 0.17 * len(lines)
     figure = Figure(figsize=(max(4.0, side * columns + 0.2), height), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = np.atleast_1d(figure.subplots(rows, columns)).reshape(-1)
@@ -115,7 +117,8 @@ def _plane(values: Array) -> Array:
 
 
 def filter_tiles(found: Filters, rgb: bool) -> list[Tile]:
-    """Filters of a first layer in the colours of the input; of deeper ones, for each output, its strongest slices."""
+    """Filters of a first layer in the colours of the input; of deeper ones, for each output, its strongest slices; of
+    1x1 convolutions one matrix, rows for channels and columns for channels below."""
     weight = found.weight
     if weight.ndim == 3:  # of a signal
         return [Tile(np.asarray(one), str(i), is_signal=True) for i, one in enumerate(weight[:_MOST])]
@@ -123,6 +126,8 @@ def filter_tiles(found: Filters, rgb: bool) -> list[Tile]:
         weight = weight[:, weight.shape[1] // 2]
     if found.is_first and rgb and weight.shape[-1] == 3:
         return [Tile(_stretched(one), str(i)) for i, one in enumerate(weight[:_MOST])]
+    if found.is_pointwise and weight.shape[-1] > 1:
+        return [Tile(_stretched(weight.reshape(len(weight), -1)))]
     tiles = []
     offset = len(weight) // found.groups
     for channel in range(min(len(weight), 8 if weight.shape[-1] > 1 else _MOST)):

@@ -105,7 +105,9 @@ def _filters(asked: Asked, words: Learned, model: Model) -> None:
     rgb = known is None or known.order == "rgb"
     turned = found if rgb or not found.is_first else replace(found, weight=found.weight[..., ::-1])
     shape = " x ".join(map(str, found.weight.shape))
-    write(out, sheet(filter_tiles(turned, True), f"{found.layer}: {shape}", found.note()))
+    tiles = filter_tiles(turned, True)
+    title = f"{found.layer}: {shape}"
+    write(out, sheet(tiles, title, found.note(), side=1.35 if len(tiles) > 1 else 8.0))  # a matrix alone is large
     array = out.with_suffix(".npy")
     write_array(array, found.weight)
     record = {"layer": found.layer, "shape": list(found.weight.shape), "first": found.is_first, "note": found.note(),

@@ -119,8 +119,8 @@ def _visualise(asked: Asked, words: Made, model: Model) -> None:
         for image, title, start, value in zip(found.images, found.names, found.start, found.values, strict=True)
     ]
     note = f"Made by ascent on {found.node}; the numbers are its mean on the first noise and on the image."
-    if words.neuron:
-        note = note.replace("its mean", "its value there")
+    if words.neuron or words.visualise == "class":
+        note = note.replace("its mean", "its value there" if words.neuron else "the logit")
     write(out, sheet(tiles, f"What excites {_name(asked, words)}", note, columns=4, side=2.3))
     rows = zip(found.names, found.start.tolist(), found.values.tolist(), strict=True)
     records = [{"name": title, "start": start, "value": value} for title, start, value in rows]
