@@ -20,7 +20,6 @@ __all__ = ["trust_picture"]
 _DPI = 110
 _METHOD, _BASELINES = "#b2182b", {"edges": "#4d4d4d", "random_cam": "#2166ac", "blob": "#b8860b"}
 _MAPS = 9  # depths shown as maps
-_BOX: dict[str, Any] = {"edgecolor": "none", "framealpha": 0.8}  # lines behind a legend leave its words readable
 
 
 def trust_picture(found: TrustReport) -> bytes:
@@ -89,8 +88,9 @@ def _similarity(axes: Axes, found: TrustReport) -> None:
     )
     axes.axhline(LIMIT, color="#888888", lw=0.8, ls="--")
     axes.set_xticks(places, [label[-14:] for label in found.depths], rotation=45, ha="right", fontsize=7)
-    axes.set_ylim(-0.25, 1.05)
-    axes.legend(fontsize=7, loc="lower left", **_BOX)
+    axes.set_ylim(-0.75, 1.05)  # the legend stands below the curves
+    axes.set_yticks(np.linspace(0, 1, 6))
+    axes.legend(fontsize=7, frameon=False, loc="lower left")
     _dressed(axes, "rank correlation (absolute) with the trained map")
 
 
@@ -99,7 +99,9 @@ def _series(axes: Axes, found: TrustReport, which: str) -> None:
         scores = getattr(one.causal, which)
         area = getattr(one.causal, f"{which}_auc")
         axes.plot(np.linspace(0, 1, len(scores)), scores, lw=width, color=colour, label=f"{one.title} {area:.2f}")
-    axes.legend(fontsize=7, title="area below", title_fontsize=7, **_BOX)
+    side = "left" if which == "insertion" else "right"
+    axes.set_ylim(top=axes.get_ylim()[1] * 1.5)  # room for the legend above the curves
+    axes.legend(fontsize=7, frameon=False, title="area below", title_fontsize=7, loc=f"upper {side}")
     axes.set_xlabel("share of pixels", fontsize=8)
     better = "a large area is good" if which == "insertion" else "a small area is good"
     _dressed(axes, f"{which}: {better}")
