@@ -99,9 +99,9 @@ def _series(axes: Axes, found: TrustReport, which: str) -> None:
         scores = getattr(one.causal, which)
         area = getattr(one.causal, f"{which}_auc")
         axes.plot(np.linspace(0, 1, len(scores)), scores, lw=width, color=colour, label=f"{one.title} {area:.2f}")
-    side = "left" if which == "insertion" else "right"
     axes.set_ylim(top=axes.get_ylim()[1] * 1.5)  # room for the legend above the curves
-    axes.legend(fontsize=7, frameon=False, title="area below", title_fontsize=7, loc=f"upper {side}")
+    axes.legend(fontsize=7, frameon=False, title="area below", title_fontsize=7,
+                loc="upper left" if which == "insertion" else "upper right")  # fmt: skip
     axes.set_xlabel("share of pixels", fontsize=8)
     better = "a large area is good" if which == "insertion" else "a small area is good"
     _dressed(axes, f"{which}: {better}")
