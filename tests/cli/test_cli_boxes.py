@@ -64,6 +64,13 @@ def test_sheet_shows_boxes_in_the_colours_of_their_classes(fovea: Run, folder: P
     assert picture.shape[1] == 4 * 494 + 14
     for colour in ((230, 159, 0), (86, 180, 233), (0, 190, 130)):
         assert (picture == colour).all(axis=-1).sum() > 500
+    scenes = ["--count", 5, "--augment", "none,quarter_turn=1"]
+    assert fovea("data", "sheet", folder, "--out", tmp_path / "turned.png", *scenes)[0] == 0
+    turned = np.asarray(Image.open(tmp_path / "turned.png"))
+    for colour in ((230, 159, 0), (86, 180, 233), (0, 190, 130)):
+        assert (turned == colour).all(axis=-1).sum() > 500
+    code, _, err = fovea("data", "sheet", folder, "--out", tmp_path / "no.png", "--augment", "flip")
+    assert "expected standard, none or NAME=NUMBER, got 'flip'" in err
     code, _, err = fovea("data", "sheet", folder, "--out", tmp_path / "no.png", "--split", "test")
     assert code != 0
     assert "has no 'test' split" in err

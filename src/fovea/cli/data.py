@@ -122,13 +122,16 @@ def sheet(
     split: Annotated[str, typer.Option(help="train, val or test.")] = "train",
     count: Annotated[int, typer.Option(help="Images on the sheet.")] = 12,
     seed: Annotated[int, typer.Option(help="Of the choice of images.")] = 0,
+    augment: Annotated[str | None, typer.Option(help="As in training: standard, or mosaic=1,scale=0.5:2.")] = None,
 ) -> None:
     """Draw annotated images with their boxes and names on one sheet, to see what a detector will be told."""
     from fovea.cli.files import write
+    from fovea.data.augment.scene import Scene
     from fovea.detection.sheet import annotation_sheet
 
     opened = source.open_data(data, {"val_fraction": 0, "max_bad": 1.0})
-    write(out, annotation_sheet(opened, split, count, seed))
+    scene = None if augment is None else Scene.from_text(augment)
+    write(out, annotation_sheet(opened, split, count, seed, augment=scene))
     print(out)
 
 

@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fovea import random
+from fovea.data.augment.scene import Scene
 from fovea.data.boxes import BOX, CROWD, DIFFICULT, FLAGS, LABEL, is_box
 from fovea.data.dataset import Dataset, Split
+from fovea.data.loader import Loader
 from fovea.detection.draw import Mark, _font, colour_of, draw_boxes
 from fovea.errors import ConfigError, DataError
 
@@ -31,12 +33,15 @@ _LEGEND = 24  # classes in the legend
 _TEXT, _TITLE = 17, 24  # pixels of letters
 
 
-def annotation_sheet(data: Dataset, split: str = "train", count: int = 12, seed: int = 0, columns: int = 4) -> bytes:
+def annotation_sheet(
+    data: Dataset, split: str = "train", count: int = 12, seed: int = 0, columns: int = 4, augment: Scene | None = None
+) -> bytes:
     """PNG of ``count`` images of a split with their boxes: names at the boxes, dashed lines for difficult objects and
     crowds, a legend with how many objects each class has.
 
-    Images are drawn with ``seed``, in turn for each class that is the rarest of theirs. Raises DataError for data
-    without boxes, ConfigError for a count out of range.
+    Images are drawn with ``seed``, in turn for each class that is the rarest of theirs; with ``augment`` they are the
+    scenes that training would see, at the size of its inputs. Raises DataError for data without boxes, ConfigError for
+    a count out of range.
     """
     from PIL import Image, ImageDraw
 
@@ -45,7 +50,8 @@ def annotation_sheet(data: Dataset, split: str = "train", count: int = 12, seed:
     if not 1 <= count <= _MOST:
         raise ConfigError("sheet", f"expected 1 to {_MOST} images, got {count}; give another count")
     chosen = data.split(split)
-    tiles = sorted(_readable(chosen, count, seed), key=lambda tile: tile[0].shape[0])  # rows of like heights
+    found = _readable(chosen, count, seed) if augment is None else _scenes(chosen, count, seed, augment)
+    tiles = sorted(found, key=lambda tile: tile[0].shape[0])  # rows of like heights
     if not tiles:
         raise DataError(data.name, f"has no image in {split} that can be read; see fovea data check")
     columns = max(1, min(columns, len(tiles)))
@@ -82,6 +88,16 @@ def _readable(split: Split, count: int, seed: int) -> Iterator[tuple[npt.NDArray
             return
 
 
+def _scenes(split: Split, count: int, seed: int, augment: Scene) -> Iterator[tuple[npt.NDArray[np.uint8], str]]:
+    """Tiles of the first scenes of an epoch."""
+    if not len(split):
+        return
+    batch = Loader(split, count, seed=seed, augment=augment).batch(0)
+    names = dict(zip(split.indices.tolist(), split.ids, strict=True))
+    for pixels, rows, index in zip(batch.inputs, batch.targets, batch.indices.tolist(), strict=True):
+        yield _tile(pixels, rows, split.classes, names[index], _SIDE)
+
+
 def choose(split: Split, seed: int) -> list[int]:
     """Positions of all listed images, one of each group (those whose rarest class is the same) in turn."""
     groups = split.listed_groups
@@ -98,10 +114,16 @@ def annotated(split: Split, position: int, side: int) -> tuple[npt.NDArray[np.ui
 
     Raises DataError for an image that cannot be read.
     """
+    pixels = split.source.raw(int(split.listed_rows[position]), split.spatial.channels)
+    name = split.source.ids[int(split.listed_rows[position])]
+    return _tile(pixels, split.listed_targets[position], split.classes, name, side)
+
+
+def _tile(
+    pixels: Array, rows: Array, classes: tuple[str, ...], name: str, side: int
+) -> tuple[npt.NDArray[np.uint8], str]:
     from PIL import Image
 
-    pixels = split.source.raw(int(split.listed_rows[position]), split.spatial.channels)
-    rows = split.listed_targets[position]
     rows = rows[is_box(rows)]
     scale = side / max(pixels.shape[:2])
     size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
@@ -109,9 +131,8 @@ def annotated(split: Split, position: int, side: int) -> tuple[npt.NDArray[np.ui
     drawn = np.asarray(plain.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC))
     factors = np.array([size[0] / pixels.shape[1], size[1] / pixels.shape[0]] * 2)
     order = np.argsort((rows[:, 2:4] - rows[:, 0:2]).prod(axis=1), kind="stable")  # the small ones on top
-    marks = [_mark(one, one[BOX] * factors, split.classes, len(rows) <= _ROOMY) for one in rows[order]]
-    name = split.source.ids[int(split.listed_rows[position])].rsplit("/", 1)[-1]
-    words = f"{name}   {len(rows)} object{'s' * (len(rows) != 1)}"
+    marks = [_mark(one, one[BOX] * factors, classes, len(rows) <= _ROOMY) for one in rows[order]]
+    words = f"{name.rsplit('/', 1)[-1]}   {len(rows)} object{'s' * (len(rows) != 1)}"
     return draw_boxes(drawn, marks), words
 
 
