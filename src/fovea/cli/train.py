@@ -61,6 +61,7 @@ def train(
     compiled: training.Compiled = None,
     sync_batchnorm: training.SyncBatchnorm = None,
     checkpoint_every: training.CheckpointEvery = None,
+    log_to: training.LogTo = None,
     config: training.Config = None,
     resume: training.Resume = None,
 ) -> None:
@@ -73,7 +74,7 @@ def train(
         augment=augment, mix=mix, label_smoothing=label_smoothing, ema=ema,
         class_weights=class_weights_of(class_weights), clip_norm=clip_norm, accumulate=accumulate, patience=patience,
         precision=precision, seed=seed, warmup_epochs=warmup_epochs, batch_norm=batch_norm,
-        compiled=compiled, sync_batchnorm=sync_batchnorm, checkpoint_every=checkpoint_every,
+        compiled=compiled, sync_batchnorm=sync_batchnorm, checkpoint_every=checkpoint_every, log_to=log_to,
     )  # fmt: skip
     machine = given(threads=threads, workers=workers, engine=engine, device=device)
     reading = data_options(

@@ -9,9 +9,9 @@ import typer
 
 __all__ = [
     "Accumulate", "Augment", "BatchNorm", "BatchSize", "CheckpointEvery", "ClassWeights", "ClipNorm", "Compiled",
-    "Config", "Device", "Ema", "Engine", "Epochs", "FindLr", "Freeze", "LabelSmoothing", "Loss", "Lr", "Mix",
-    "ModelName", "Optimizer", "Out", "Patience", "Precision", "Resume", "Schedule", "Seed", "SyncBatchnorm", "Threads",
-    "ValFraction", "WarmupEpochs", "WeightDecay", "Workers",
+    "Config", "Device", "Ema", "Engine", "Epochs", "FindLr", "Freeze", "LabelSmoothing", "LogTo", "Loss", "Lr",
+    "Mix", "ModelName", "Optimizer", "Out", "Patience", "Precision", "Resume", "Schedule", "Seed", "SyncBatchnorm",
+    "Threads", "ValFraction", "WarmupEpochs", "WeightDecay", "Workers",
 ]  # fmt: skip
 
 _RECIPE, _MACHINE = "Recipe", "Machine"
@@ -76,6 +76,9 @@ SyncBatchnorm = Annotated[
     ),
 ]
 CheckpointEvery = Annotated[int | None, typer.Option(help="Steps between checkpoints, besides one every epoch.")]
+LogTo = Annotated[
+    str | None, typer.Option(metavar="tensorboard", help="Also write event files for TensorBoard into the run folder.")
+]
 Resume = Annotated[Path | None, typer.Option(metavar="RUN", help="Continue an interrupted run, to the same bits.")]
 Config = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Recipe as TOML or JSON; options given here override it.")

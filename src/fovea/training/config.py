@@ -67,6 +67,7 @@ class TrainConfig:
     threads: int | None = None
     checkpoint_every: int | None = None
     log_every: int = 50
+    log_to: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("keep_start", "compiled", "sync_batchnorm"):
@@ -99,6 +100,8 @@ class TrainConfig:
             raise ConfigError(
                 "engine", f"expected the name of an engine, got {self.engine!r}; leave it out for the best"
             )
+        if self.log_to not in (None, "tensorboard"):
+            raise ConfigError("log_to", f"expected tensorboard, got {self.log_to!r}; leave it out for log.jsonl alone")
         if self.device is not None and not isinstance(self.device, str):
             raise ConfigError("device", f"expected cpu, cuda or cuda:1, got {self.device!r}; leave it out for the CPU")
         self._set(
@@ -170,7 +173,7 @@ class TrainConfig:
 
     def recipe(self) -> dict[str, Any]:
         """The fields that decide the numbers: a model file does not depend on workers, threads or logging."""
-        machine = ("engine", "device", "compiled", "workers", "threads", "checkpoint_every", "log_every")
+        machine = ("engine", "device", "compiled", "workers", "threads", "checkpoint_every", "log_every", "log_to")
         return {name: value for name, value in self.to_dict().items() if name not in machine}
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import platform
@@ -24,6 +25,7 @@ from fovea.report import write as write_report
 from fovea.run import CHECKPOINTS, CONFIG_FILE, LAST_FILE, Run
 from fovea.training.checkpoint import graph_digest, read_identity
 from fovea.training.config import TrainConfig
+from fovea.training.event_log import check_log_to, event_logs
 from fovea.training.loop import Callback, Loop
 from fovea.training.place import check_same, engine_and_world, folder_for, note_other_world
 from fovea.training.prepare import data_identity, fit_model, open_data, resolved
@@ -68,6 +70,7 @@ def train(
     threads: int | None = None,
     checkpoint_every: int | None = None,
     log_every: int = 50,
+    log_to: str | None = None,
     out: str | os.PathLike[str] | None = None,
     record: Mapping[str, Any] | None = None,
     callbacks: Sequence[Callback] = (),
@@ -77,7 +80,7 @@ def train(
 
     ``data``: a Dataset, or a path or name for ``fovea.dataset``. The validation split chooses the best epoch, stops
     early (``patience`` epochs without improvement) and fits the temperature; the test split is never touched.
-    ``config`` takes the place of the options from ``epochs`` to ``log_every``.
+    ``config`` takes the place of the options from ``epochs`` to ``log_to``.
 
     * ``batch_size`` samples make one update (None: 128, or less for small data, so that an epoch has some 30 updates);
       ``accumulate`` computes them in that many pieces (less memory; batch statistics are then those of a piece).
@@ -100,6 +103,7 @@ def train(
       alone, "update" uses the batch's and renews them: for data that look unlike those of the first training.
     * ``out``: the run folder (None: ``runs/NAME-date``); ``record``: JSON-able, kept in its config.json. ``callbacks``
       are called with each line of the log; True ends training with the epoch. ``report``: write report.html at the end.
+      ``log_to="tensorboard"``: also event files, in the run folder's ``tensorboard/``.
 
     Raises a FoveaError, in one line, for options, data or a model that do not go together; NonFiniteError, naming the
     layer, when numbers leave the range of floats.
@@ -112,6 +116,7 @@ def train(
         arguments["engine"] = engine.name if isinstance(engine, Engine) else engine
         config = TrainConfig(**{field.name: arguments[field.name] for field in dataclasses.fields(TrainConfig)})
     _check_callbacks(callbacks)
+    check_log_to(config.log_to)
     chosen, world = engine_and_world(engine, config)
     _use_threads(config, chosen)
     ready = fit_model(model, open_data(data))
@@ -124,14 +129,13 @@ def train(
     if Run.is_run(folder):  # this launch of torchrun began it
         return resume(folder, ready, engine=chosen, callbacks=callbacks, report=report)
     check_same(model, ready, config, world)
-    loop = Loop(model, ready, config, folder, chosen, callbacks, world)
-    try:
-        loop.begin()
-        about = _config_file(model, ready, config, chosen, world, record)
-        world.first(lambda: write_json(folder / CONFIG_FILE, about))
-        loop.run()
-    finally:
-        loop.close()
+    with event_logs(config.log_to, folder) as logs:
+        loop = Loop(model, ready, config, folder, chosen, (*callbacks, *logs), world)
+        with contextlib.closing(loop):
+            loop.begin()
+            about = _config_file(model, ready, config, chosen, world, record)
+            world.first(lambda: write_json(folder / CONFIG_FILE, about))
+            loop.run()
     return _finished(folder, ready, report and world.is_first)
 
 
@@ -183,12 +187,12 @@ def resume(
         )
     note_other_world(opened.config.get("processes", 1), model, config, world)
     check_same(model, ready, config, world)
-    loop = Loop(model, ready, config, opened.path, chosen, callbacks, world)
-    try:
-        loop.restore()
-        loop.run()
-    finally:
-        loop.close()
+    check_log_to(config.log_to)
+    with event_logs(config.log_to, opened.path) as logs:
+        loop = Loop(model, ready, config, opened.path, chosen, (*callbacks, *logs), world)
+        with contextlib.closing(loop):
+            loop.restore()
+            loop.run()
     return _finished(opened.path, ready, report and world.is_first)
 
 
