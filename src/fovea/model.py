@@ -294,12 +294,16 @@ class Model:
             raise ConfigError("predict", f"expected top_k as an integer of at least 1, got {top_k!r}; 5 is usual")
         task = self.task if min_confidence is None else self.task.abstaining(min_confidence)
         how = self.preprocessing if tta is None else enlarged(self.preprocessing, tta)
-        inputs = how.apply_spatial(as_samples(samples, how))
+        given = as_samples(samples, how)
+        inputs = how.apply_spatial(given)
         if tta is None:
             outputs = self.logits(inputs)
         else:
             outputs = averaged(self.logits, inputs, tta, self.preprocessing.size, task)
-        return task.decode(outputs, classes=self.classes, top_k=top_k)
+        said = task.decode(outputs, classes=self.classes, top_k=top_k)
+        if how.kind != "image":
+            return said
+        return [one.placed(how.placement(*np.shape(own)[:2])) for one, own in zip(said, given, strict=True)]
 
     # --- the file
 

@@ -18,7 +18,7 @@ def test_blocks_of_known_networks() -> None:
     assert len(blocks(architecture("mobilenetv2").graph(norm="folded"))) == 19  # stem, 17 blocks, head
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", names("classification"))
 def test_every_parameter_is_in_one_block_and_order_holds(name: str) -> None:
     graph = architecture(name).graph()
     listed = [node for block in blocks(graph) for node in block]

@@ -36,7 +36,7 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", models.names("classification"))
 def test_parameters_are_those_of_the_record(name: str) -> None:
     record = models.architecture(name)
     graph = record.graph()

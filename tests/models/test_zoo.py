@@ -15,7 +15,9 @@ from fovea.engines.registry import get_engine
 from fovea.errors import ConfigError, FoveaError, ModelFileError, ShapeError
 from fovea.model import Model
 
-FIT_ON_A_CPU_TEST = [name for name in models.names() if models.architecture(name).parameters < 5_000_000]
+FIT_ON_A_CPU_TEST = [
+    name for name in models.names("classification") if models.architecture(name).parameters < 5_000_000
+]
 
 
 def run(model: Model, x: np.ndarray) -> np.ndarray:

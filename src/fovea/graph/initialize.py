@@ -151,8 +151,10 @@ SCHEMES: dict[str, Callable[[np.uint64, ParamSpec], Array]] = {
     "orthogonal": _orthogonal,
     "dirac": _dirac,
     "zeros": lambda key, spec: np.zeros(spec.shape, np.float32),
+    "rare": lambda key, spec: np.full(spec.shape, -math.log(99.0), np.float32),
     "ones": lambda key, spec: np.ones(spec.shape, np.float32),
 }
 """Kaiming: normal, std sqrt(2 / fan) (He et al. 2015, equations 10 and 14). Xavier: uniform (Glorot and Bengio 2010,
 equation 16). lecun_uniform: +-1/sqrt(fan_in), PyTorch's default. orthogonal: Saxe et al. 2014. dirac: identity kernels
-(within each group an output channel passes the input channel of its number on, one without such a channel gives 0)."""
+(within each group an output channel passes the input channel of its number on, one without such a channel gives 0).
+rare: the logit of 1/100, for biases of what is hardly ever there (Lin et al. 2017, "Focal loss", section 4.1)."""

@@ -9,6 +9,7 @@ from fovea.models.alexnet import alexnet
 from fovea.models.convnext import convnext_tiny
 from fovea.models.default import default_for
 from fovea.models.densenet import densenet121
+from fovea.models.detector import detector, detector_medium, detector_nano, detector_small
 from fovea.models.googlenet import googlenet
 from fovea.models.lenet import lenet5
 from fovea.models.mlp import mlp
@@ -34,6 +35,10 @@ __all__ = [
     "default_for",
     "default_weights",
     "densenet121",
+    "detector",
+    "detector_medium",
+    "detector_nano",
+    "detector_small",
     "efficientnet_b0",
     "googlenet",
     "lenet5",

@@ -8,6 +8,7 @@ from fovea.errors import ConfigError
 from fovea.graph.compose import Layer, Sequential
 from fovea.models.registry import FAN_OUT, register
 from fovea.ops import Add, BatchNorm, Conv, Dense, Dropout, GlobalAvgPool, Op, ReLU6, Value
+from fovea.ops.base import is_number
 
 __all__ = ["mobilenetv2"]
 
@@ -20,6 +21,13 @@ def _normalised(norm: str, out_channels: int, kernel_size: int, **fields: Any) -
     folded = norm == "folded"
     convolution = Conv(out_channels, kernel_size, use_bias=folded, **fields)
     return [convolution] if folded else [convolution, BatchNorm()]
+
+
+def _scaled(channels: int, width: float) -> int:
+    """The multiple of 8 nearest to ``channels * width``, never less than nine tenths of it."""
+    wanted = channels * width
+    near = max(8, int(wanted + 4) // 8 * 8)
+    return near if near >= 0.9 * wanted else near + 8
 
 
 def _inverted_residual(
@@ -47,27 +55,33 @@ def _inverted_residual(
     source='Sandler et al. 2018, "MobileNetV2: inverted residuals and linear bottlenecks", table 2',
     initializer=FAN_OUT,
 )
-def mobilenetv2(num_classes: int, dropout: float = 0.2, norm: str = "batch", padding: Any = 1) -> Layer:
-    """MobileNetV2 at width 1: 17 inverted residual blocks of depthwise 3x3 convolutions, ReLU6. Any input size.
+def mobilenetv2(
+    num_classes: int, dropout: float = 0.2, norm: str = "batch", padding: Any = 1, width: float = 1.0
+) -> Layer:
+    """MobileNetV2: 17 inverted residual blocks of depthwise 3x3 convolutions, ReLU6. Any input size.
 
     ``norm``: "batch", or "folded" into weights and biases, as networks made for inference are stored. ``padding`` of
-    the 3x3 convolutions: 1, or "same" for networks trained with TensorFlow.
+    the 3x3 convolutions: 1, or "same" for networks trained with TensorFlow. ``width`` multiplies the channels of all
+    layers, in steps of 8 (section 4; the last layer's only upwards).
     """
     if norm not in ("batch", "folded"):
         raise ConfigError("mobilenetv2", f'expected norm as "batch" or "folded", got {norm!r}; "batch" trains')
-    stem = _normalised(norm, 32, 3, stride=2, padding=padding)
+    if not is_number(width) or not 0.1 <= width <= 4:
+        raise ConfigError("mobilenetv2", f"expected width as a number from 0.1 to 4, got {width!r}; 1.0 is usual")
+    channels = _scaled(32, width)
+    stem = _normalised(norm, channels, 3, stride=2, padding=padding)
     stages: dict[str, Layer] = {"stem": Sequential(*stem, ReLU6())}
-    channels = 32
-    for number, (expansion, width, repeats, first_stride) in enumerate(TABLE, 1):
+    for number, (expansion, plain, repeats, first_stride) in enumerate(TABLE, 1):
         stage: dict[str, Layer] = {}
+        wide = _scaled(plain, width)
         for index in range(repeats):
             stage[f"block{index}"] = _inverted_residual(
-                channels, width, first_stride if index == 0 else 1, expansion, norm, padding
+                channels, wide, first_stride if index == 0 else 1, expansion, norm, padding
             )
-            channels = width
+            channels = wide
         stages[f"stage{number}"] = Sequential(stage)
     head = Sequential(
-        *_normalised(norm, 1280, 1), ReLU6(),
+        *_normalised(norm, _scaled(1280, max(1.0, width)), 1), ReLU6(),
         GlobalAvgPool(), Dropout(dropout), Dense(num_classes),
     )  # fmt: skip
     return Sequential(stages, {"head": head})

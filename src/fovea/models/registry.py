@@ -45,6 +45,8 @@ class Architecture:
     source: str
     description: str
     initializer: Initializer = field(default_factory=Initializer)
+    task: Task | None = None
+    """What it is made for, where that is not told by the shape of its output."""
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -127,7 +129,7 @@ class Architecture:
             seed=seed,
             initializer=self.initializer if initializer is None else initializer,
             preprocessing=preprocessing,
-            task=task,
+            task=self.task if task is None else task,
             name=self.name,
         )
         if found is not None:
@@ -146,6 +148,7 @@ def register(
     parameters: int,
     source: str,
     initializer: Initializer | None = None,
+    task: Task | None = None,
 ) -> Callable[[Callable[..., Layer]], Architecture]:
     """Decorator: the function that writes a network down becomes the Architecture of that name."""
 
@@ -153,7 +156,7 @@ def register(
         name = network.__name__
         description = (network.__doc__ or "").partition("\n")[0]
         one = Architecture(
-            name, network, num_classes, input_shape, parameters, source, description, initializer or Initializer()
+            name, network, num_classes, input_shape, parameters, source, description, initializer or Initializer(), task
         )
         object.__setattr__(one, "__doc__", network.__doc__)
         MODELS[name] = one
@@ -162,9 +165,10 @@ def register(
     return made
 
 
-def names() -> list[str]:
-    """The names of all models, sorted."""
-    return sorted(MODELS)
+def names(task: str | None = None) -> list[str]:
+    """The names of all models, or of those made for "classification" or "detection", sorted."""
+    kinds = {name: "classification" if one.task is None else one.task.kind for name, one in MODELS.items()}
+    return sorted(name for name, kind in kinds.items() if task in (None, kind))
 
 
 def architecture(name: str) -> Architecture:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from fovea.tasks.base import TASKS, Prediction, Task, task_for, task_from_dict
 from fovea.tasks.classify import Classification, ClassPrediction
+from fovea.tasks.detect.task import Detected, Detection, DetectionPrediction
 from fovea.tasks.regress import Regression, ValuePrediction
 
 __all__ = [
     "TASKS",
     "ClassPrediction",
     "Classification",
+    "Detected",
+    "Detection",
+    "DetectionPrediction",
     "Prediction",
     "Regression",
     "Task",

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from fovea.data.spatial import Placement
 from fovea.errors import ConfigError, FoveaError, ModelFileError, ShapeError
 from fovea.graph.objective import Loss
 from fovea.ops.base import Shape
@@ -26,6 +27,10 @@ TASKS: dict[str, type[Task]] = {}
 class Prediction(abc.ABC):
     """What a model says about one input. ``str()`` is one line for people, ``to_dict()`` is for JSON."""
 
+    def placed(self, place: Placement) -> Prediction:
+        """What was said about the network's input, said about the image that ``place`` has put there."""
+        return self
+
     @abc.abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-able fields."""
@@ -40,6 +45,8 @@ class Task(abc.ABC):
     """The metric that chooses the best checkpoint, and whether higher is better."""
     averaged: ClassVar[str] = "loss"
     """The metric of a batch that may be averaged over batches: what is shown of the training itself."""
+    shown: ClassVar[tuple[str, ...]] = ()
+    """The metrics that are shown while a training runs; empty: all."""
     one_class_each: ClassVar[bool] = False
     """Whether a sample's target is one class: then classes can be weighed and samples be mixed."""
 
@@ -83,6 +90,10 @@ class Task(abc.ABC):
         """``encode`` for tasks whose loss must see first what the network put out: an array, or one for each target of
         the loss."""
         return self.encode(targets)
+
+    def loss_scale(self, assigned: Any) -> float:
+        """What a batch's loss is multiplied by, given what ``assign`` made of its targets."""
+        return 1.0
 
     def condense(self, outputs: Any, targets: Array) -> Array:
         """What evaluation keeps of a batch's outputs, one row for each sample; ``metrics`` takes the rows of all."""

@@ -36,6 +36,12 @@ _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.22
 """Quantiles of Student's t at 97.5 %, for 1, 2, ... degrees of freedom; beyond them 1.96 + 2.4 / degrees is near."""
 
 
+def sigmoid(logits: Array) -> Array:
+    """``1 / (1 + exp(-x))`` in the dtype of the logits, without overflow."""
+    small = np.exp(-np.abs(logits))
+    return np.asarray(np.where(logits < 0, small, 1) / (1 + small))
+
+
 def log_softmax(logits: Array) -> F64:
     """``x - max(x) - log sum exp(x - max(x))`` over the last axis."""
     with np.errstate(invalid="ignore"):  # infinite logits give numbers that are not finite, said by who reads them

@@ -14,10 +14,11 @@ import fovea
 from fovea import progress
 from fovea.data.dataset import Batch, Dataset
 from fovea.data.loader import Loader, loader_for
-from fovea.engines.base import Engine
+from fovea.engines.base import Engine, Plan
 from fovea.engines.world import World
 from fovea.graph.serialize import remove_leftovers
 from fovea.model import Model
+from fovea.ops.base import Shape
 from fovea.run import BEST_FILE, CHECKPOINTS, LAST_FILE, METRICS_FILE, MODEL_FILE
 from fovea.training import nonfinite
 from fovea.training.checkpoint import Averaged, State, graph_digest, read_checkpoint, write_checkpoint
@@ -92,12 +93,18 @@ class Loop:
             store.optimizer_state, store.updates = {}, 0
         now = trainable_at(config.unfreeze, config.trainable, list(store.parameters), epoch)
         self.options["trainable"] = now
-        largest = min(-(-self.batch_size // self.config.accumulate), len(self.data.train))  # of the pieces
-        shape = self.data.input_shape
-        self.plan = self.model.compile(
-            self.engine, -(-largest // self.world.size), pixels=True, training=True, input_shape=shape,
-            loss=self.recipe.loss(shape), optimizer=self.config.optimizer, **self.options,
-        )  # fmt: skip
+        self._plans: dict[Shape, Plan] = {}
+        self.plan = self._plan(self.data.input_shape)
+
+    def _plan(self, shape: Shape) -> Plan:
+        """The plan for samples of one shape; augmentation may give batches of several."""
+        if shape not in self._plans:
+            largest = min(-(-self.batch_size // self.config.accumulate), len(self.data.train))  # of the pieces
+            self._plans[shape] = self.model.compile(
+                self.engine, -(-largest // self.world.size), pixels=True, training=True, input_shape=shape,
+                loss=self.recipe.loss(shape), optimizer=self.config.optimizer, **self.options,
+            )  # fmt: skip
+        return self._plans[shape]
 
     @property
     def _joins(self) -> set[int]:
@@ -126,10 +133,16 @@ class Loop:
             with progress.bar(left, name, bars_to_come=epochs - self.state.epoch - 1) as bar:
                 self._steps(loader, bar)
                 line = self._end_epoch(len(loader))
-                bar.update(0, **{key: line[key] for key in line if key.startswith("val_")})
+                bar.update(0, **self._shown(line))
             if self.state.epoch in self._joins and self.state.epoch < epochs and not self.state.stopped:
                 self._compile()
         self._finish()
+
+    def _shown(self, line: Mapping[str, Any]) -> dict[str, float]:
+        """Of an epoch's line the metrics that people read while they wait."""
+        shown = self.model.task.shown
+        names = [name for name in line if name.startswith("val_") and (not shown or name[4:] in shown)]
+        return {name: line[name] for name in names if line[name] is not None}
 
     def _try_start(self) -> None:
         """The weights that training starts with, as epoch 0: what the others must be better than."""
@@ -179,6 +192,7 @@ class Loop:
         """One update from a batch of ``count`` samples, of which ``batch`` are this process's: in pieces whose
         gradients add up to those of the whole. Loss and metric of the whole, gradient norm."""
         task, world, pieces = self.model.task, self.world, self.config.accumulate
+        self.plan = self._plan(batch.inputs.shape[1:])
         weight = self.recipe.weight(batch.targets)
         whole = float(count) if self.recipe.class_weights is None else world.total([weight])[0]
         loss: float = 0.0
@@ -192,6 +206,7 @@ class Loop:
                 self.plan.first_sample = part.first
                 outputs = self.plan.forward(inputs, step=step)
                 targets = given if self.recipe.mix else task.assign(outputs, given)
+                share *= task.loss_scale(targets)
                 # processes average their gradients: times their number, that is the sum
                 loss += share * sum(self.plan.loss_backward(targets, scale=share * world.size))
                 if not math.isfinite(loss) and failed is None:
