@@ -26,9 +26,7 @@ __all__ = [
     "record",
 ]
 
-_WHAT = (
-    "Folder, archive, CSV, IDX, CIFAR or npz files, VOC, COCO or YOLO boxes, shards, or a name (digits, mnist, ...)."
-)
+_WHAT = "Folder, archive, CSV, IDX, CIFAR or npz files, boxes (VOC, COCO, YOLO), shards, or a name (digits, mnist)."
 DataName = typer.Argument(metavar="DATA", help=_WHAT, show_default=False)
 Size = Annotated[str | None, typer.Option(metavar="N|H,W", help="Size to which images, clips or volumes are brought.")]
 Length = Annotated[int | None, typer.Option(help="Samples of a signal or frames of a clip; others are cut or padded.")]

@@ -66,19 +66,45 @@ def _joined(lines: list[str]) -> list[str]:
         else:
             result.append(re.sub(r"[|>][+-]?\d?$", "", line) if block else line)
         begins = line if open_brackets else (re.search(r"(?::|^)\s*([\[{].*)$", line) or [""])[0]
-        bare = re.sub(r"'[^']*'|\"[^\"]*\"", "", begins)
-        open_brackets = max(0, open_brackets + sum(bare.count(c) for c in "[{") - sum(bare.count(c) for c in "]}"))
+        bare = [letter for letter, quoted in zip(begins, _quoted(begins), strict=True) if not quoted]
+        open_brackets = max(0, open_brackets + sum((c in "[{") - (c in "]}") for c in bare))
     return result
 
 
-def _uncommented(line: str) -> str:
-    quote = ""
-    for index, letter in enumerate(line):
-        if quote:
-            quote = "" if letter == quote else quote
-        elif letter in "'\"" and (index == 0 or line[index - 1] in " \t[{,:-"):
+def _quoted(text: str) -> list[bool]:
+    """Which letters lie in quotes. A quote begins where a text begins: elsewhere it is a letter of the text."""
+    result: list[bool] = []
+    quote, before, skip = "", "", False
+    for index, letter in enumerate(text):
+        result.append(bool(quote))
+        if skip:
+            skip = False
+        elif quote == '"' and letter == "\\":
+            skip = True
+        elif quote == "'" == letter == text[index + 1 : index + 2]:
+            skip = True  # two of them are one letter
+        elif quote and letter == quote:
+            quote = ""
+        elif not quote and letter in "'\"" and _begins(text, index, before):
             quote = letter
-        elif letter == "#" and (index == 0 or line[index - 1] in " \t"):
+            result[-1] = True
+        before = before if letter in " \t" else letter
+    return result
+
+
+def _begins(text: str, index: int, before: str) -> bool:
+    """Whether a text begins at this letter, ``before`` being the last letter that is no space."""
+    spaced = text[index - 1 : index] in (" ", "\t")
+    return (
+        before in ("", "[", "{", ",") or (before == ":" and spaced) or (before == "-" and text[:index].strip() == "-")
+    )
+
+
+def _uncommented(line: str) -> str:
+    if "#" not in line:
+        return line
+    for index, (letter, quoted) in enumerate(zip(line, _quoted(line), strict=True)):
+        if letter == "#" and not quoted and (index == 0 or line[index - 1] in " \t"):
             return line[:index]
     return line
 
@@ -94,8 +120,12 @@ def _value(text: str) -> Value:
 
 def _items(text: str) -> list[str]:
     """What commas separate, outside of quotes."""
-    items = re.findall(r"""\s*((?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^,])+)""", text)
-    return [item.strip() for item in items if item.strip()]
+    items, start = [], 0
+    for index, (letter, quoted) in enumerate(zip(text, _quoted(text), strict=True)):
+        if letter == "," and not quoted:
+            items.append(text[start:index].strip())
+            start = index + 1
+    return [item for item in (*items, text[start:].strip()) if item]
 
 
 def _scalar(text: str) -> str:
