@@ -60,6 +60,7 @@ def doctor(
 
 def _machine(engine: str | None) -> dict[str, Any]:
     import fovea
+    from fovea.data.tree import machine_memory
     from fovea.engines.registry import available_engines, get_engine
 
     chosen = get_engine(engine).name
@@ -68,6 +69,7 @@ def _machine(engine: str | None) -> dict[str, Any]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
+        "memory": machine_memory(),
         "threads": _threads(),
         **_cpu(),
         "engines": available_engines(),
@@ -80,7 +82,20 @@ def _machine(engine: str | None) -> dict[str, Any]:
             "copy_gbytes_per_second": _bandwidth(),
             "peak": _peak(),
         },
+        "torch": _torch(),  # after the measurements: its threads would take part in them
     }
+
+
+def _torch() -> dict[str, Any] | None:
+    """PyTorch and the GPUs that it sees; None where it is not installed."""
+    if "torch" not in _available():
+        return None
+    from fovea.engines.registry import get_engine
+    from fovea.engines.torch import TorchEngine
+
+    engine = get_engine("torch")
+    assert isinstance(engine, TorchEngine)
+    return engine.about()
 
 
 def _threads() -> int | None:
@@ -177,6 +192,7 @@ def _print_machine(found: dict[str, Any]) -> None:
     absent = [name for name, here in extras.items() if not here]
     print(f"fovea     {found['fovea']}, Python {found['python']}, {found['system']}")
     print(f"CPU       {found['cpu']}, {found['cores']} cores, {found['threads'] or 'no native'} threads in use")
+    print(f"memory    {found['memory'] / 1e9:.1f} GB")
     print(f"features  {' '.join(found['features']) or 'unknown without the compiled core; build it: make native'}")
     if found["isa"]:
         print(
@@ -187,6 +203,7 @@ def _print_machine(found: dict[str, Any]) -> None:
         short = "instructions of this CPU" if found["dot_isa"] == "v4d" else "emulated"
         print(f"bfloat16  products: {short}")
     print(f"engines   {', '.join(found['engines'])}; in use: {found['engine']}")
+    _print_torch(found["torch"])
     print(f"extras    {', '.join(name for name, here in extras.items() if here) or 'none'}")
     print(f"missing   {', '.join(absent) or 'none'}   (pip install 'fovea[NAME]')")
     print(f"\nmeasured, best of repeated calls ({found['engine']} engine, float32)")
@@ -197,6 +214,21 @@ def _print_machine(found: dict[str, Any]) -> None:
         rates = ", ".join(f"{name} {rate:.0f}" for name, rate in measured["peak"].items())
         print(f"  multiply-accumulates in registers     {rates} GFLOP/s")
     print(f"  memory, copying 128 MB                {measured['copy_gbytes_per_second']:8.1f} GB/s")
+
+
+def _print_torch(found: dict[str, Any] | None) -> None:
+    """What the torch engine would use: the GPU that --device cuda means, else the CPU, and why."""
+    if found is None:
+        print("PyTorch   not installed: no GPUs   (pip install 'fovea[torch]')")
+        return
+    built = f"built for CUDA {found['cuda']}" if found["cuda"] else "built without CUDA"
+    print(f"PyTorch   {found['version']}, {built}; several processes: {', '.join(found['collectives']) or 'no'}")
+    for gpu in found["devices"]:
+        memory = f"{gpu['memory'] / 1e9:.1f} GB, {gpu['free'] / 1e9:.1f} free"
+        short = "bf16" if gpu["bf16"] else "no bf16"
+        print(f"GPU       --device {gpu['device']}: {gpu['name']}, {memory}, compute {gpu['capability']}, {short}")
+    if not found["devices"]:
+        print(f"GPU       none: --engine torch computes on the CPU, {found['threads']} threads")
 
 
 def _plan(

@@ -11,7 +11,7 @@ import torch
 
 from fovea.errors import EngineError
 
-__all__ = ["PRECISIONS", "computing", "describe_devices", "resolve"]
+__all__ = ["PRECISIONS", "computing", "describe", "describe_devices", "resolve"]
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 
@@ -60,6 +60,22 @@ def _products(tf32: bool) -> Iterator[None]:
     finally:
         for one, value in zip(switches, before, strict=True):
             one.fp32_precision = value
+
+
+def describe() -> dict[str, Any]:
+    """What PyTorch is on this machine; see ``TorchEngine.about``."""
+    groups = torch.distributed
+    available = groups.is_available()
+    collectives = [
+        name
+        for name, here in (("gloo", available and groups.is_gloo_available()),
+                           ("nccl", available and groups.is_nccl_available()))
+        if here
+    ]  # fmt: skip
+    return {
+        "version": str(torch.__version__), "cuda": torch.version.cuda, "threads": torch.get_num_threads(),
+        "collectives": collectives, "devices": describe_devices(),
+    }  # fmt: skip
 
 
 def describe_devices() -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from fovea.engines.base import Engine, PlanSpec
-from fovea.engines.torch.device import PRECISIONS, describe_devices, resolve
+from fovea.engines.torch.device import PRECISIONS, describe, describe_devices, resolve
 from fovea.engines.torch.distributed import Processes, join
 from fovea.engines.torch.plan import TorchPlan
 from fovea.engines.torch.settings import Settings
@@ -48,6 +48,11 @@ class TorchEngine(Engine):
     def devices(self) -> list[dict[str, Any]]:
         """The GPUs that PyTorch sees: also "capability", and whether it has "bf16"."""
         return describe_devices()
+
+    def about(self) -> dict[str, Any]:
+        """What PyTorch is here: "version", "cuda" that it was built for (None: none), "threads", the "collectives" that
+        processes can share a training by, "devices"."""
+        return describe()
 
     def join(self, device: str | None = None) -> Processes:
         """The processes that torchrun has started for this training; one alone otherwise."""
