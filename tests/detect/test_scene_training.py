@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fovea
+from fovea.cli.finish import result
 from fovea.engines.registry import available_engines
 from fovea.errors import ConfigError
 
@@ -53,6 +54,7 @@ def test_a_resumed_run_has_the_bits_of_one_that_was_never_stopped(tmp_path: Path
         fovea.train(model(), data(), out=tmp_path / "stopped", workers=2, callbacks=[stop_at(3)], **OPTIONS)
     again = fovea.resume(tmp_path / "stopped", data(), report=False)
     assert again.history("train_loss") == whole.history("train_loss")
+    assert result(whole).startswith("validation: mAP@[.50:.95] "), "the figure that chose the weights is told"
     first, second = (dict(run.model.store.parameters) for run in (whole, again))
     assert all(np.array_equal(first[path], second[path]) for path in first)
 

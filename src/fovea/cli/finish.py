@@ -38,7 +38,10 @@ def result(run: Run) -> str:
     """One line: how good the saved model is, and on what."""
     metrics = run.metrics or {}
     found = metrics.get(metrics.get("split") or "val") or {}
-    names = {"accuracy": "accuracy", "rmse": "RMSE", "mae": "MAE", "r2": "R^2", "loss": "loss"}
+    names = {
+        "accuracy": "accuracy", "map": "mAP@[.50:.95]", "map50": "mAP@.50", "rmse": "RMSE", "mae": "MAE", "r2": "R^2",
+        "loss": "loss",
+    }  # fmt: skip
     numbers = [
         f"{text} {found[name]:.2%}" if name == "accuracy" else f"{text} {found[name]:.4g}"
         for name, text in names.items()
