@@ -71,7 +71,8 @@ def test_labels_follow_pixels(name: str, size: tuple[int, int]) -> None:
             plan = Draws(scene, bright, targets, rows, keys_of(seed, rows), size, FILL)
             assert drawn.shape == (len(rows), *size, 3)
             for number, (image, own) in enumerate(zip(drawn, labels, strict=True)):
-                if sum(tile.row == index for tiles in plan.canvases(number) for tile in tiles) != 1:
+                there = sum(tile.row == index for tiles in plan.canvases(number) for tile in tiles)
+                if there != 1:
                     assert (own[:, LABEL] == index).sum() != 1 or scene.mosaic
                     continue  # not there, or more than once
                 found, box = extent(image, threshold), own[own[:, LABEL] == index, BOX]
@@ -174,7 +175,18 @@ def test_images_without_boxes_and_sets_of_one() -> None:
 def test_any_scene_of_any_image_is_well_formed(seed: int) -> None:
     draws = np.random.default_rng(seed)
     low, high = np.sort(np.exp(draws.uniform(np.log(0.05), np.log(20), 2)))
-    names = ("mosaic", "mixup", "crop", "flip", "flip_vertical", "quarter_turn", "translate", "value", "visible")
+    names = (
+        "mosaic",
+        "mixup",
+        "crop",
+        "paste",
+        "flip",
+        "flip_vertical",
+        "quarter_turn",
+        "translate",
+        "value",
+        "visible",
+    )
     scene = Scene(
         scale=(float(low), float(high)), degrees=float(draws.uniform(0, 180)), shear=float(draws.choice([0, 30])),
         **{name: float(draws.choice([0.0, 0.5, 1.0])) for name in names},

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from fovea import random
 from fovea.data.augment.base import Keys, check_pair, check_range, need_pictures, option_error
+from fovea.data.augment.paste import Pastes
 from fovea.data.augment.tiles import Draws
 from fovea.data.augment.warp import draw, moved, scaled
 from fovea.data.boxes import SCALE, padded
@@ -32,7 +33,8 @@ _STRIDE = 32
 _BLEND = 8.0
 """MixUp's share of the first image is Beta(8, 8): both are seen."""
 _SHARES = (
-    "mosaic", "mixup", "translate", "flip", "flip_vertical", "quarter_turn", "crop", "saturation", "value", "visible",
+    "mosaic", "mixup", "translate", "flip", "flip_vertical", "quarter_turn", "crop", "paste", "saturation", "value",
+    "visible",
 )  # fmt: skip
 
 
@@ -47,11 +49,13 @@ class Scene:
     * ``scale``: the range of enlargement (log-uniform); where the image then is larger than the canvas, a random part
       of it is seen, and where it is smaller it lies anywhere. ``translate``: the largest shift besides, as a share of
       the sides. ``degrees``, ``shear``: the largest angles, in degrees. Boxes of turned images are looser.
+    * ``paste``: the chance of each of up to three objects that are pasted from other images where they cover little;
+      of classes evenly, so mostly of rare ones.
     * ``hue`` (in turns), ``saturation``, ``value``: the largest change of colours.
     * ``sizes``: multi-scale training; each batch is drawn at a random share of the input's size, in multiples of 32.
     * ``visible``: an object of which less than this share is left becomes a crowd, which is neither demanded nor wrong
-      to find. ``calm_epochs``: the share of the epochs, at the end and at least one, without mosaic and MixUp (Ge et
-      al. 2021, "YOLOX", section 2.1).
+      to find. ``calm_epochs``: the share of the epochs, at the end and at least one, without mosaic, MixUp and
+      pasting (Ge et al. 2021, "YOLOX", section 2.1).
 
     Raises ConfigError for values out of range.
 
@@ -69,6 +73,7 @@ class Scene:
     flip_vertical: float = 0.0
     quarter_turn: float = 0.0
     crop: float = 0.0
+    paste: float = 0.0
     hue: float = 0.015
     saturation: float = 0.5
     value: float = 0.3
@@ -100,6 +105,7 @@ class Scene:
         size = size or (int(inputs.shape[1]), int(inputs.shape[2]))
         images = np.full((len(rows), *size, inputs.shape[3]), fill, np.uint8)
         draws = Draws(self, inputs, targets, rows, keys, size, fill)
+        pastes = Pastes(self, inputs, targets, keys, size, fill) if self.paste else None
         blend = symmetric_beta(random.fold_in(keys, 9), _BLEND) if self.mixup else np.ones(len(rows))
         found, scales = [], np.ones((len(rows), 2), np.float32)
         for index, image in enumerate(images):
@@ -111,9 +117,8 @@ class Scene:
                 for tile in tiles:
                     draw(above, inputs[tile.row], tile, fill)
                 image[:] = _blended(image, above, float(blend[index]))
-            found.append(
-                np.concatenate([moved(targets[tile.row], tile, self.visible) for part in canvases for tile in part])
-            )
+            seen = [moved(targets[tile.row], tile, self.visible) for part in canvases for tile in part]
+            found.append(np.concatenate(seen) if pastes is None else pastes.onto(index, image, np.concatenate(seen)))
             scales[index] = scaled(targets[own[0].row, 0, SCALE], own[0])
         return images, padded(found, scales)
 
@@ -131,7 +136,7 @@ class Scene:
     def at(self, epoch: int, epochs: int) -> Scene:
         """What epoch ``epoch`` (from 0) of ``epochs`` trains with: the last ones are calm."""
         calm = max(1, round(self.calm_epochs * epochs)) if self.calm_epochs else 0
-        return replace(self, mosaic=0.0, mixup=0.0) if epoch >= epochs - calm else self
+        return replace(self, mosaic=0.0, mixup=0.0, paste=0.0) if epoch >= epochs - calm else self
 
     @classmethod
     def none(cls) -> Scene:
