@@ -107,12 +107,14 @@ _PUBLIC: dict[str, str] = {
     "fully_convolutional": "fovea.explain.class_maps",
     "get_threads": "fovea.engines.native.threads",
     "load": "fovea.loading",
+    "predict_files": "fovea.bulk.predict",
     "quantize": "fovea.training",
     "replace_head": "fovea.training.transfer.head",
     "resume": "fovea.training",
     "set_threads": "fovea.engines.native.threads",
     "train": "fovea.training",
     "verify": "fovea.interop.verify",
+    "write_shards": "fovea.data.shards.write",
 }
 
 # Sub-packages that users reach as attributes: fovea.models.lenet5(...).

@@ -11,11 +11,13 @@ from fovea import ops as ops
 from fovea import random as random
 from fovea import tasks as tasks
 from fovea import training as training
+from fovea.bulk.predict import predict_files as predict_files
 from fovea.data.augment import Augment as Augment
 from fovea.data.augment.scene import Scene as Scene
 from fovea.data.load import dataset as dataset
 from fovea.data.load import from_arrays as from_arrays
 from fovea.data.preprocess import Preprocessing as Preprocessing
+from fovea.data.shards.write import write_shards as write_shards
 from fovea.engines.native.threads import get_threads as get_threads
 from fovea.engines.native.threads import set_threads as set_threads
 from fovea.errors import FoveaError as FoveaError

@@ -34,6 +34,7 @@ COMMANDS = [
     "data",
     "data check",
     "data get",
+    "data shard",
     "",
 ]
 

@@ -76,7 +76,8 @@ def test_the_validation_split_that_was_made_is_written(tmp_path: Path) -> None:
     write_shards(photos, tmp_path / "set")
     data = dataset(tmp_path / "set")
     assert [(name, split.listed) for name, split in data.splits.items()] == [("train", 45), ("val", 5)]
-    assert data.validation == photos.validation
+    assert data.validation == "its own split"
+    assert data.notes == (f"validation was made when the shards were written: {photos.validation}",)
 
 
 def test_unreadable_files_are_left_out_and_listed(tmp_path: Path) -> None:

@@ -24,18 +24,32 @@ def predict(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL)],
     samples: Annotated[
         list[str],
-        typer.Argument(metavar="FILE...", help="Images, wav, npy or GIF files as the model needs, or folders of them."),
+        typer.Argument(
+            metavar="FILE...",
+            help="Images, wav, npy or GIF files as the model needs, or folders of them; with --out tar shards too.",
+        ),
     ],
     top_k: Annotated[int, typer.Option(help="How many classes to name, the most probable first.")] = 5,
     threads: Annotated[int | None, typer.Option(help="Threads (default: every core).")] = None,
     precision: Precision = None,
     tta: Tta = None,
     min_confidence: MinConfidence = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="A table for any number of files: .parquet (extra bulk), .csv or .jsonl. Continues when stopped."
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="With --out: part I of N (torchrun's RANK and WORLD_SIZE say it too)."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
     """Classes with their probabilities (or values) for files.
 
-    A file that cannot be read is named on stderr, the others are predicted, and the exit code is 2.
+    A file that cannot be read is named on stderr, the others are predicted, and the exit code is 2. With --out it is a
+    row with the reason, and is counted.
     """
     if top_k < 1:
         raise ConfigError("--top-k", f"expected at least 1, got {top_k}; 5 is usual")
@@ -54,6 +68,11 @@ def predict(
         loaded.task = loaded.task.abstaining(min_confidence)
     if tta is not None:
         enlarged(loaded.preprocessing, tta)  # a wrong word is told before any file is read
+    if out is not None:
+        _write_table(loaded, samples, out, shard, as_json, top_k=top_k, tta=tta)
+        return
+    if shard is not None:
+        raise ConfigError("--shard", "expected --out with it, got none; name a table: --out results.parquet")
     files = sample_files(samples, loaded.preprocessing.kind)
     answers: list[dict[str, Any]] = []
     bad = 0
@@ -71,6 +90,25 @@ def predict(
         print_json(answers)
     if bad:
         raise typer.Exit(2)
+
+
+def _write_table(model: Model, samples: list[str], out: Path, shard: str | None, as_json: bool, **options: Any) -> None:
+    """Predictions of any number of files, in a file."""
+    from fovea.bulk.predict import predict_files
+
+    share = None
+    if shard is not None:
+        parts = shard.split("/")
+        if len(parts) != 2 or not all(part.isdecimal() for part in parts):
+            raise ConfigError("--shard", f"expected I/N such as 0/4, got {shard!r}; count parts from 0")
+        share = int(parts[0]), int(parts[1])
+    found = predict_files(model, samples, out, share=share, **options)
+    if as_json:
+        print_json(found)
+        return
+    unreadable = f", {found['unreadable']:,} of them unreadable" if found["unreadable"] else ""
+    rate = f"{found['new'] / found['seconds']:.0f} a second" if found["new"] else "nothing was left to do"
+    print(f"{found['rows']:,} rows{unreadable} in {found['out']} ({rate})")
 
 
 def _predict(model: Model, files: list[Path], top_k: int, tta: str | None) -> list[tuple[Path, Any]]:

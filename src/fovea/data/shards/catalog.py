@@ -173,13 +173,14 @@ def _listed(where: str, listing: bytes) -> Catalog:
         splits = {str(name): _contents(where, entry, len(classes)) for name, entry in found["splits"].items()}
         shapes = tuple(Shape((int(h), int(w)), int(found["channels"]) == 1) for h, w in found["image_sizes"])
         labels = tuple(str(number) for number in range(len(classes)))
-        validation = str(found.get("validation", ""))
+        made = str(found.get("validation", "")) if "val" in splits else ""
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         text = f"{type(error).__name__} {error}"[:80]
         raise DataError(join(where, CATALOG), f"is damaged ({text}); write the shards again") from None
     if not classes or not splits or not shapes or not all(own.samples for own in splits.values()):
         raise DataError(join(where, CATALOG), "lists no classes or no samples; write the shards again")
-    return Catalog(str(found.get("name", "shards")), classes, labels, splits, shapes, validation)
+    notes = () if made in ("", "its own split") else (f"validation was made when the shards were written: {made}",)
+    return Catalog(str(found.get("name", "shards")), classes, labels, splits, shapes, notes=notes)
 
 
 def _contents(where: str, entry: Any, classes: int) -> Contents:

@@ -32,8 +32,9 @@ class Member(NamedTuple):
     label: str
 
 
-def members(shard: str, first: int = 0, images: bool = True) -> Iterator[Member]:
-    """The samples of a shard from number ``first`` on. Runs of members without an image or a label are no samples.
+def members(shard: str, first: int = 0, images: bool = True, labelled: bool = True) -> Iterator[Member]:
+    """The samples of a shard from number ``first`` on. Runs of members without an image are no samples, nor, where
+    samples are ``labelled``, those without a label.
 
     An address that fails in the middle is opened again and continued. Raises DataError for what is missing or no tar
     file.
@@ -41,7 +42,7 @@ def members(shard: str, first: int = 0, images: bool = True) -> Iterator[Member]
     failures = 0
     while True:
         try:
-            for member in _once(shard, first, images):
+            for member in _once(shard, first, images, labelled):
                 yield member
                 first, failures = member.ordinal + 1, 0
             return
@@ -59,16 +60,17 @@ def members(shard: str, first: int = 0, images: bool = True) -> Iterator[Member]
             failures += 1
 
 
-def _once(shard: str, first: int, images: bool) -> Iterator[Member]:
+def _once(shard: str, first: int, images: bool, labelled: bool) -> Iterator[Member]:
     with closing(open_binary(shard)) as file:
         # in place, what is not wanted is jumped over; compressed files and plain streams can only be read through
         plain = shard.endswith(".tar") and file.seekable()
         with tarfile.open(fileobj=file, mode="r:" if plain else "r|*") as archive:
-            yield from _grouped(archive, first, images)
+            yield from _grouped(archive, first, images, None if labelled else "")
 
 
-def _grouped(archive: tarfile.TarFile, first: int, images: bool) -> Iterator[Member]:
-    ordinal, key, name, data, label = 0, "", "", b"", None
+def _grouped(archive: tarfile.TarFile, first: int, images: bool, unlabelled: str | None) -> Iterator[Member]:
+    """``unlabelled``: the label of what has none; None: no sample."""
+    ordinal, key, name, data, label = 0, "", "", b"", unlabelled
     for item in archive:
         archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps a record of each
         found = _KEY.match(item.name) if item.isreg() else None
@@ -79,7 +81,7 @@ def _grouped(archive: tarfile.TarFile, first: int, images: bool) -> Iterator[Mem
                 if ordinal >= first:
                     yield Member(ordinal, name, data, label)
                 ordinal += 1
-            key, name, data, label = found[1], "", b"", None
+            key, name, data, label = found[1], "", b"", unlabelled
         ending = found[2].lower()
         if ending == "cls":
             label = _label(_content(archive, item, _MOST_LABEL))
