@@ -76,8 +76,11 @@ def test_only_whole_and_certain_objects_are_pasted() -> None:
     assert labels.shape[1] == 1
     empty = padded([np.zeros((0, 9), np.float32)] * len(images))
     assert not is_box(SCENE(images, empty, rows, keys_of(0, rows), fill=FILL)[1]).any()
-    large = padded([rows_of(np.array([[0, 0, 90, 90]]), [0])] * len(images))
-    assert is_box(SCENE(images, large, rows, keys_of(0, rows), fill=FILL)[1]).sum() == len(images)
+    large = padded([rows_of(np.array([[0, 0, 60, 60]]), [0]), *[np.zeros((0, 9), np.float32)] * 4])
+    scene = replace(SCENE, scale=(1.0, 1.0))
+    assert not is_box(scene(images, large, rows[1:], keys_of(0, rows[1:]), fill=FILL)[1]).any()
+    small = large * np.where(np.arange(9) < 4, 0.5, 1)
+    assert is_box(scene(images, small, rows[1:], keys_of(0, rows[1:]), fill=FILL)[1]).any()
 
 
 @pytest.mark.parametrize("size", [(96, 96), (48, 80)])
