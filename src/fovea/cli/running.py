@@ -53,7 +53,8 @@ def describe(data: Dataset) -> None:
     """Say what was found, so that a wrong guess is seen before the training and not after it."""
     sizes = ", ".join(f"{name} {split.listed}" for name, split in data.splits.items())
     shape = "x".join(map(str, data.input_shape))
-    what = f"{len(data.classes)} classes" if data.task == "classification" else "values"
+    what = {"classification": "{} classes", "detection": "boxes of {} classes"}.get(data.task, "values")
+    what = what.format(len(data.classes))
     say(f"data        {data.name}: {data.kind}s {shape}, {what}; {sizes}")
     say(f"validation  {data.validation}")
     for note in data.notes:

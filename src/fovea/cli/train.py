@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fovea.cli import source, training
+from fovea.cli.detectors import detector_for, detector_options
 from fovea.cli.finish import finish
 from fovea.cli.running import class_weights_of, command_line, computes, describe, given, interruptible
 from fovea.cli.source import data_options, open_data
@@ -24,6 +25,7 @@ __all__ = ["train"]
 def train(
     data: Annotated[str | None, source.DataName] = None,
     model: training.ModelName = None,
+    backbone: training.Backbone = None,
     epochs: training.Epochs = None,
     out: training.Out = None,
     lr: training.Lr = None,
@@ -84,7 +86,15 @@ def train(
     if resume is not None:
         fresh = {
             **recipe,
-            **given(model=model, out=out, freeze=freeze, loss=loss, config=config, find_lr=find_lr or None),
+            **given(
+                model=model,
+                backbone=backbone,
+                out=out,
+                freeze=freeze,
+                loss=loss,
+                config=config,
+                find_lr=find_lr or None,
+            ),
         }
         _resume(resume, data, reading, machine, fresh)
         return
@@ -96,6 +106,7 @@ def train(
 
     words = {
         "model": model,
+        "backbone": backbone,
         "out": out,
         "config": config,
         **recipe,
@@ -107,12 +118,12 @@ def train(
     }
     options = {**(read_options(config) if config else {}), **recipe, **machine}
     TrainConfig(**options)  # refuses what it cannot do before the data are read
-    _train(data, reading, model, freeze, loss, find_lr, out, options, command_line("train", data, words))
+    _train(data, reading, (model, backbone), freeze, loss, find_lr, out, options, command_line("train", data, words))
 
 
 def _train(
-    path: str, reading: dict[str, Any], name: str | None, freeze: list[str] | None, loss: str | None, find_lr: bool,
-    out: Path | None, options: dict[str, Any], command: str,
+    path: str, reading: dict[str, Any], network: tuple[str | None, str | None], freeze: list[str] | None,
+    loss: str | None, find_lr: bool, out: Path | None, options: dict[str, Any], command: str,
 ) -> None:  # fmt: skip
     import fovea
     from fovea.training.config import TrainConfig
@@ -122,7 +133,10 @@ def _train(
     data = open_data(path, reading, stream=True)
     describe(data)
     computes(engine, world, options.get("device"))
-    made = _model(name, data, options.get("seed", 0))
+    name, backbone = network
+    made = _model(name, backbone, data, options.get("seed", 0))
+    if data.task == "detection":
+        options = detector_options(options, made, backbone)
     if loss is not None:
         made.task = _regression(loss, data)
     if freeze:
@@ -138,7 +152,7 @@ def _train(
     finish(run, data)
 
 
-def _model(name: str | None, data: Dataset, seed: int) -> Model:
+def _model(name: str | None, backbone: str | None, data: Dataset, seed: int) -> Model:
     """A network from the zoo, or a trained model to continue from."""
     import fovea
     from fovea import models
@@ -156,6 +170,10 @@ def _model(name: str | None, data: Dataset, seed: int) -> Model:
             )
         say(f"model       {name}: continues from its weights")
         return loaded
+    if data.task == "detection":
+        return detector_for(name, backbone, data, seed)
+    if backbone is not None:
+        raise ConfigError("--backbone", f"expected data with boxes for a detector, got {data.task}; leave it out")
     if name is not None and is_zoo_name(name):
         network, _, weights = name.partition(":")
         names = list(data.classes) or None

@@ -8,10 +8,41 @@ from typing import Annotated
 import typer
 
 __all__ = [
-    "Accumulate", "Augment", "BatchNorm", "BatchSize", "CheckpointEvery", "ClassWeights", "ClipNorm", "Compiled",
-    "Config", "Device", "Ema", "Engine", "Epochs", "FindLr", "Freeze", "LabelSmoothing", "LogTo", "Loss", "Lr",
-    "Mix", "ModelName", "Optimizer", "Out", "Patience", "Precision", "Resume", "Schedule", "Seed", "SyncBatchnorm",
-    "Threads", "ValFraction", "WarmupEpochs", "WeightDecay", "Workers",
+    "Accumulate",
+    "Augment",
+    "Backbone",
+    "BatchNorm",
+    "BatchSize",
+    "CheckpointEvery",
+    "ClassWeights",
+    "ClipNorm",
+    "Compiled",
+    "Config",
+    "Device",
+    "Ema",
+    "Engine",
+    "Epochs",
+    "FindLr",
+    "Freeze",
+    "LabelSmoothing",
+    "LogTo",
+    "Loss",
+    "Lr",
+    "Mix",
+    "ModelName",
+    "Optimizer",
+    "Out",
+    "Patience",
+    "Precision",
+    "Resume",
+    "Schedule",
+    "Seed",
+    "SyncBatchnorm",
+    "Threads",
+    "ValFraction",
+    "WarmupEpochs",
+    "WeightDecay",
+    "Workers",
 ]  # fmt: skip
 
 _RECIPE, _MACHINE = "Recipe", "Machine"
@@ -20,6 +51,13 @@ ModelName = Annotated[
     typer.Option(
         "--model",
         help="A name from `fovea models`; or a file, run or NETWORK:WEIGHTS to continue from (default: by the data).",
+    ),
+]
+Backbone = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="Of a detector: another network of the zoo, or a trained model whose weights it begins with.",
     ),
 ]
 Epochs = Annotated[int | None, typer.Option(help="How often every training sample is seen (10).")]

@@ -12,12 +12,15 @@ ENOUGH = 20_000
 """Samples from which ResNet-20 pays for its cost on 32x32 colour images."""
 
 
-def default_for(kind: str, input_shape: Sequence[int | None], num_samples: int) -> str:
+def default_for(kind: str, input_shape: Sequence[int | None], num_samples: int, task: str = "classification") -> str:
     """The name of the model to train on data of a kind ("image", "signal", "volume", "clip") when none was asked for.
 
-    Signals get conv1d, volumes and clips conv3d. Images get small_cnn, whose depth follows their size; colour images of
-    24 to 64 pixels get resnet20 once there are 20,000 of them. Raises ConfigError for an unknown kind.
+    Images with boxes get detector_nano. Signals get conv1d, volumes and clips conv3d. Other images get small_cnn, whose
+    depth follows their size; colour images of 24 to 64 pixels get resnet20 once there are 20,000 of them. Raises
+    ConfigError for an unknown kind.
     """
+    if task == "detection":
+        return "detector_nano"
     if kind == "signal":
         return "conv1d"
     if kind in ("volume", "clip"):

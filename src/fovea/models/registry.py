@@ -49,6 +49,11 @@ class Architecture:
     """What it is made for, where that is not told by the shape of its output."""
 
     @property
+    def any_size(self) -> bool:
+        """Whether it is trained at one size and used at others: then its input size is best left open."""
+        return self.task is not None
+
+    @property
     def options(self) -> tuple[str, ...]:
         """Names of what the network can be told besides classes and input shape: ("shortcut",)."""
         own = inspect.signature(self.network).parameters

@@ -47,6 +47,8 @@ class Task(abc.ABC):
     """The metric of a batch that may be averaged over batches: what is shown of the training itself."""
     shown: ClassVar[tuple[str, ...]] = ()
     """The metrics that are shown while a training runs; empty: all."""
+    recipe: ClassVar[Mapping[str, Any]] = {}
+    """Options of ``fovea.train`` that suit this task where its own defaults do not."""
     one_class_each: ClassVar[bool] = False
     """Whether a sample's target is one class: then classes can be weighed and samples be mixed."""
 

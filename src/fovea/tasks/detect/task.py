@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -92,6 +92,10 @@ class Detection(Task):
 
     primary: ClassVar[tuple[str, bool]] = ("map", True)
     shown: ClassVar[tuple[str, ...]] = ("map", "map50")
+    recipe: ClassVar[Mapping[str, Any]] = {
+        "optimizer": "adamw", "lr": 2e-3, "weight_decay": 0.05, "batch_size": 16, "epochs": 100, "warmup_epochs": 2.0,
+        "ema": 0.998, "clip_norm": 10.0,
+    }  # fmt: skip
     strides: tuple[int, ...] = (8, 16, 32)
     score_threshold: float = 0.25
     iou_threshold: float = 0.6
