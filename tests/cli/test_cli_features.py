@@ -153,6 +153,7 @@ WRONG = [
     ("--embedding umap --data flat", "[embedding] expected pca or tsne, got 'umap'"),
     ("photo.png --adversarial pgd --epsilon 4", "[adversarial] expected epsilon from 1/255 to 1, got 4.0"),
     ("photo.png --adversarial pgd --epsilon x", "[--epsilon] expected a share such as 4/255 or 0.016, got 'x'"),
+    ("photo.png --adversarial deepfool", "[--adversarial] expected fgsm, pgd or fooling, got 'deepfool'"),
     ("--adversarial fooling", "[--target] expected the class that noise is to become, got none"),
     ("--neuron", "[--neuron] expected --visualise beside it, got none"),
     ("photo.png --top-k 3", "[--top-k] expected --exciting NODE beside it"),

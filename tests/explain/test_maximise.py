@@ -112,6 +112,11 @@ def test_what_an_activation_is_given() -> None:
     assert given_to(graph, "relu1").node == "conv1"
     assert given_to(graph, "silu1").node == "silu1"
     assert given_to(graph, "globalavgpool1").node == "conv2"
+    pooled = fovea.Sequential(fovea.Conv(4, 3), fovea.ReLU(), fovea.MaxPool(2), fovea.AvgPool(2))
+    other = Model(pooled, (16, 16, 3), seed=0).graph
+    assert given_to(other, "maxpool1").node == "conv1"
+    assert given_to(other, "maxpool1", everywhere=False).node == "maxpool1"  # a neuron of it has other positions
+    assert given_to(other, "avgpool1").node == "avgpool1"  # what it pools is no rectifier
 
 
 def test_early_layers_get_small_images() -> None:

@@ -14,7 +14,7 @@ from fovea.explain import TrustReport, trust, trusts
 from fovea.explain.base import METHODS
 from fovea.explain.question import ask
 from fovea.explain.trusting.causal import area, insertion_deletion, order_of
-from fovea.explain.trusting.explainers import Explainer, blob, edges
+from fovea.explain.trusting.explainers import Explainer, blob, edges, random_cam
 from fovea.explain.trusting.localise import box_mask, localisation
 from fovea.explain.trusting.randomise import cascade, layers_from_the_top
 from fovea.explain.trusting.similarity import rank_correlation, similarities, structural_similarity
@@ -138,6 +138,16 @@ def test_edges_and_blob() -> None:
     middle = blob([np.zeros((5, 9, 3))])[0]
     assert middle.argmax() == 2 * 9 + 4
     assert np.allclose(middle, middle[::-1, ::-1])
+
+
+def test_a_random_cam_is_never_empty() -> None:
+    net = fovea.Sequential(fovea.Conv(1, 3, use_bias=False), fovea.ReLU(), fovea.GlobalAvgPool(), fovea.Dense(2))
+    model = fovea.Model(net, input_shape=(8, 8, 1), seed=1)
+    model.store.load({"conv1.weight": np.ones((3, 3, 1, 1), np.float32)})
+    image = RNG.uniform(0, 1, (8, 8, 1)).astype(np.float32)
+    maps = [random_cam(model, [image], "relu1", seed, None)[0] for seed in range(6)]
+    assert all(one.max() > 0 for one in maps)  # one channel: half of the weights are below 0
+    assert rank_correlation(maps[0], maps[1]) == pytest.approx(1)
 
 
 # --- randomisation

@@ -17,6 +17,7 @@ from fovea.errors import ConfigError, DataError
 from fovea.model import Model
 from fovea.report.tour import looks, reasons, trusted, write
 from fovea.report.tour.visit import Visit, evenly
+from tests.conftest import ROOT
 from tests.explain.small_networks import NAMES, pictures, trained
 
 
@@ -110,6 +111,16 @@ def test_little_time_leaves_out_and_says_what(tmp_path: Path) -> None:
     assert {"network", "filters", "maps", "dead"} <= set(page.anchors)
     assert "classes" not in page.anchors
     assert "images made for classes: about" in html
+    assert "images made for relu2: about" in html
+    assert "trust numbers for picture 1: about" in html
+
+
+def test_classes_have_colours_of_their_own_in_the_plane() -> None:
+    """A rule of higher weight that sets a border's colour would make all frames one colour."""
+    css = (ROOT / "src/fovea/report/style.css").read_text()
+    (rule,) = re.findall(r"\.plane div \{([^}]*)\}", css)
+    assert not re.search(r"border(-color)?:", rule)
+    assert ".s0 { border-color:" in css
 
 
 def test_pictures_go_through_preprocessing_once(tmp_path: Path) -> None:
@@ -191,6 +202,6 @@ def test_stops_are_maps_along_the_depth() -> None:
         known = model.preprocessing
         return Visit(model, known, [], np.zeros((0, *known.sample_shape), np.uint8), (), None, False, 10).stops
 
-    assert stops(trained()) == ["relu1", "maxpool1", "relu2"]
+    assert stops(trained()) == ["relu1", "relu2"]  # what is pooled is looked at before
     large = fovea.models.mobilenetv2(preprocessing=fovea.Preprocessing(size=(224, 224)))
     assert len(stops(large)) == 5

@@ -37,7 +37,7 @@ def arithmetic_picture(found: LayerArithmetic) -> bytes:
 
     shown = [one for one in found.calculations if one.quantity != "grad_bias" or len(one.terms) > 1]
     rows = [_planes(one) for one in shown]
-    heights = [1.35 + _PANEL * len(planes) for planes in rows]
+    heights = [1.0 + (_PANEL + 0.35) * len(planes) for planes in rows]  # each with its title above and its sum below
     figure = Figure(figsize=(_PANEL * 5 + 0.6, sum(heights) + 0.75), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(_heading(found), fontsize=9, x=0.01, ha="left")
@@ -104,7 +104,7 @@ def _draw(part: SubFigure, found: LayerArithmetic, one: Calculation, planes: lis
         else:
             goal.set_axis_off()
     last = grid[-1][4] if len(planes) > 1 else None
-    text = _total(one, len(planes) and sum(len(terms) for _, terms in planes))
+    text = _total(one, sum(len(terms) for _, terms in planes))
     if last is not None:
         last.text(0.0, 0.5, text, fontsize=8.5, va="center", transform=last.transAxes)
     else:
@@ -121,6 +121,8 @@ def _total(one: Calculation, shown: int) -> str:
     lines = []
     if len(one.terms) > 1:
         lines.append(f"sum of all {len(one.terms):,} products {sum(term.product for term in one.terms):.5g}")
+    if len(one.terms) > shown:
+        lines.append(f"({len(one.terms) - shown:,} of them are not drawn)")
     if one.bias is not None:
         lines.append(f"+ bias {one.bias:.5g}")
     lines.append(f"= {one.total:.6g}")

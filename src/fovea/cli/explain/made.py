@@ -178,10 +178,13 @@ def _invert(asked: Asked, words: Made, model: Model) -> None:
 
 def _adversarial(asked: Asked, words: Made, model: Model) -> None:
     from fovea.explain import adversarial, fooling
+    from fovea.explain.attacks import ATTACKS
     from fovea.report.sheets import attack_tiles, sheet
 
     method = str(words.adversarial)
     target: Any = int(asked.target) if asked.target is not None and asked.target.isdecimal() else asked.target
+    if method not in (*ATTACKS, "fooling"):
+        raise ConfigError("--adversarial", f"expected fgsm, pgd or fooling, got {method!r}; choose one of them")
     if method == "fooling":
         if target is None:
             raise ConfigError("--target", "expected the class that noise is to become, got none; name one")

@@ -84,8 +84,12 @@ def blob(images: Sequence[Array]) -> npt.NDArray[np.float32]:
 def random_cam(
     model: Model, images: Sequence[Array], layer: str, seed: int, engine: str | None
 ) -> npt.NDArray[np.float32]:
-    """``max(0, sum_k w_k A_k)`` with random w: a CAM without the gradient, from the same feature maps, N,H,W."""
+    """``max(0, sum_k w_k A_k)`` with random w: a CAM without the gradient, from the same feature maps, N,H,W. Where all
+    of it would be below 0, w is turned around."""
     _, x = seen_images(model, list(images))
     maps = outputs_of(model, x, Ref(layer), engine)
     weights = random.normal(random.key(seed, "random cam"), maps.shape[-1])
-    return enlarged(model.graph.at(tuple(x.shape[1:])), layer, np.maximum(maps @ weights, 0))
+    field = maps @ weights
+    empty = (field <= 0).reshape(len(field), -1).all(axis=1)
+    field = np.where(empty.reshape(-1, *(1,) * (field.ndim - 1)), -field, field)
+    return enlarged(model.graph.at(tuple(x.shape[1:])), layer, np.maximum(field, 0))

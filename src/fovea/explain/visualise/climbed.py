@@ -23,6 +23,9 @@ MONOTONE = frozenset({
 """Activations that grow with their input: both are largest for the same image, but only the input always has slope."""
 
 
+_POOLED = frozenset({"globalavgpool", "globalmaxpool", "maxpool", "avgpool"})
+
+
 @dataclass(frozen=True)
 class Goal:
     """``node``: whose output is climbed. ``channels`` of it, with their ``names``; ``position``: of a neuron."""
@@ -33,14 +36,16 @@ class Goal:
     position: tuple[int, ...] | None
 
 
-def given_to(graph: Graph, name: str) -> Ref:
+def given_to(graph: Graph, name: str, everywhere: bool = True) -> Ref:
     """What an activation is given, when it only grows with it, else the node itself.
 
     A channel that rectifies to 0 everywhere has no gradient, its input has. The mean over a whole rectified map counts
-    as the map: some networks end in one for each class.
+    as the map: some networks end in one for each class. So do pooled ones, where all positions are climbed
+    (``everywhere``).
     """
     node = graph.node(name)
-    if node.op.kind == "globalavgpool" and graph.node(node.inputs[0].node).op.kind in MONOTONE:
+    pooled = _POOLED if everywhere else frozenset({"globalavgpool"})
+    if node.op.kind in pooled and graph.node(node.inputs[0].node).op.kind in MONOTONE:
         node = graph.node(node.inputs[0].node)
     return node.inputs[0] if node.op.kind in MONOTONE else Ref(name)
 
@@ -53,7 +58,7 @@ def channel_goal(graph: Graph, layer: str, channels: Any, position: Any) -> Goal
     given = graph.shape(layer)
     if graph.node(layer).op.kind in ("input", "constant") or not given:
         raise GraphError(layer, f"expected a layer with channels, got {graph.node(layer).op.kind}; see fovea summary")
-    node = given_to(graph, layer)
+    node = given_to(graph, layer, position is None)
     shape = tuple(int(size or 0) for size in graph.shape(node))
     chosen = checked_channels(layer, channels, shape[-1])
     place = _position(layer, position, shape[:-1])

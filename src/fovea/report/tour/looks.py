@@ -25,6 +25,7 @@ CHANNELS = 4
 PATCHES = 6
 STEPS = 96
 _MAPS = 8
+_SHARE = 0.03  # of the time of a tour must be left for images of a layer whose cost is not known yet
 
 
 def first_filters(visit: Visit) -> Section | None:
@@ -65,8 +66,9 @@ def feature_maps(visit: Visit) -> Section | None:
         rows = []
         for layer in visit.stops:
             activation = found[layer][row]
-            peaks = activation.reshape(-1, activation.shape[-1]).max(axis=0)
-            strongest = np.sort(np.argsort(-peaks, kind="stable")[:_MAPS])
+            flat = activation.reshape(-1, activation.shape[-1])
+            order = np.lexsort((-flat.mean(axis=0), -flat.max(axis=0)))  # of those that reach a limit, the widest
+            strongest = np.sort(order[:_MAPS])
             words = ", ".join(str(int(one)) for one in strongest)
             drawn = pictures.maps(activation[..., strongest], activation.ndim - 1)
             shape = " x ".join(map(str, activation.shape))
@@ -100,7 +102,7 @@ def made_for_channels(visit: Visit, chosen: dict[str, list[int]]) -> dict[str, V
             return maximise(visit.model, layer, chosen[layer], steps=STEPS, seed=visit.seed, engine=visit.engine)
 
         before = visit.left
-        found = visit.attempt(f"images made for {layer}", make, rate * work)
+        found = visit.attempt(f"images made for {layer}", make, max(rate * work, _SHARE * visit.seconds))
         if found is not None:
             made[layer], rate = found, max(rate, (before - visit.left) / max(work, 1.0))
     return made

@@ -28,6 +28,8 @@ __all__ = ["Visit", "evenly"]
 Array = npt.NDArray[Any]
 T = TypeVar("T")
 _POOLED = frozenset({"globalavgpool", "globalmaxpool", "adaptiveavgpool", "reduce", "flatten", "reshape", "dropout"})
+_WINDOWS = frozenset({"maxpool", "avgpool"})
+"""What they give is a map again, with the channels, and the exciting patches, of the one below: nothing new to see."""
 
 
 @dataclass(eq=False)
@@ -110,9 +112,10 @@ class Visit:
             node, shape = self.graph.node(name), self.graph.shape(name)
             if not node.inputs or node.op.kind == "input":
                 return None
-            if len(shape) == axes and any(size != 1 for size in shape[:-1]):
+            has_space = len(shape) == axes and any(size != 1 for size in shape[:-1])
+            if has_space and node.op.kind not in _WINDOWS:
                 return name
-            if node.op.kind not in _POOLED:
+            if node.op.kind not in _POOLED | _WINDOWS:
                 return None
             name = node.inputs[0].node
 

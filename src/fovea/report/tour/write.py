@@ -102,9 +102,9 @@ def _sections(visit: Visit) -> list[Section | None]:
     explained = reasons.attribution(visit)
     attacks = reasons.attacks(visit)
     alike = about_data.alike(visit)
+    trusted = numbers_of_trust(visit, explained.methods) if explained is not None else []
     made_classes = reasons.classes(visit)
     made = looks.made_for_channels(visit, chosen)
-    trusted = numbers_of_trust(visit, explained.methods) if explained is not None else []
     probes = about_data.probes(visit)
     memory = reasons.memory(visit)
     return [
