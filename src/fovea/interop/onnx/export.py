@@ -16,11 +16,12 @@ from fovea.graph.graph import Graph, Ref
 from fovea.graph.serialize import write_atomically
 from fovea.interop.onnx import write_moves
 from fovea.interop.onnx.metadata import PRODUCER, metadata_of, network_text
-from fovea.interop.onnx.write_images import resized_images
+from fovea.interop.onnx.write_boxes import found_boxes
+from fovea.interop.onnx.write_images import Resized, resized_images
 from fovea.interop.onnx.write_rules import WRITE_RULES
 from fovea.interop.onnx.writer import OPSET, Writer, Written
 from fovea.model import Model
-from fovea.tasks import Classification, Regression
+from fovea.tasks import Classification, Detection, Regression
 
 __all__ = ["export_onnx", "onnx_model", "onnx_values"]
 
@@ -36,8 +37,9 @@ def export_onnx(model: Model, path: str | os.PathLike[str], images: bool = False
     The file takes N,C,*spatial float32 as usual there, and any number of samples; class names stand in its metadata.
     ``images``: it takes N,H,W,C uint8 images of any one size instead, resizes and normalises them as the model's
     preprocessing says, and gives what the task reads from outputs: probabilities of a classifier, values of a
-    regression. ``fovea.load`` reads both kinds again. Raises ModelFileError, in one line, for open input sizes, an op
-    that ONNX has no operator for, weights of 2 GiB and more, or a disk that is full.
+    regression, of a detector the boxes that suppression leaves, in pixels of the image (``write_boxes.found_boxes``).
+    ``fovea.load`` reads all kinds again. Raises ModelFileError, in one line, for open input sizes, an op that ONNX has
+    no operator for, weights of 2 GiB and more, or a disk that is full.
     """
     made = onnx_model(model, str(path), images)
 
@@ -90,13 +92,16 @@ def _written(model: Model, where: str, images: bool) -> tuple[Writer, list[Any],
         )
     graph = model.with_pixels() if images else model.graph
     write = Writer(where, graph, model.store)
-    inputs = [_image(write, model) if images else _input(write, graph, name) for name in graph.inputs]
+    resized = _image(write, model) if images else None
+    inputs = [_given(model)] if images else [_input(write, graph, name) for name in graph.inputs]
     for node in graph.nodes.values():
         if node.op.kind == "input":
             continue
         if node.op.kind not in WRITE_RULES:
             raise write.refuse(node, "there is no operator for it; leave the node out")
         WRITE_RULES[node.op.kind](write, node)
+    if resized is not None and isinstance(model.task, Detection):
+        return write, inputs, found_boxes(write, graph, model.task, resized)
     outputs = [_output(write, graph, ref, index, model if images else None) for index, ref in enumerate(graph.outputs)]
     return write, inputs, outputs
 
@@ -123,11 +128,17 @@ def _input(write: Writer, graph: Graph, name: str) -> Any:
     return helper.make_tensor_value_info(name, TYPES[dtype], ["N", *_ordered(shape, first)])
 
 
-def _image(write: Writer, model: Model) -> Any:
-    """The input "image", N,H,W,C uint8, and behind it the network's own input."""
+def _image(write: Writer, model: Model) -> Resized:
+    """The network's own input behind the input "image"."""
     assert model.preprocessing is not None
-    node = model.graph.node(model.graph.inputs[0])
-    write.give(node, resized_images(write, "image", model.preprocessing), False)
+    resized = resized_images(write, "image", model.preprocessing)
+    write.give(model.graph.node(model.graph.inputs[0]), resized.pixels, False)
+    return resized
+
+
+def _given(model: Model) -> Any:
+    """The input "image", N,H,W,C uint8."""
+    assert model.preprocessing is not None
     return helper.make_tensor_value_info("image", TYPES["uint8"], ["N", "H", "W", model.preprocessing.channels])
 
 

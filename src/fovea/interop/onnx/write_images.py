@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,13 +11,27 @@ from fovea.data.preprocess import Preprocessing
 from fovea.errors import ModelFileError
 from fovea.interop.onnx.writer import Writer
 
-__all__ = ["resized_images"]
+__all__ = ["DOUBLE", "FLOAT", "LONG", "Resized", "resized_images"]
 
 LONG, DOUBLE, FLOAT, BYTE = 7, 11, 1, 2
 MODES = {"bilinear": "linear", "bicubic": "cubic"}
 
 
-def resized_images(write: Writer, images: str, how: Preprocessing) -> str:
+@dataclass(frozen=True)
+class Resized:
+    """``pixels`` N,height,width,C uint8, and what a ``Placement`` knows: the size of the images, that of the resized
+    ones, and where these lie in the input; each a whole number in an array of one."""
+
+    pixels: str
+    height: str
+    width: str
+    new_height: str
+    new_width: str
+    top: str
+    left: str
+
+
+def resized_images(write: Writer, images: str, how: Preprocessing) -> Resized:
     """``images`` N,H,W,C uint8 of any H, W -> N,height,width,C uint8 of the network's size.
 
     The same arithmetic as ``fovea.data.spatial.place``, in whole numbers and float64, and ONNX's antialiased resizing;
@@ -49,7 +64,8 @@ def resized_images(write: Writer, images: str, how: Preprocessing) -> str:
         )
     last = write.emit("Transpose", [whole], perm=[0, 2, 3, 1])
     fixed = write.emit("Reshape", [last, write.integers(0, *how.size, how.channels)])
-    return write.emit("Cast", [fixed], to=BYTE)
+    top, left = (place.minus(write.integers(0), offset) for offset in offsets)
+    return Resized(write.emit("Cast", [fixed], to=BYTE), height, width, *new, top, left)
 
 
 def _resampled(write: Writer, x: str, sizes: Sequence[str], how: Preprocessing) -> str:
