@@ -14,6 +14,7 @@ from __future__ import annotations
 from fovea.explain.arithmetic import LayerArithmetic, layer_arithmetic
 from fovea.explain.attacks import Adversarial, adversarial, fooling
 from fovea.explain.base import METHODS, Attribution, Method, attributions, find_method
+from fovea.explain.boxes import Box
 from fovea.explain.channels import ChannelStatistics, channel_statistics
 from fovea.explain.class_maps import ClassMap, class_map, fully_convolutional
 from fovea.explain.embedding import Embedding, embed
@@ -52,6 +53,7 @@ __all__ = [
     "METHODS",
     "Adversarial",
     "Attribution",
+    "Box",
     "ChannelStatistics",
     "ClassMap",
     "Dream",

@@ -35,7 +35,8 @@ class Attribution:
     was reduced or enlarged: H,W,C by channel in the order of the network's input, or the coarse map of a CAM method.
     ``method``: its name in ``METHODS``. ``layer``: the node of a CAM method. ``target``: the class, None for another
     scalar; ``name``: what is explained, in words; ``score``: its value for this image. ``notes``: what a reader of the
-    picture should know, such as the completeness gap.
+    picture should know, such as the completeness gap. ``box``: x1, y1, x2, y2 of the explained box of a detector, in
+    pixels of ``image``.
     """
 
     image: npt.NDArray[np.uint8]
@@ -47,6 +48,7 @@ class Attribution:
     name: str
     score: float
     notes: tuple[str, ...] = ()
+    box: tuple[float, float, float, float] | None = None
 
     @property
     def facts(self) -> Method:
@@ -184,7 +186,7 @@ def attributions(
         Attribution(
             question.images[i], np.ascontiguousarray(found.values[i], np.float32),
             np.ascontiguousarray(found.raw[i], np.float32), chosen.name, question.layer, one.index, one.name,
-            float(scores[i]), tuple(notes[i]),
+            float(scores[i]), tuple(notes[i]), one.box,
         )
         for i, one in enumerate(question.scores)
     ]  # fmt: skip

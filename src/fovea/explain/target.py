@@ -14,6 +14,7 @@ from fovea.errors import ConfigError
 from fovea.graph.graph import Ref
 from fovea.model import Model
 from fovea.tasks.classify import Classification
+from fovea.tasks.detect.task import Detection
 from fovea.tasks.metrics import class_names, log_softmax, softmax
 
 __all__ = ["SCORES", "Score", "class_index", "element", "scored_node", "scores_of"]
@@ -26,12 +27,14 @@ SCORES = ("logit", "probability", "log-probability")
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """One number for each sample: a function of one node's output. ``index``: the class, None for other scalars."""
+    """One number for each sample: a function of one node's output. ``index``: the class, None for other scalars;
+    ``box``: x1, y1, x2, y2 in pixels of the network's input, of a box that a detector found."""
 
     node: Ref
     name: str
     index: int | None
     scalars: Scalars
+    box: tuple[float, float, float, float] | None = None
 
     def values(self, outputs: Array) -> Array:
         """Outputs of the node N,... -> N."""
@@ -98,8 +101,11 @@ def scores_of(
 
     A target is None (the first class), a class by number or name, ``(node, index)`` with the index of one element of a
     sample's output, ``(node, function)`` or, for the network's output, a function: outputs N,... -> scores N and
-    their gradients N,... Raises ConfigError.
+    their gradients N,... Of a detector None is the surest box, a class the surest box of it, and ``Box`` any found box
+    (``explain/boxes.py``). Raises ConfigError.
     """
+    from fovea.explain.boxes import box_score  # it is made of what stands here
+
     if kind not in SCORES:
         raise ConfigError("explain", f"expected score as {', '.join(SCORES)}, got {kind!r}; choose one of them")
     first: Array | None = None
@@ -107,6 +113,11 @@ def scores_of(
     for number, target in enumerate(targets):
         if callable(target) or _names_node(target):
             result.append(_scalar(model, target, shape))
+            continue
+        if isinstance(model.task, Detection):
+            nodes = model.graph.outputs
+            maps = [outputs(one)[number : number + 1] for one in nodes]
+            result.append(box_score(model.task, model.classes, nodes, target, kind, maps))
             continue
         node = scored_node(model)
         count = _classes(model, shape(node))

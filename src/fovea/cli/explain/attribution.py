@@ -10,11 +10,12 @@ from fovea.cli.arguments import load_model
 from fovea.cli.explain.asked import Asked
 from fovea.cli.files import write, write_array
 from fovea.cli.output import print_json
+from fovea.errors import ConfigError
 
 if TYPE_CHECKING:
     from fovea.explain import Attribution
 
-__all__ = ["BaselineOption", "MethodOption", "ScoreOption", "method_names", "run"]
+__all__ = ["BaselineOption", "MethodOption", "ScoreOption", "box_number", "method_names", "run"]
 
 MethodOption = Annotated[
     str | None,
@@ -28,15 +29,19 @@ BaselineOption = Annotated[
 ]
 
 
-def run(asked: Asked, baseline: str | None = None) -> None:
-    """Explain one image, write picture and array, and say what they show."""
-    from fovea.explain import attributions, default_method, find_method
+def run(asked: Asked, baseline: str | None = None, box: int | None = None) -> None:
+    """Explain one image, write picture and array, and say what they show. ``box``: the number of one that is found."""
+    from fovea.explain import Box, attributions, default_method, find_method
     from fovea.report.attribution import picture, sheet
 
     image, names = asked.picture(), method_names(asked.method)
     methods = [find_method(name) for name in names]
     words = "methods" if len(methods) > 1 else methods[0].name.replace("_", "-") if methods else ""
     model = load_model(asked.model)
+    if box is not None and model.task.kind != "detection":
+        raise ConfigError(
+            "--box", f"expected a detector, got a model for {model.task.kind}; add --trust, or leave it out"
+        )
     if not methods:
         methods = [default_method(model)]
         words = methods[0].name.replace("_", "-")
@@ -47,7 +52,9 @@ def run(asked: Asked, baseline: str | None = None) -> None:
         options: dict[str, Any] = {"score": asked.score, "engine": asked.engine}
         if baseline is not None and (len(methods) == 1 or "baseline" in method.options):
             options["baseline"] = baseline
-        target = None if asked.target is None else [asked.target]
+        target: Any = None if asked.target is None else [asked.target]
+        if box is not None:
+            target = [Box(box, asked.target)]
         found += attributions(model, [image], method.name, target, layer, **options)
     write(out, picture(found[0]) if len(found) == 1 else sheet(found))
     arrays = [out.with_suffix(".npy")]
@@ -69,6 +76,14 @@ def run(asked: Asked, baseline: str | None = None) -> None:
     print(f"wrote {out}{more}")
 
 
+def box_number(words: list[str]) -> int:
+    """``--box 3`` as a number. Raises ConfigError."""
+    if len(words) != 1 or not words[0].isdecimal():
+        got = " ".join(words)
+        raise ConfigError("--box", f"expected the number of a found box, got {got}; give 1, or add --trust for corners")
+    return int(words[0])
+
+
 def method_names(method: str | None) -> list[str]:
     """The methods asked for; none for the model's default."""
     from fovea.explain import METHODS
@@ -81,6 +96,6 @@ def method_names(method: str | None) -> list[str]:
 def _record(one: Attribution) -> dict[str, Any]:
     return {
         "method": one.method, "layer": one.layer, "target": one.target, "name": one.name, "score": one.score,
-        "shape": list(one.values.shape), "sum": float(one.values.sum()), "notes": list(one.notes),
+        "shape": list(one.values.shape), "sum": float(one.values.sum()), "box": one.box, "notes": list(one.notes),
         "fails_randomisation": one.facts.fails_randomisation,
     }  # fmt: skip

@@ -78,8 +78,7 @@ def explain(
     --report all of it on one page, --trust whether to believe a map, --shift what moving the picture does.
     """
     set_threads(threads)
-    if box and not with_trust:
-        raise ConfigError("--box", "expected --trust beside it, got none; add it")
+    number = attribution.box_number(box) if box and not with_trust else None
     if model is None and not by_shift:
         raise ConfigError("explain", "expected a MODEL, got none; name a model file or a run folder")
     asked = Asked(model or "", tuple(images or ()), method, layer, target, score, engine, out, as_json)
@@ -101,4 +100,4 @@ def explain(
     elif with_trust:
         trust.run(asked, box, baseline, seed)
     else:
-        attribution.run(asked, baseline)
+        attribution.run(asked, baseline, number)

@@ -24,7 +24,11 @@ TrustOption = Annotated[
 ]
 BoxOption = Annotated[
     list[str] | None,
-    typer.Option("--box", metavar="X1,Y1,X2,Y2", help="With --trust: where the object is, in pixels; may be repeated."),
+    typer.Option(
+        "--box",
+        metavar="N|X1,Y1,X2,Y2",
+        help="Of a detector: which found box, 1 the surest. With --trust: where the object is, may be repeated.",
+    ),
 ]
 
 
