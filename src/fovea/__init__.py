@@ -100,6 +100,7 @@ _PUBLIC: dict[str, str] = {
     "class_map": "fovea.explain.class_maps",
     "codes": "fovea.features.extract",
     "dataset": "fovea.data.load",
+    "detect": "fovea.detection.detect",
     "evaluate": "fovea.training",
     "find_lr": "fovea.training",
     "finetune": "fovea.training.transfer.finetune",

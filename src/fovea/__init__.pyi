@@ -18,6 +18,7 @@ from fovea.data.load import dataset as dataset
 from fovea.data.load import from_arrays as from_arrays
 from fovea.data.preprocess import Preprocessing as Preprocessing
 from fovea.data.shards.write import write_shards as write_shards
+from fovea.detection.detect import detect as detect
 from fovea.engines.native.threads import get_threads as get_threads
 from fovea.engines.native.threads import set_threads as set_threads
 from fovea.errors import FoveaError as FoveaError

@@ -38,7 +38,8 @@ def evaluate(
     min_confidence: MinConfidence = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
-    """Accuracy, loss and per-class results on the test split of DATA (of a run: by default the data it was trained on).
+    """Accuracy, loss and per-class results on the test split of DATA (of a run: by default the data it was trained on);
+    of a detector COCO's mean average precision.
 
     DATA without a test split is evaluated whole when it is not what the model was trained on.
     """
@@ -96,7 +97,7 @@ def _choose(path: str, options: dict[str, Any], split: str | None, fingerprint: 
 
 
 def _print(result: dict[str, Any]) -> None:
-    names = ("accuracy", "top5", "loss", "ece", "mae", "rmse", "r2")
+    names = ("accuracy", "top5", "loss", "ece", "mae", "rmse", "r2", "map", "map50", "map75", "voc_map50")
     numbers = [(name, result[name]) for name in names if isinstance(result.get(name), float)]
     print(
         f"{result['n']} samples of {result['split']}: " + "   ".join(f"{name} {value:.4f}" for name, value in numbers)
@@ -105,15 +106,24 @@ def _print(result: dict[str, Any]) -> None:
         print(f"mean over the views of {result['tta']}")
     if result.get("answered"):
         print(_answered(result["answered"]))
+    if "ar100" in result:
+        print(_by_size(result))
     if result.get("per_class"):
-        rows = [
-            (name, one["precision"], one["recall"], one["f1"], int(one["support"]))
-            for name, one in result["per_class"].items()
-        ]
+        kept = (
+            ("ap", "ap50", "precision", "recall", "f1", "score") if "map" in result else ("precision", "recall", "f1")
+        )
+        rows = [(name, *(one[key] for key in kept), int(one["support"])) for name, one in result["per_class"].items()]
         print()
-        print(columns(["class", "precision", "recall", "f1", "samples"], rows))
+        print(columns(["class", *kept, "objects" if "map" in result else "samples"], rows))
     if result.get("images_per_second"):
         print(f"\n{result['images_per_second']:.0f} images/s")
+
+
+def _by_size(result: dict[str, Any]) -> str:
+    """A detector's precision by the size of objects, and its recall by the number of boxes an image."""
+    sizes = [(name, result.get(f"map_{name}")) for name in ("small", "medium", "large")]
+    known = [f"map_{name} {value:.4f}" for name, value in sizes if value is not None]
+    return "   ".join([*known, *(f"{name} {result[name]:.4f}" for name in ("ar1", "ar10", "ar100"))])
 
 
 def _answered(found: dict[str, Any]) -> str:
