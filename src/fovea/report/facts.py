@@ -21,7 +21,7 @@ __all__ = ["Facts", "gather"]
 
 Array = npt.NDArray[Any]
 _MOST = 10_000  # samples that are run through the model for the report
-_CHUNK = 256
+_CHUNK = 64
 
 
 @dataclass
