@@ -158,3 +158,21 @@ def test_photographs(outside_data: Any) -> None:
         near += int((alike & (overlap > 0.97)).any(axis=1).sum())
     assert total > 100
     assert near >= 0.97 * total
+
+
+def test_a_detector_of_the_zoo() -> None:
+    """Hundreds of layers, distances through an exponential, feature maps enlarged and joined."""
+    model = fovea.models.create("detector_nano", 2, (96, 96, 3), seed=1)
+    model.preprocessing = fovea.Preprocessing(size=(96, 96), resize="letterbox")
+    image = photo(2, 96, 96)
+    scores = model.task.condense(model.logits(image[None]), np.zeros((1, 1, 9)))[0, :, 4]
+    threshold = float(scores[20] + scores[21]) / 2
+    model.task = Detection(score_threshold=threshold)
+    given = theirs(model, np.stack([image, image]))
+    ours = fovea.detect(model, image)[0].objects
+    assert len(ours) > 10
+    for number in (0, 1):
+        boxes, found = given[0][given[3] == number], given[1][given[3] == number]
+        np.testing.assert_allclose(found, [one.score for one in ours], atol=1e-5)
+        order = np.lexsort(np.round(boxes, 1).T), np.lexsort(np.round([one.box for one in ours], 1).T)
+        np.testing.assert_allclose(boxes[order[0]], np.array([one.box for one in ours])[order[1]], atol=0.1)

@@ -40,6 +40,7 @@ class Writer:
         self.weights: list[onnx.TensorProto] = []
         self.values: dict[Ref, Written] = {}
         self._count = 0
+        self._taken: set[str] = set()
         self._converted: dict[tuple[str, bool], str] = {}
 
     def refuse(self, node: Node, why: str) -> ModelFileError:
@@ -58,7 +59,8 @@ class Writer:
     def constant(self, name: str, array: Array) -> str:
         """An initializer."""
         self._count += 1
-        unique = f"{name}_{self._count}" if any(one.name == name for one in self.weights[-200:]) else name
+        unique = f"{name}_{self._count}" if name in self._taken else name
+        self._taken.add(unique)
         whole = np.asarray(array, order="C")  # ascontiguousarray would make one axis of none
         self.weights.append(numpy_helper.from_array(whole, unique))
         return unique
