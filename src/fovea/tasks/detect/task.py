@@ -22,11 +22,11 @@ from fovea.tasks.detect.coco import measure
 from fovea.tasks.detect.nms import nms
 from fovea.tasks.detect.points import around, flat, points_of
 
-__all__ = ["Detected", "Detection", "DetectionPrediction"]
+__all__ = ["CANDIDATES", "Detected", "Detection", "DetectionPrediction"]
 
 _JUDGED_SCORE = 0.001
 """Boxes down to this score count when a detector is judged, as is usual for the mean average precision."""
-_CANDIDATES = 1000
+CANDIDATES = 1000
 """The surest boxes of an image among which suppression chooses."""
 _BOX_WEIGHT = 2.0
 """Of the loss of boxes, that of classes weighs 1 (Li et al. 2020, section 4)."""
@@ -75,7 +75,8 @@ class DetectionPrediction(Prediction):
         for one in self.objects:
             corners = place.to_source(np.reshape(one.box, (2, 2))).reshape(4)
             x1, y1, x2, y2 = np.clip(corners, 0, limits).tolist()
-            moved.append(replace(one, box=(x1, y1, x2, y2)))
+            if x2 > x1 and y2 > y1:  # else it lies in the bars beside the image
+                moved.append(replace(one, box=(x1, y1, x2, y2)))
         return replace(self, objects=tuple(moved))
 
 
@@ -216,10 +217,12 @@ class Detection(Task):
         for rows, classes, reach in zip(result, logits, sides, strict=True):
             at, label = np.nonzero(classes >= floor)
             score = metrics.sigmoid(classes[at, label])
-            if len(at) > _CANDIDATES:
-                best = np.argsort(-score, kind="stable")[:_CANDIDATES]
+            if len(at) > CANDIDATES:
+                best = np.argsort(-score, kind="stable")[:CANDIDATES]
                 at, label, score = at[best], label[best], score[best]
             boxes = np.clip(around(points[at], steps[at], reach[at]), 0, (width, height, width, height))
+            solid = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # what has no area overlaps nothing: it would never go
+            boxes, score, label = boxes[solid], score[solid], label[solid]
             apart = None if self.class_agnostic else label
             kept = nms(boxes, score, apart, self.iou_threshold, self.max_detections)
             rows[: len(kept)] = np.column_stack([boxes[kept], score[kept], label[kept]])
