@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import fovea
+from fovea.data.layouts import annotated
+from fovea.errors import DataError
 from tests.data.boxes_on_disk import (
     NAMES,
     Shot,
@@ -22,6 +24,7 @@ from tests.data.boxes_on_disk import (
     yolo,
     yolo_text,
 )  # fmt: skip
+from tests.data.builders import packed
 
 Splits = dict[str, list[Shot]]
 Builder = Callable[[Path, Splits], None]
@@ -286,3 +289,35 @@ def test_a_broken_configuration_is_no_obstacle(content: bytes, told: str, tmp_pa
     assert len(data.train) == 4
     assert not told or any(told in note for note in data.notes), data.notes
     assert data.classes == NAMES
+
+
+def test_texts_in_a_folder_of_another_name(tmp_path: Path) -> None:
+    made = shots(5, 86)
+    pairs(tmp_path / "pictures", tmp_path / "annotations", made)
+    (tmp_path / "annotations/classes.txt").write_text("ant\nbee\ncow\n")
+    assert read_back(fovea.dataset(tmp_path, val_fraction=0).train) == expected(made)
+
+
+def test_images_and_annotations_in_archives_of_their_own(tmp_path: Path) -> None:
+    train, val = shots(5, 87, "t"), shots(3, 88, "v")
+    for split, made in (("train", train), ("val", val)):
+        for shot in made:
+            shot.file(tmp_path / split / f"{split}2017", ".jpg")
+        content = coco_content(made, 1, suffix=".jpg")
+        (tmp_path / "words/annotations").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"words/annotations/instances_{split}2017.json").write_text(json.dumps(content))
+    (tmp_path / "set").mkdir()
+    for folder, archive in (("train", "train2017"), ("val", "val2017"), ("words", "annotations_trainval2017")):
+        packed(tmp_path / folder, tmp_path / "set" / f"{archive}.zip")
+    data = fovea.dataset(tmp_path / "set")
+    assert read_back(data.train) == expected(train)
+    assert read_back(data.splits["val"]) == expected(val)
+
+
+def test_an_image_with_too_many_boxes_for_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = yolo(tmp_path, {"train": shots(5, 89)})
+    with (folder / "labels/train/s003.txt").open("a") as file:
+        file.writelines(f"1 0.5 0.5 0.{number} 0.2\n" for number in range(1000, 1999))
+    monkeypatch.setattr(annotated, "machine_memory", lambda: 500_000)
+    with pytest.raises(DataError, match=r"\[images/train/s003.png\] has 1,00\d boxes"):
+        fovea.dataset(folder, val_fraction=0)

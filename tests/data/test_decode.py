@@ -184,3 +184,21 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     packed = builders.packed(tmp_path, tmp_path.parent / f"{tmp_path.name}.tar.gz")
     with pytest.raises(DataError, match="when unpacked in memory; unpack it to a folder first"):
         dataset(packed, max_memory=2000)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_every_format_is_turned_as_its_exif_says(kind: str) -> None:
+    pixels = np.random.default_rng(5).integers(0, 256, (8, 16, 3)).astype(np.uint8)
+    flips = {2: pixels[:, ::-1], 3: pixels[::-1, ::-1], 4: pixels[::-1]}
+    flips |= {5: pixels.swapaxes(0, 1), 6: pixels[::-1].swapaxes(0, 1), 8: pixels[:, ::-1].swapaxes(0, 1)}
+    flips |= {1: pixels, 7: pixels[::-1, ::-1].swapaxes(0, 1)}
+    for orientation, shown in flips.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
+        data = buffer.getvalue()
+        assert np.array_equal(decode.read_image(data), shown), orientation
+        size = decode.image_size(data, "x")
+        assert (size.height, size.width) == shown.shape[:2] == decode.image_header(data, "x")[:2]
+        assert (size.orientation, size.stored) == (orientation, (8, 16))

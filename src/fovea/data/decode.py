@@ -77,8 +77,8 @@ def read_image(source: bytes | str | os.PathLike[str], channels: int = 3, name: 
     where, data = _bytes_of(source, name)
     with _opened(data, where) as image:
         try:
-            orientation = _orientation(image)
             pixels = _to_mode(image, channels, where)
+            orientation = _orientation(image)  # now, for Pillow itself turns a TIFF when its pixels are read
             if orientation in _TURNS:
                 pixels = pixels.transpose(_TURNS[orientation])
             array = np.array(pixels)
@@ -120,8 +120,8 @@ def image_header(data: bytes, name: str) -> tuple[int, int, bool, int]:
     """``(height, width, is_grey, frames)`` from the header, orientation applied; decodes no pixels."""
     with _opened(data, name) as image:
         try:
-            turned = _orientation(image) in (5, 6, 7, 8)
-            width, height = image.size
+            turned = not _is_plain_png(image, data) and _orientation(image) in (5, 6, 7, 8)
+            width, height = _stored_size(image)
             frames = int(getattr(image, "n_frames", 1))
             grey = image.mode in _GREY_MODES or (image.mode == "P" and _grey_palette(image))
         except _DAMAGE as error:
@@ -155,9 +155,12 @@ class ImageSize(NamedTuple):
 def image_size(data: bytes, name: str) -> ImageSize:
     """The size of a picture and how it is turned, from its header. Raises DataError for what is no image."""
     with _opened(data, name) as image:
-        orientation = _orientation(image)
-        known = orientation if orientation in _TURNS else 1
-        width, height = image.size
+        try:
+            orientation = 1 if _is_plain_png(image, data) else _orientation(image)
+            width, height = _stored_size(image)
+        except _DAMAGE as error:
+            raise DataError(name, f"is damaged or cut short: {_reason(error)}") from None
+    known = orientation if orientation in _TURNS else 1
     return ImageSize(width, height, known) if known in (5, 6, 7, 8) else ImageSize(height, width, known)
 
 
@@ -197,6 +200,17 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(_ORIENTATION, 1))
     except _DAMAGE:  # unreadable metadata is no reason to lose the picture
         return 1
+
+
+def _is_plain_png(image: Image.Image, data: bytes) -> bool:
+    """Whether a PNG says nothing of an orientation; Pillow would decode all of its pixels to find out."""
+    return image.format == "PNG" and not any(mark in data for mark in (b"eXIf", b"exif", b"Exif", b"adobe.xmp"))
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of the pixels in the file; of a TIFF, Pillow says those of the turned picture."""
+    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
+    return (int(tags[256]), int(tags[257])) if 256 in tags and 257 in tags else image.size
 
 
 def _to_mode(image: Image.Image, channels: int, where: str) -> Image.Image:

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fovea.data.annotations.records import Annotated, Drawn, Findings
-from fovea.data.boxes import padded, rows_of
+from fovea.data.boxes import COLUMNS, padded, rows_of
 from fovea.data.decode import ImageSize, image_size
 from fovea.data.layouts.base import Found, natural
 from fovea.data.source import FileSource
-from fovea.data.tree import Tree
+from fovea.data.tree import Tree, machine_memory
 from fovea.errors import DataError
 
 __all__ = ["class_names", "settle"]
@@ -42,6 +42,7 @@ def settle(
             continue
         sizes = _sizes(tree, [image.path for image in images])
         rows = [_rows(image, size, position, findings) for image, size in zip(images, sizes, strict=True)]
+        _check_room(tree, images, rows)
         source = FileSource(tree, "image", [(image.path,) for image in images])
         found.parts[split] = (source, padded(rows))
         found.sizes[split] = np.array([(size.height, size.width) if size else (1, 1) for size in sizes], np.int64)
@@ -52,6 +53,15 @@ def settle(
         raise DataError(tree.name, "holds annotated images but not one object; there is nothing to learn")
     found.notes = [*notes, *findings.notes()]
     return found
+
+
+def _check_room(tree: Tree, images: Sequence[Annotated], rows: Sequence[Array]) -> None:
+    """Raise DataError when one image has so many boxes that the array of all would not fit into memory."""
+    most = max(range(len(rows)), key=lambda number: len(rows[number]))
+    needed = len(rows) * len(rows[most]) * len(COLUMNS) * 4
+    if needed > machine_memory() // 4:
+        text = f"has {len(rows[most]):,} boxes, which {needed / 1e9:.0f} GB of targets would follow from; take it out"
+        raise DataError(images[most].path, text)
 
 
 def class_names(splits: Mapping[str, Sequence[Annotated]]) -> tuple[str, ...]:
@@ -119,16 +129,15 @@ def _turned(image: Annotated, size: ImageSize, findings: Findings) -> bool:
 
 def _box(image: Annotated, drawn: Drawn, size: ImageSize, turn: bool, findings: Findings) -> Box | None:
     """Corners in order, in pixels of the shown picture and inside of it; None for a box that cannot be used."""
-    place = f"{image.place(drawn)}: {drawn.label} " + " ".join(f"{value:g}" for value in drawn.box)
     if not all(map(math.isfinite, drawn.box)):
-        findings.add("not a number", place)
+        findings.add("not a number", _place(image, drawn))
         return None
     x1, y1, x2, y2 = drawn.box
     if x1 > x2 or y1 > y2:
-        findings.add("swapped corners", place)
+        findings.add("swapped corners", _place(image, drawn))
         x1, x2, y1, y2 = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
     if x1 == x2 or y1 == y2:
-        findings.add("no area", place)
+        findings.add("no area", _place(image, drawn))
         return None
     if image.relative:
         x1, y1, x2, y2 = x1 * size.width, y1 * size.height, x2 * size.width, y2 * size.height
@@ -136,8 +145,12 @@ def _box(image: Annotated, drawn: Drawn, size: ImageSize, turn: bool, findings: 
         x1, y1, x2, y2 = size.shown_box((x1, y1, x2, y2))
     cut = (max(0.0, x1), max(0.0, y1), min(float(size.width), x2), min(float(size.height), y2))
     if cut[0] >= cut[2] or cut[1] >= cut[3]:
-        findings.add("outside", f"{place} in {size.width}x{size.height}")
+        findings.add("outside", f"{_place(image, drawn)} in {size.width}x{size.height}")
         return None
     if max(abs(a - b) for a, b in zip(cut, (x1, y1, x2, y2), strict=True)) > _SLACK:
-        findings.add("cut", f"{place} in {size.width}x{size.height}")
+        findings.add("cut", f"{_place(image, drawn)} in {size.width}x{size.height}")
     return cut
+
+
+def _place(image: Annotated, drawn: Drawn) -> str:
+    return f"{image.place(drawn)}: {drawn.label} " + " ".join(f"{value:g}" for value in drawn.box)

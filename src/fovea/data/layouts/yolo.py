@@ -80,7 +80,8 @@ class _Texts:
                 self.labels.add(path)
 
     def of(self, image: str) -> str | None:
-        """The label file of an image: in ``labels`` where the image is in ``images``, or in the image's folder."""
+        """The label file of an image: in ``labels`` where the image is in ``images``, in the image's folder, or the
+        only text of that name."""
         stem = stem_of(image).lower()
         parts = stem.split("/")
         wanted = [stem]
@@ -90,7 +91,8 @@ class _Texts:
         wanted.append("/".join([*parts[:-1], "labels", parts[-1]]))
         wanted.append("/".join(["labels", *parts]))
         found = {stem_of(path).lower(): path for path in self._by_stem.get(parts[-1], ())}
-        return next((found[name] for name in wanted if name in found), None)
+        alone = next(iter(found.values())) if len(found) == 1 and parts[-1] not in SPLIT_WORDS else None
+        return next((found[name] for name in wanted if name in found), alone)
 
 
 def _is_yolo(tree: Tree, images: Images, texts: _Texts) -> bool:
