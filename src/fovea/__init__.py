@@ -115,6 +115,7 @@ _PUBLIC: dict[str, str] = {
     "set_threads": "fovea.engines.native.threads",
     "train": "fovea.training",
     "verify": "fovea.interop.verify",
+    "whitening_weight": "fovea.graph.whiten",
     "write_shards": "fovea.data.shards.write",
 }
 

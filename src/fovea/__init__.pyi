@@ -30,6 +30,7 @@ from fovea.graph.compose import Residual as Residual
 from fovea.graph.compose import Sequential as Sequential
 from fovea.graph.graph import Graph as Graph
 from fovea.graph.initialize import Initializer as Initializer
+from fovea.graph.whiten import whitening_weight as whitening_weight
 from fovea.interop.verify import verify as verify
 from fovea.loading import load as load
 from fovea.model import Model as Model

@@ -10,6 +10,7 @@ import pytest
 from fovea import random
 from fovea.data.augment import (
     STEPS,
+    AlternatingFlip,
     Augment,
     ColorJitter,
     FlipAxes,
@@ -53,15 +54,16 @@ def test_splitting_a_batch_changes_no_bit(name: str, kind: str) -> None:
     for channels in (None, 1):
         inputs = samples(kind, channels)
         before = inputs.copy()
-        whole = augment(inputs, KEYS)
+        whole = augment(inputs, KEYS, KEYS)
         assert whole.shape == inputs.shape
         assert whole.dtype == inputs.dtype
         assert np.array_equal(inputs, before), "the input is left alone"
-        pieces = [augment(inputs[a:b], KEYS[a:b]) for a, b in ((0, 1), (1, 8), (8, 8), (8, 24), (24, COUNT))]
+        pieces = [augment(inputs[a:b], KEYS[a:b], KEYS[a:b]) for a, b in ((0, 1), (1, 8), (8, 8), (8, 24), (24, COUNT))]
         assert np.array_equal(np.concatenate(pieces), whole)
         order = np.random.default_rng(0).permutation(COUNT)
-        assert np.array_equal(augment(inputs[order], KEYS[order]), whole[order])
-        other = augment(inputs, random.fold_in(KEYS, 9))
+        assert np.array_equal(augment(inputs[order], KEYS[order], KEYS[order]), whole[order])
+        keys = random.fold_in(KEYS, 9)
+        other = augment(inputs, keys, keys)
         assert not np.array_equal(other, whole), "another key, another result"
 
 
@@ -73,6 +75,20 @@ def test_flip() -> None:
     turned = [not np.array_equal(a, b) for a, b in zip(half, images, strict=True)]
     assert 8 < sum(turned) < 29
     assert all(np.array_equal(half[row], images[row, :, ::-1]) for row in np.flatnonzero(turned))
+
+
+def test_an_alternating_flip_shows_both_sides_in_two_epochs() -> None:
+    images = samples("image")
+    augment = Augment((ShiftCrop(0), AlternatingFlip()))
+    even, odd, again = (augment.at(epoch)(images, random.fold_in(KEYS, epoch), KEYS) for epoch in (0, 1, 2))
+    turned = np.array([not np.array_equal(a, b) for a, b in zip(even, images, strict=True)])
+    assert 8 < turned.sum() < 29
+    assert np.array_equal(even[turned], images[turned, :, ::-1])
+    assert np.array_equal(odd[turned], images[turned])
+    assert np.array_equal(odd[~turned], images[~turned, :, ::-1])
+    assert np.array_equal(again, even), "whatever the keys of the epoch are"
+    with pytest.raises(ConfigError, match="alternating_flip needs keys that last over epochs"):
+        augment(images, KEYS)
 
 
 def test_a_clip_is_flipped_as_one() -> None:

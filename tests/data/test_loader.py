@@ -110,7 +110,7 @@ class Failing:
 
     steps = (1,)
 
-    def __call__(self, inputs, keys):
+    def __call__(self, inputs, keys, lasting=None):
         if len(inputs) < 8:
             raise DataError("augment", "failed on purpose")
         return inputs
@@ -151,3 +151,20 @@ def test_mixing_needs_classes() -> None:
     assert next(iter(Loader(values.train, 8))).targets.shape == (8, 1)
     with pytest.raises(ConfigError, match="outside of an epoch of 7 steps"):
         Loader(values.train, 8).batch(7)
+
+
+@pytest.mark.parametrize("batch_size", [8, 53])
+def test_an_alternating_flip_alternates_over_epochs(batch_size: int) -> None:
+    turned = []
+    for epoch in range(4):
+        augment = Augment.from_names("alternating_flip", "image", (8, 8, 3)).at(epoch)
+        loader = Loader(DATA.train, batch_size, seed=3, epoch=epoch, augment=augment)
+        found = {}
+        for batch in loader:
+            for image, index in zip(batch.inputs, batch.indices, strict=True):
+                found[int(index)] = np.array_equal(image, X[index, :, ::-1])
+        turned.append([found[index] for index in sorted(found)])
+    assert turned[0] == turned[2]
+    assert turned[1] == turned[3]
+    assert turned[0] == [not one for one in turned[1]]
+    assert 0 < sum(turned[0]) < len(turned[0])

@@ -77,7 +77,7 @@ class Loader:
             self._order = random.permutation(random.key(seed, "order", epoch), count)
         else:
             self._order = np.arange(count, dtype=np.int64)
-        self._augment_key = random.key(seed, "augment", epoch)
+        self._augment_key, self._lasting_key = random.key(seed, "augment", epoch), random.key(seed, "augment")
         self._mix_key = random.key(seed, "mix", epoch)
         self._size_key = random.key(seed, "size", epoch)
         self._steps = count // batch_size if drop_last else -(-count // batch_size)
@@ -127,7 +127,8 @@ class Loader:
     def _augmented(self, rows: npt.NDArray[np.int64]) -> Array:
         inputs = self._inputs[rows]
         if self._augment is not None:
-            inputs = self._augment(inputs, random.fold_in(self._augment_key, self._indices[rows]))
+            keys, lasting = (random.fold_in(key, self._indices[rows]) for key in (self._augment_key, self._lasting_key))
+            inputs = self._augment(inputs, keys, lasting)
         return inputs
 
     def __iter__(self) -> Iterator[Batch]:

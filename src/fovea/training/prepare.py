@@ -105,7 +105,7 @@ class Recipe:
 
     def augment_at(self, epoch: int, epochs: int) -> Augment | Scene:
         """The augmentation of one epoch, counted from 0: the last ones of a Scene are calm."""
-        return self.augment.at(epoch, epochs) if isinstance(self.augment, Scene) else self.augment
+        return self.augment.at(epoch, epochs) if isinstance(self.augment, Scene) else self.augment.at(epoch)
 
     def weight(self, targets: Any) -> float:
         """The divisor of the mean loss of these targets: their number, or the sum of their class weights."""

@@ -17,13 +17,22 @@ import numpy.typing as npt
 from fovea import random
 from fovea.data.augment.base import Step, option_error
 from fovea.data.augment.color import ColorJitter
-from fovea.data.augment.geometry import FlipAxes, HorizontalFlip, RandomErasing, RandomResizedCrop, Rotation, ShiftCrop
+from fovea.data.augment.geometry import (
+    AlternatingFlip,
+    FlipAxes,
+    HorizontalFlip,
+    RandomErasing,
+    RandomResizedCrop,
+    Rotation,
+    ShiftCrop,
+)
 from fovea.data.augment.randaugment import RandAugment
 from fovea.data.augment.signal import SignalGain, SignalNoise
 from fovea.errors import ConfigError
 
 __all__ = [
     "STEPS",
+    "AlternatingFlip",
     "Augment",
     "ColorJitter",
     "FlipAxes",
@@ -44,6 +53,7 @@ STEPS: dict[str, type[Step]] = {
     step.name: step
     for step in (
         HorizontalFlip,
+        AlternatingFlip,
         ShiftCrop,
         RandomResizedCrop,
         Rotation,
@@ -73,15 +83,25 @@ class Augment:
             raise ConfigError("augment", f"steps must be made like HorizontalFlip(p=0.5), got {steps!r}")
         object.__setattr__(self, "steps", steps)
 
-    def __call__(self, inputs: Array, keys: npt.NDArray[np.uint64]) -> Array:
-        """``N,*spatial,C`` and keys ``(N,)`` to augmented inputs of the same shape and dtype."""
+    def __call__(
+        self, inputs: Array, keys: npt.NDArray[np.uint64], lasting: npt.NDArray[np.uint64] | None = None
+    ) -> Array:
+        """``N,*spatial,C`` and keys ``(N,)`` to augmented inputs of the same shape and dtype. ``lasting``: keys that
+        the samples keep in all epochs, for steps that draw from these."""
         for index, step in enumerate(self.steps):
-            step_keys = random.fold_in(keys, index)
+            own = lasting if step.lasting else keys
+            if own is None:
+                raise ConfigError("augment", f"{step.name} needs keys that last over epochs, got none; give lasting=")
+            step_keys = random.fold_in(own, index)
             if inputs.ndim == 5 and inputs.dtype == np.uint8:  # a clip: the same change in every frame
                 inputs = np.stack([step(inputs[:, time], step_keys) for time in range(inputs.shape[1])], axis=1)
             else:
                 inputs = step(inputs, step_keys)
         return inputs
+
+    def at(self, epoch: int) -> Augment:
+        """These steps as they are in one epoch, counted from 0."""
+        return Augment(tuple(step.at(epoch) for step in self.steps))
 
     @property
     def names(self) -> str:

@@ -22,6 +22,12 @@ class Step:
 
     name: ClassVar[str]
     kinds: ClassVar[tuple[str, ...]] = ("image", "clip")
+    lasting: ClassVar[bool] = False
+    """Whether it draws from keys that a sample keeps in all epochs."""
+
+    def at(self, epoch: int) -> Step:
+        """This step as it is in one epoch, counted from 0."""
+        return self
 
     def __call__(self, inputs: Array, keys: Keys) -> Array:
         """Inputs ``N,*spatial,C`` and one key per sample to inputs of the same shape and dtype."""

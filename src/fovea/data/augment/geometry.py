@@ -13,7 +13,9 @@ from PIL import Image
 from fovea import random
 from fovea.data.augment.base import Keys, Step, check_pair, check_range, chosen, need_pictures, option_error
 
-__all__ = ["FlipAxes", "HorizontalFlip", "RandomErasing", "RandomResizedCrop", "Rotation", "ShiftCrop"]
+__all__ = [
+    "AlternatingFlip", "FlipAxes", "HorizontalFlip", "RandomErasing", "RandomResizedCrop", "Rotation", "ShiftCrop",
+]  # fmt: skip
 
 Array = npt.NDArray[Any]
 
@@ -36,6 +38,32 @@ class HorizontalFlip(Step):
 
     def __call__(self, inputs: Array, keys: Keys) -> Array:
         turned = np.flatnonzero(chosen(keys, self.p))
+        result = inputs.copy()
+        pixels(result)[turned] = pixels(inputs)[turned, ..., ::-1]
+        return result
+
+
+@dataclass(frozen=True)
+class AlternatingFlip(Step):
+    """Mirror half of the samples in even epochs, and the other half in odd ones; which half is drawn once.
+
+    Each two epochs so hold every sample and its mirror image, where independent flips show a quarter of the samples the
+    same way twice. ``epoch`` is set by :meth:`at`. Source: Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single
+    GPU", section 3.6.
+    """
+
+    name: ClassVar[str] = "alternating_flip"
+    lasting: ClassVar[bool] = True
+    epoch: int = 0
+
+    def __post_init__(self) -> None:
+        check_range(self.name, "epoch", self.epoch, 0, 1 << 31, whole=True)
+
+    def at(self, epoch: int) -> AlternatingFlip:
+        return AlternatingFlip(epoch)
+
+    def __call__(self, inputs: Array, keys: Keys) -> Array:
+        turned = np.flatnonzero(chosen(keys, 0.5) ^ bool(self.epoch % 2))
         result = inputs.copy()
         pixels(result)[turned] = pixels(inputs)[turned, ..., ::-1]
         return result

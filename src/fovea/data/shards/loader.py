@@ -128,7 +128,7 @@ class StreamLoader(Loader):
         self._mix, self._own = mix, own
         counts = [shard.samples for shard in split.shards.shards]
         self._sequence = Order(counts, batch_size, split.buffer, seed=seed, epoch=epoch, shuffle=shuffle)
-        self._augment_key = random.key(seed, "augment", epoch)
+        self._augment_key, self._lasting_key = random.key(seed, "augment", epoch), random.key(seed, "augment")
         self._mix_key = random.key(seed, "mix", epoch)
         total = len(self._sequence)
         self._steps = total // batch_size if drop_last else -(-total // batch_size)
@@ -206,7 +206,8 @@ class StreamLoader(Loader):
             np.array([getattr(one, field) for one, _ in samples], np.int64) for field in ("target", "index")
         )
         if self._augment is not None:
-            inputs = self._augment(inputs, random.fold_in(self._augment_key, indices))
+            keys, lasting = (random.fold_in(key, indices) for key in (self._augment_key, self._lasting_key))
+            inputs = self._augment(inputs, keys, lasting)
         return inputs, targets, indices
 
     def _readable(self, chunk: list[Encoded], position: int, images: dict[int, Array | None]) -> tuple[Encoded, Array]:
