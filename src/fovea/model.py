@@ -184,7 +184,7 @@ class Model:
             self._choose_precision(graph, options)
         if options.get("training") and options.get("trainable") is None and self._frozen:
             options["trainable"] = self.trainable
-        return get_engine(engine).compile(graph, self.store, batch_size=batch_size, **options)
+        return get_engine(engine, options.get("device")).compile(graph, self.store, batch_size=batch_size, **options)
 
     def _choose_precision(self, graph: Graph, options: dict[str, Any]) -> None:
         """A quantised model runs in int8 unless another precision is asked for."""

@@ -13,10 +13,22 @@ from fovea.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from fovea.model import Model
 
-__all__ = ["MODEL", "MinConfidence", "Precision", "Tta", "load_model", "sample_files", "set_threads", "shape", "sizes"]
+__all__ = [
+    "MODEL",
+    "Device",
+    "MinConfidence",
+    "Precision",
+    "Tta",
+    "load_model",
+    "sample_files",
+    "set_threads",
+    "shape",
+    "sizes",
+]
 
 MODEL = "A model file, a run folder, or NETWORK:WEIGHTS such as resnet20:cifar10."
 """What a command says of its MODEL."""
+Device = Annotated[str | None, typer.Option(help="cuda or cuda:1: compute on that GPU, with PyTorch.")]
 Precision = Annotated[
     str | None,
     typer.Option(help="fp32, or bf16: activations stored as bfloat16 (native engine). Default: the model's own."),

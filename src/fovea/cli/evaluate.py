@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fovea.cli import source
-from fovea.cli.arguments import MODEL, MinConfidence, Precision, Tta, load_model, set_threads
+from fovea.cli.arguments import MODEL, Device, MinConfidence, Precision, Tta, load_model, set_threads
 from fovea.cli.output import columns, print_json
 from fovea.cli.source import data_options, open_data
 from fovea.errors import ConfigError
@@ -33,6 +33,7 @@ def evaluate(
     max_bad: source.MaxBad = None,
     threads: Annotated[int | None, typer.Option(help="Threads (default: every core).")] = None,
     engine: Annotated[str | None, typer.Option(help="native, reference or torch (default: the fastest here).")] = None,
+    device: Device = None,
     precision: Precision = None,
     tta: Tta = None,
     min_confidence: MinConfidence = None,
@@ -59,7 +60,14 @@ def evaluate(
     fingerprint = used.provenance.get("fingerprint")
     chosen, found = _choose(path, options, split, fingerprint)
     result = fovea.evaluate(
-        subject, chosen, found, engine=engine, precision=precision, tta=tta, min_confidence=min_confidence
+        subject,
+        chosen,
+        found,
+        engine=engine,
+        device=device,
+        precision=precision,
+        tta=tta,
+        min_confidence=min_confidence,
     )
     if run and chosen.fingerprint == fingerprint:
         report.write(run, chosen)  # it shows the test result beside the validation result

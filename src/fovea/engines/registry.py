@@ -40,12 +40,16 @@ def default_engine() -> str:
     return available_engines()[0]
 
 
-def get_engine(engine: str | Engine | None = None) -> Engine:
-    """An engine by name; None gives the default. Raises EngineError when it is unknown or cannot run here,
-    MissingExtra when an extra would bring what it needs."""
+def get_engine(engine: str | Engine | None = None, device: str | None = None) -> Engine:
+    """An engine by name; None gives the default, for a device other than the CPU PyTorch's.
+
+    Raises EngineError when it is unknown or cannot run here, MissingExtra when an extra would bring what it needs.
+    """
     if isinstance(engine, Engine):
         return engine
-    name = default_engine() if engine is None else engine
+    name = engine
+    if name is None:
+        name = default_engine() if device in (None, "cpu") else "torch"
     if not isinstance(name, str) or name not in ENGINES:
         raise EngineError("engine", f"expected one of {', '.join(ENGINES)}, got {engine!r}; choose one of them")
     return _make(name)

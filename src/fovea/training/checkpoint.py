@@ -20,7 +20,7 @@ from fovea.graph.store import ParameterStore
 from fovea.ops.optimizer import ema_share
 from fovea.training.stages import Anchor
 
-__all__ = ["Averaged", "State", "graph_digest", "read_checkpoint", "read_identity", "write_checkpoint"]
+__all__ = ["Averaged", "State", "difference", "graph_digest", "read_checkpoint", "write_checkpoint"]
 
 FORMAT_VERSION = 1
 Array = npt.NDArray[Any]
@@ -145,7 +145,8 @@ def read_checkpoint(
         own = {**store.parameters, **{f"buffer:{name}": array for name, array in store.buffers.items()}}
         given = {**groups.get("parameter", {}), **{f"buffer:{n}": a for n, a in groups.get("buffer", {}).items()}}
         if {n: a.shape for n, a in own.items()} != {n: a.shape for n, a in given.items()}:
-            raise ModelFileError(where, "expected the parameters of this model; the checkpoint is of another one")
+            what = difference(own, given)
+            raise ModelFileError(where, f"expected the parameters of this model, got those of another one: {what}")
         updates, seed = int(metadata["updates"]), int(metadata["seed"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         text = f"{type(error).__name__} {error}"[:80]
@@ -161,6 +162,12 @@ def read_checkpoint(
     return state, metadata
 
 
-def read_identity(path: Path) -> dict[str, Any]:
-    """The metadata of a checkpoint: what it belongs to."""
-    return read_tensors(path)[1]
+def difference(own: Mapping[str, Array], given: Mapping[str, Array]) -> str:
+    """The first parameter by which two models differ, in words."""
+    for path, array in own.items():
+        if path not in given:
+            return f"{path} is missing in the checkpoint"
+        if array.shape != given[path].shape:
+            return f"{path} is {array.shape} in the model, {given[path].shape} in the checkpoint"
+    extra = next((path for path in given if path not in own), None)
+    return "layers between equal parameters" if extra is None else f"the model has no {extra}"

@@ -38,6 +38,7 @@ def evaluate(
     *,
     engine: str | Engine | None = None,
     batch_size: int = 256,
+    device: str | None = None,
     precision: str | None = None,
     tta: str | None = None,
     min_confidence: float | None = None,
@@ -48,9 +49,10 @@ def evaluate(
     task's metrics: for classification ``loss``, ``accuracy``, ``top5``, ``per_class``, ``confusion``, ``ece``,
     ``reliability``, ``temperature``, ``selective``, ``classes``; for regression ``loss``, ``mae``, ``rmse``, ``r2``.
     Given a Run or a run folder, the result is also kept in its ``evaluation.json`` under the split's name.
-    ``precision``: "fp32" or "bf16"; None is the model's own. ``tta``: the mean over several views of each sample, as
-    in ``Model.predict``. ``min_confidence``: of a classifier that abstains; the key ``answered`` then says how many
-    samples it answers and how many of these rightly (``accuracy`` stays that of all).
+    ``device``: "cuda" computes on a GPU, with PyTorch. ``precision``: "fp32" or "bf16"; None is the model's own.
+    ``tta``: the mean over several views of each sample, as in ``Model.predict``. ``min_confidence``: of a classifier
+    that abstains; the key ``answered`` then says how many samples it answers and how many of these rightly
+    (``accuracy`` stays that of all).
 
     Raises DataError or ShapeError when data and model do not belong together, NonFiniteError for broken outputs.
 
@@ -67,7 +69,7 @@ def evaluate(
     task = used.task if min_confidence is None else used.task.abstaining(min_confidence)
     opened = _as_trained(used, open_data(data))
     chosen = opened.split(split)
-    plan = evaluation_plan(used, chosen, engine, batch_size, precision or used.precision)
+    plan = evaluation_plan(used, chosen, engine, batch_size, precision or used.precision, device)
     forward = None if tta is None else _averaging(used, plan, tta, task)
     if tta is not None and used.preprocessing is not None:
         chosen = opened.prepared(enlarged(used.preprocessing, tta)).split(split)

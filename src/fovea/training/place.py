@@ -29,9 +29,9 @@ def engine_and_world(engine: str | Engine | None, config: TrainConfig) -> tuple[
     MissingExtra without PyTorch.
     """
     asked = engine if engine is not None else config.engine
-    if asked is None and (launched_processes() > 1 or config.device not in (None, "cpu")):
+    if asked is None and launched_processes() > 1:
         asked = "torch"
-    chosen = get_engine(asked)
+    chosen = get_engine(asked, config.device)
     world = chosen.join(config.device)
     options = {"compiled": config.compiled, "sync_batchnorm": config.sync_batchnorm and world.size > 1}
     used = {name: True for name, value in options.items() if value}

@@ -18,12 +18,13 @@ from fovea.engines.base import Engine
 from fovea.engines.registry import available_engines, default_engine
 from fovea.engines.world import World, launch, launched_processes
 from fovea.errors import ConfigError, DataError, FoveaError, ModelFileError
+from fovea.graph.serialize import read_tensors
 from fovea.loading import load
 from fovea.model import Model
 from fovea.ops.optimizer import Optimizer
 from fovea.report import write as write_report
 from fovea.run import CHECKPOINTS, CONFIG_FILE, LAST_FILE, Run
-from fovea.training.checkpoint import graph_digest, read_identity
+from fovea.training.checkpoint import difference, graph_digest
 from fovea.training.config import TrainConfig
 from fovea.training.event_log import check_log_to, event_logs
 from fovea.training.loop import Callback, Loop
@@ -165,12 +166,15 @@ def resume(
     chosen, world = engine_and_world(engine, config)
     _use_threads(config, chosen)
     model = load(opened.path)
-    identity = read_identity(opened.path / CHECKPOINTS / LAST_FILE)
+    tensors, identity = read_tensors(opened.path / CHECKPOINTS / LAST_FILE)
     if identity.get("graph") != graph_digest(model.graph):
+        held = {key.partition(":")[2]: array for key, array in tensors.items() if key.startswith("parameter:")}
+        differs = difference(model.store.parameters, held)
         raise ModelFileError(
             str(opened.path),
-            "expected the checkpoint of this run's model, got one of another network; restore the folder",
+            f"expected the checkpoint of this run's model, got one of another network ({differs}); restore the folder",
         )
+    del tensors
     began = TrainConfig.from_dict(identity.get("train", {})).recipe()
     edited = [name for name, value in config.recipe().items() if value != began[name]]
     if edited:
