@@ -57,7 +57,8 @@ def export(
         reason = "a model file, which always takes images" if kind == "fovea" else "one for PyTorch; leave it out"
         raise ConfigError("--images", f"expected it with an ONNX file, got {reason}")
     if float16 and kind != "fovea":
-        raise ConfigError("--float16", f"expected it with a model file (.safetensors), got {out}; leave it out")
+        got = "an ONNX file" if kind == "onnx" else "one for PyTorch"
+        raise ConfigError("--float16", f"expected it with a model file (.safetensors), got {got}; leave it out")
     loaded, given = load_model(model), shape(input_shape)
     if given is not None:
         loaded = _closed(loaded, given)
