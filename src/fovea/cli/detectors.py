@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["detector_for", "detector_options"]
 
 _PREFIX = "detector_"
-_BACKBONE_LR = 0.2
+_BACKBONE_LR = 0.05
 """How much slower a trained backbone learns than the rest, which begins at random."""
 
 

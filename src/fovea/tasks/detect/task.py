@@ -94,7 +94,7 @@ class Detection(Task):
     primary: ClassVar[tuple[str, bool]] = ("map", True)
     shown: ClassVar[tuple[str, ...]] = ("map", "map50")
     recipe: ClassVar[Mapping[str, Any]] = {
-        "optimizer": "adamw", "lr": 2e-3, "weight_decay": 0.05, "batch_size": 16, "epochs": 100, "warmup_epochs": 2.0,
+        "optimizer": "adamw", "lr": 1e-2, "weight_decay": 0.05, "batch_size": 16, "epochs": 100, "warmup_epochs": 2.0,
         "ema": 0.998, "clip_norm": 10.0,
     }  # fmt: skip
     strides: tuple[int, ...] = (8, 16, 32)
