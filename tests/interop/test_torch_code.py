@@ -146,7 +146,10 @@ def test_the_files_need_pytorch_alone(tmp_path: Path, capsys: pytest.CaptureFixt
         (["--to", "torch", "-o", "net.onnx"], r"[--out] expected a file that ends in .pth or .pt, got net.onnx"),
         (["--to", "keras", "-o", "net"], "[--to] expected onnx, torch or fovea, got 'keras'"),
         (["-o", "net.pth", "--images"], "[--images] expected it with an ONNX file, got one for PyTorch"),
-        (["-o", "net.pth", "--float16"], "[--float16] expected it with a model file (.safetensors), got one for PyTorch"),
+        (
+            ["-o", "net.pth", "--float16"],
+            "[--float16] expected it with a model file (.safetensors), got one for PyTorch",
+        ),
         (["-o", "net"], "[--out] expected a file that ends in .onnx, .pth or .safetensors, got net"),
     ],
 )
