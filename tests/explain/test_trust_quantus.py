@@ -78,6 +78,26 @@ def test_deletion_is_pixel_flipping() -> None:
         assert insertion_deletion(question, values, 12, seed=0).deletion[1:] == pytest.approx(curve, abs=1e-5)
 
 
+def test_insertion_is_pixel_flipping_towards_the_image() -> None:
+    """Begun at zero, where each step uncovers pixels of the image in place of covering them."""
+    model, twin, images = linear()
+    targets, maps = [1, 1, 0], RNG.normal(size=(3, 6, 8))
+    shown = images.transpose(0, 3, 1, 2)
+
+    def uncover(arr: np.ndarray, indices: np.ndarray, **_: Any) -> np.ndarray:
+        uncovered = arr.copy()
+        np.put_along_axis(uncovered, indices, np.take_along_axis(shown.reshape(arr.shape), indices, 1), 1)
+        return uncovered
+
+    theirs = quantus.PixelFlipping(features_in_step=6, perturb_func=uncover, **QUIET)(
+        model=twin, x_batch=np.zeros_like(shown), y_batch=np.array(targets), a_batch=maps[:, None], device="cpu"
+    )
+    for image, target, values, curve in zip(images, targets, maps, theirs, strict=True):
+        question = ask(model, [image], METHODS["gradient"], [target], None, "probability", None)
+        found = insertion_deletion(question, values, 8, seed=0)
+        assert found.insertion[1:] == pytest.approx(curve, abs=1e-5)
+
+
 def test_max_sensitivity() -> None:
     """Of gradient x input of a linear network, for the same three perturbations."""
     model, twin, images = linear()
