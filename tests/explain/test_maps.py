@@ -118,6 +118,8 @@ def test_filters_of_the_first_layer_and_of_deeper_ones() -> None:
     assert second.strongest(4, 2)[0] == int(second.norms[4].argmax())
     assert "no pictures of the input" in second.note().replace("\n", " ")
     assert "colours of the input" in first.note()
+    signal = filters(Model(fovea.Sequential(fovea.Conv(4, 9)), (64, 1), seed=0))
+    assert "colours" not in signal.note()
 
 
 def test_filters_of_groups_name_their_own_inputs() -> None:

@@ -52,7 +52,8 @@ class Filters:
     def note(self) -> str:
         """What such a picture is, and is not, in one or two sentences."""
         if self.is_first:
-            return "Each filter in the colours of the input: the pattern that it answers to most strongly."
+            how = "in the colours of the input" if self.weight.ndim == 4 and self.weight.shape[-1] == 3 else "by itself"
+            return f"Each filter {how}: the pattern of the input that it answers to most strongly."
         if self.weight.shape[-1] == 1 and self.groups > 1:
             return ("Depthwise filters: each looks at one channel below, shown in grey. They are no pictures of the "
                     "input: what they mean depends on what that channel stands for.")  # fmt: skip
