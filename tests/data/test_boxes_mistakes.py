@@ -183,6 +183,11 @@ def test_ids_that_begin_at_one(tmp_path: Path) -> None:
     data = fovea.dataset(folder, val_fraction=0)
     assert finding(data, "ids off by one").severity == "warning"
     assert read_back(data.train) == expected(made)
+    content["annotations"] = [drawn for drawn in content["annotations"] if drawn["category_id"] == 3]
+    content["annotations"].append({**content["annotations"][0], "id": 99, "category_id": 0})
+    (folder / "annotations/instances_train.json").write_text(json.dumps(content))
+    data = fovea.dataset(folder, val_fraction=0)  # a class without a name is no reason to rename the others
+    assert finding(data, "unknown class").found == len(content["annotations"]) - 1
 
 
 def test_coco_files_whose_ids_differ_agree_by_name(tmp_path: Path) -> None:
@@ -195,7 +200,8 @@ def test_coco_files_whose_ids_differ_agree_by_name(tmp_path: Path) -> None:
     assert data.classes == (*NAMES, "Bee")
     assert "do not name the same classes: Bee, bee" in finding(data, "class names differ")
     assert data.splits["val"].class_counts()[1] == 0
-    problems = [one for one in check(data).problems if one.name == "class names differ"]
+    assert "'bee' in train / 'Bee' in val" in finding(data, "class spelled twice")
+    problems = [one for one in check(data).problems if one.name == "class spelled twice"]
     assert any("'bee' in train / 'Bee' in val" in " ".join(one.examples) for one in problems)
     assert any(one.severity == "error" for one in problems)
 
@@ -243,6 +249,8 @@ def test_files_that_are_refused(tmp_path: Path) -> None:
         coco_file(lambda c: c["categories"][0].pop("name"))(tmp_path / "a")
     with pytest.raises(DataError, match=r"not one object"):
         coco_file(lambda c: (c["annotations"].clear(), c["categories"].clear()))(tmp_path / "b")
+    with pytest.raises(DataError, match=r"no class has a name \(.*entry 0: 'id 1'\)"):
+        coco_file(lambda c: c["categories"].clear())(tmp_path / "e")
     folder = coco(tmp_path / "c", {"train": shots(2, 42)})
     file = folder / "annotations/instances_train.json"
     file.write_text(file.read_text()[:-1])

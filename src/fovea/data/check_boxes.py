@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,7 +36,7 @@ def note_problems(data: Dataset) -> list[Problem]:
 
 
 def box_problems(data: Dataset) -> list[Problem]:
-    """Boxes that lie upon one another, are hardly to be seen or fill the image; classes that splits do not share."""
+    """Boxes that lie upon one another, are hardly to be seen or fill the image; images without any."""
     twice, contested, tiny, whole, empty = [], [], [], [], []
     total = 0
     for split in data.splits.values():
@@ -68,7 +67,7 @@ def box_problems(data: Dataset) -> list[Problem]:
     share = len(empty) / max(1, sum(len(split) for split in data.splits.values()))
     severity = "warning" if share > _CROWDED else "info"
     found += problem("no objects", severity, f"{len(empty)} images have no object ({share:.0%})", empty)
-    return found + _classes_of_splits(data)
+    return found
 
 
 def box_facts(data: Dataset) -> dict[str, Any]:
@@ -109,18 +108,3 @@ def _overlapping(rows: Array) -> tuple[list[int], list[tuple[int, int]]]:
         else:
             other.append((a, b))
     return same, other
-
-
-def _classes_of_splits(data: Dataset) -> list[Problem]:
-    """Names that one split has and another writes in another way."""
-    spellings: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    for name, split in data.splits.items():
-        for index in np.flatnonzero(split.class_counts()):
-            label = data.classes[int(index)]
-            spellings["".join(letter for letter in label.casefold() if letter.isalnum())][label].add(name)
-    pairs = [
-        " / ".join(f"{label!r} in {', '.join(sorted(where))}" for label, where in found.items())
-        for found in spellings.values()
-        if len(found) > 1 and len({frozenset(where) for where in found.values()}) > 1
-    ]
-    return problem("class names differ", "error", "splits write the name of a class in different ways", pairs)

@@ -52,7 +52,8 @@ def dataset(
     workers: int | None = None,
     stream: bool = True,
 ) -> Dataset:
-    """A Dataset from a folder, an archive, a CSV, IDX or CIFAR files, ``.npz`` arrays, or a name such as ``mnist``.
+    """A Dataset from a folder, an archive, a CSV, IDX or CIFAR files, ``.npz`` arrays, images with boxes as Pascal VOC,
+    COCO or YOLO keep them, or a name such as ``mnist``.
     Shards (a folder, a pattern ``x-{0000..0099}.tar``, or an address such as ``s3://...``) are streamed in training,
     unless ``stream`` is False.
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fovea.data.annotations.records import Annotated, Drawn, Findings
+from fovea.data.annotations.records import Annotated, Drawn, Finding, Findings
 from fovea.data.boxes import COLUMNS, padded, rows_of
 from fovea.data.decode import ImageSize, image_size
 from fovea.data.layouts.base import Found, natural
@@ -50,9 +50,27 @@ def settle(
         missing = findings.first("missing image") or findings.first("bad annotation")
         raise DataError(tree.name, f"holds annotations of boxes but none of their images: {missing or 'no list'}")
     if not classes:
-        raise DataError(tree.name, "holds annotated images but not one object; there is nothing to learn")
-    found.notes = [*notes, *findings.notes()]
+        unnamed = findings.first("unknown class")
+        what = f"holds boxes, but no class has a name ({unnamed})" if unnamed else "holds images but not one object"
+        raise DataError(tree.name, f"{what}; there is nothing to learn")
+    found.notes = [*notes, *findings.notes(), *_spellings(splits)]
     return found
+
+
+def _spellings(splits: Mapping[str, Sequence[Annotated]]) -> list[Finding]:
+    """Classes that one split writes in another way than the others."""
+    words: dict[str, dict[str, set[str]]] = {}
+    for split, images in splits.items():
+        for label in {drawn.label for image in images for drawn in image.objects}:
+            plain = "".join(letter for letter in label.casefold() if letter.isalnum())
+            words.setdefault(plain or label, {}).setdefault(label, set()).add(split)
+    pairs = tuple(
+        " / ".join(f"{label!r} in {', '.join(sorted(where))}" for label, where in found.items())
+        for found in words.values()
+        if len(found) > 1 and len({frozenset(where) for where in found.values()}) > 1
+    )
+    text = f"classes that the splits write in different ways: {len(pairs)} ({', '.join(pairs[:3])})"
+    return [Finding(text, "class spelled twice", "error", len(pairs), pairs)] if pairs else []
 
 
 def _check_room(tree: Tree, images: Sequence[Annotated], rows: Sequence[Array]) -> None:

@@ -129,7 +129,8 @@ def _numbering(path: str, content: Content, names: dict[int, str], findings: Fin
     used = {drawn["category_id"] for drawn in content["annotations"] if _has_category(drawn)}
     if used and not used <= set(names):
         for shift in (-1, 1):
-            if {number + shift for number in used} <= set(names):
+            ends = (min(used) + shift, max(used) + shift) == (min(names, default=0), max(names, default=0))
+            if ends and {number + shift for number in used} <= set(names):
                 findings.add("ids off by one", f"{path}: annotations use {min(used)} to {max(used)}")
                 return {number - shift: name for number, name in names.items()}
     return names
