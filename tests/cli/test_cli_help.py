@@ -14,12 +14,14 @@ from PIL import Image
 import fovea
 from fovea.cli import main
 from fovea.cli.app import app
+from tests.detect.square_finder import finder
 
 COMMANDS = [
     "demo",
     "train",
     "evaluate",
     "predict",
+    "detect",
     "classmap",
     "explain",
     "import",
@@ -66,6 +68,7 @@ def test_the_examples_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("fovea.cli.doctor._SECONDS", 0.01)
     Image.new("L", (8, 8), 40).save("picture.png")
+    finder().save("cells.safetensors")
     network = onnx.parser.parse_model(
         '<ir_version: 8, opset_import: ["": 17]> g (float[N,3,8,8] x) => (y) {y = Relu(x)}'
     )
