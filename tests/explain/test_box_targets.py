@@ -74,6 +74,20 @@ def test_every_method_explains_a_box(name: str) -> None:
     assert picture(found)[:4] == b"\x89PNG"
 
 
+def test_the_default_looks_where_the_branches_part() -> None:
+    model, image = random_detector(1), photo(1, 96, 96)
+    assert explain.default_method(model).name == "layer_cam"
+    graph, strides = model.graph, {8: 12, 16: 6, 32: 3}
+    seen = set()
+    for number in range(1, 60):
+        found = explain.layer_cam(model, image, explain.Box(number))
+        assert graph.node(str(found.layer)).op.kind == "relu"  # what both convolutions of a level look at
+        seen.add(graph.shape(str(found.layer))[0])
+        assert found.raw.shape == graph.shape(str(found.layer))[:2]
+    assert seen <= set(strides.values())
+    assert len(seen) > 1
+
+
 def test_classes_and_wrong_boxes() -> None:
     model, image = finder(open_size=False), painted(64, 64, SQUARES)
     assert explain.gradient(model, image, "blue").name == "blue, box 1 of 2"

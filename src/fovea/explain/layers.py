@@ -7,7 +7,7 @@ import math
 from fovea.errors import GraphError
 from fovea.graph.graph import Graph, Ref
 
-__all__ = ["chosen_layer", "default_layer", "layers_with_space"]
+__all__ = ["chosen_layer", "default_layer", "layers_with_space", "shared_layer"]
 
 _POOLS = ("maxpool", "avgpool", "adaptiveavgpool", "pad", "resize", "dropout", "stopgradient")
 """Not feature maps of their own: they thin out, enlarge or pass on what a convolution made."""
@@ -46,6 +46,15 @@ def default_layer(graph: Graph, node: Ref) -> str | None:
         coarsest = min(_positions(graph, name) for name in maps)
         maps = [name for name in maps if _positions(graph, name) == coarsest]
     return maps[-1]
+
+
+def shared_layer(graph: Graph, first: Ref, second: Ref) -> str | None:
+    """The last feature map of the size of ``first`` that both are made of: where a detector's branches for the class
+    and for the sides of a box part. None where they share none."""
+    both, size = set(graph.pruned([second]).nodes), graph.shape(first)[:-1]
+    maps = [name for name in layers_with_space(graph, first) if name in both and graph.shape(name)[:-1] == size]
+    maps = [name for name in maps if graph.node(name).op.kind not in _POOLS]
+    return maps[-1] if maps else None
 
 
 def _positions(graph: Graph, name: str) -> int:

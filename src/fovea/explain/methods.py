@@ -14,6 +14,7 @@ from fovea.explain.rise import rise
 from fovea.explain.sensitivity import gradient, gradient_x_input, smoothgrad, vargrad
 from fovea.explain.target import scored_node
 from fovea.model import Model
+from fovea.tasks.detect.task import Detection
 
 __all__ = [
     "deconvnet",
@@ -48,11 +49,14 @@ for _name in _ORDER:
 
 
 def default_method(model: Model) -> Method:
-    """Grad-CAM; integrated gradients where no convolution leaves a map with space; occlusion of an int8 network."""
+    """Grad-CAM; Layer-CAM of a detector, whose boxes have a place; integrated gradients where no convolution leaves a
+    map with space; occlusion of an int8 network."""
     if model.quantization is not None:
         return METHODS["occlusion"]
     node, size = scored_node(model), model.preprocessing.size if model.preprocessing is not None else None
     shape = model.graph.input_shapes[0]
     sizes = size or (64,) * (len(shape) - 1)  # an open size: whether there is a map does not depend on it
     closed = model.graph.at(tuple(known or one for known, one in zip(shape, (*sizes, shape[-1]), strict=True)))
-    return METHODS["grad_cam" if default_layer(closed, node) else "integrated_gradients"]
+    if not default_layer(closed, node):
+        return METHODS["integrated_gradients"]
+    return METHODS["layer_cam" if isinstance(model.task, Detection) else "grad_cam"]

@@ -15,7 +15,7 @@ from fovea.data.given import as_samples
 from fovea.errors import ConfigError, DataError, EngineError, ShapeError
 from fovea.explain.base import Method
 from fovea.explain.gradients import PLAIN, Gradients, Variant, closed, gradients, outputs_of
-from fovea.explain.layers import chosen_layer
+from fovea.explain.layers import chosen_layer, shared_layer
 from fovea.explain.target import Score, scores_of
 from fovea.graph.graph import Graph, Ref
 from fovea.model import Model
@@ -104,6 +104,9 @@ def ask(
     scores = scores_of(model, given, score, outputs, graph.shape)
     if any(one.node != scores[0].node for one in scores):
         raise ConfigError("explain", "expected targets of one node, got several; explain them one after the other")
+    if layer is None and scores[0].box is not None:
+        sides = graph.outputs[graph.outputs.index(scores[0].node) + len(graph.outputs) // 2]
+        layer = shared_layer(graph, scores[0].node, sides) if method.needs_layer else None
     at = chosen_layer(graph, scores[0].node, layer, method.name) if method.needs_layer else None
     return Question(model, graph, seen, x, scores, at, engine, outputs)
 
