@@ -10,7 +10,7 @@ import pytest
 
 from fovea.data import boxes
 from fovea.errors import MissingExtra, ShapeError
-from fovea.tasks.detect.coco import measure
+from fovea.tasks.detect.coco import best_threshold, measure
 from fovea.tasks.detect.confusion import confusion_matrix, paired
 from fovea.tasks.detect.voc import voc_average_precision
 from tests.detect.scenes import scene
@@ -120,6 +120,33 @@ def test_precision_and_recall_at_the_best_score_by_hand():
     # F1 after each score: 2/4, 2/5, and 4/7 once both boxes of 0.7 are taken
     assert one["f1"] == pytest.approx(4 / 7)
     assert (one["precision"], one["recall"], one["score"]) == pytest.approx((2 / 4, 2 / 3, 0.7))
+
+
+def test_the_best_threshold_by_hand():
+    rows = boxes.rows_of([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10], [0, 80, 10, 90]], [0, 0, 0, 1])
+    first = [
+        [0, 0, 10, 10, 0.9, 0], [60, 0, 70, 10, 0.8, 0], [20, 0, 30, 10, 0.7, 0], [60, 0, 70, 10, 0.7, 0],
+        [0, 50, 9, 60, 0.6, 0],
+    ]  # fmt: skip
+    alone = boxes.padded([rows[:3]])
+    # F1 from 0.9 down: 2/4, 2/5, 4/7 with both boxes of 0.7, 4/8
+    assert 0.6 < best_threshold(np.array([first]), alone) < 0.7
+    # another class, found once with 0.5: below it the mean is (4/8 + 1) / 2, above at most (4/7) / 2
+    second = [*first, [0, 80, 10, 90, 0.5, 1]]
+    assert best_threshold(np.array([second]), boxes.padded([rows])) == pytest.approx(0.28)  # the middle of 0.05 to 0.5
+    assert best_threshold(np.full((1, 1, 6), -1.0), alone) is None
+    assert best_threshold(np.array([first[-1:]]), alone) is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_best_threshold_of_one_class_is_that_of_its_best_f1(seed):
+    targets, found = scene(seed, classes=1)
+    one = measure(found, targets, ["a"], True)["per_class"]["a"]
+    best = best_threshold(found, targets)
+    found[..., 5] = np.where(found[..., 4] >= best, found[..., 5], -1)
+    kept = measure(found, targets, ["a"], True)["per_class"]["a"]
+    assert kept["f1"] == pytest.approx(one["f1"])
+    assert kept["score"] == pytest.approx(one["score"])
 
 
 def test_voc_leaves_difficult_objects_out():

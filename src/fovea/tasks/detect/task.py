@@ -18,7 +18,7 @@ from fovea.ops.base import Shape, is_number
 from fovea.tasks import metrics
 from fovea.tasks.base import Array, Prediction, Task
 from fovea.tasks.detect.assign import Assigner
-from fovea.tasks.detect.coco import measure
+from fovea.tasks.detect.coco import best_threshold, measure
 from fovea.tasks.detect.nms import nms
 from fovea.tasks.detect.points import around, flat, points_of
 
@@ -195,6 +195,12 @@ class Detection(Task):
     def batch_metric(self, outputs: Any, targets: Array) -> float | None:
         """None: what is found is judged on the validation split only."""
         return None
+
+    def calibrate(self, outputs: Array, targets: Array) -> Task:
+        """The ``score_threshold`` at which the mean F1 over classes is best (``coco.best_threshold``), unless one was
+        set by hand."""
+        best = None if self.score_threshold != Detection.score_threshold else best_threshold(outputs, targets)
+        return self if best is None else replace(self, score_threshold=best)
 
     # --- what is found
 
