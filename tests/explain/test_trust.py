@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from fovea.explain import TrustReport, trust, trusts
 from fovea.explain.base import METHODS
 from fovea.explain.question import ask
 from fovea.explain.trusting.causal import area, insertion_deletion, order_of
-from fovea.explain.trusting.explainers import Explainer, blob, edges, random_cam
+from fovea.explain.trusting.explainers import Explainer, blob, edges, of_method, random_cam
 from fovea.explain.trusting.localise import box_mask, localisation
 from fovea.explain.trusting.randomise import cascade, layers_from_the_top
 from fovea.explain.trusting.similarity import rank_correlation, similarities, structural_similarity
@@ -138,6 +139,20 @@ def test_edges_and_blob() -> None:
     middle = blob([np.zeros((5, 9, 3))])[0]
     assert middle.argmax() == 2 * 9 + 4
     assert np.allclose(middle, middle[::-1, ::-1])
+
+
+def test_integrated_gradients_are_compared_in_fixed_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, object]] = []
+
+    def attributions(model: object, images: list[np.ndarray], *_: object, **options: object) -> list[object]:
+        asked.append(options)
+        return [SimpleNamespace(values=image[..., 0]) for image in images]
+
+    monkeypatch.setattr("fovea.explain.trusting.explainers.attributions", attributions)
+    image, model = np.zeros((4, 4, 1), np.float32), fovea.models.mlp()
+    for name, options in (("integrated_gradients", {}), ("integrated_gradients", {"tolerance": 0.1}), ("gradient", {})):
+        of_method(METHODS[name], None, 0, options).maps(model, [image])
+    assert asked == [{"steps": 32, "tolerance": None}, {"tolerance": 0.1}, {}]
 
 
 def test_a_random_cam_is_never_empty() -> None:

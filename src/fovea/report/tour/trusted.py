@@ -13,11 +13,14 @@ __all__ = ["numbers_of_trust"]
 
 _DEPTHS, _STEPS, _SAMPLES = 4, 16, 4
 """Fewer than ``trust`` takes by itself: enough to tell a map that follows the weights from one that does not."""
+_TIMES = 5
+"""What the numbers of a picture cost, as a multiple of its attributions: nine maps a method, some of them coarser."""
 
 
 def numbers_of_trust(visit: Visit, methods: Sequence[str]) -> list[str]:
     """A table for each picture, as HTML; an empty text where time did not allow one."""
-    tables, each = [], 0.05 * visit.seconds
+    explained = sum(took for what, took in visit.spent.items() if what.startswith("attribution by"))
+    tables, each = [], max(0.05 * visit.seconds, _TIMES * explained / len(visit.given))
     for given, name in zip(visit.given, visit.names, strict=True):
 
         def measure(given: object = given) -> list[TrustReport]:
