@@ -324,7 +324,7 @@ def test_a_model_may_abstain_and_keep_to_it(fovea: Callable[..., Answer], world:
         (["evaluate", "RUN", "DATA", "--min-confidence", "-1"], "expected a probability from 0 to 1, got -1.0"),
         (["export", "RUN", "-o", "OUT.onnx", "--float16"], "expected it with a model file (.safetensors), got an ONNX"),
         (["export", "RUN", "-o", "OUT.safetensors", "--images"], "expected it with an ONNX file, got a model file"),
-        (["export", "RUN", "-o", "OUT.txt"], "expected a file that ends in .onnx or .safetensors"),
+        (["export", "RUN", "-o", "OUT.txt"], "expected a file that ends in .onnx, .pth or .safetensors"),
     ],
 )
 def test_views_thresholds_and_files_that_make_no_sense(
