@@ -95,7 +95,7 @@ def test_the_recipe_is_calm_at_the_end() -> None:
     assert recipe.augment_at(0, 10) == SCENE
     assert recipe.augment_at(9, 10) == SCENE.at(9, 10) != SCENE
     plain = Augment((HorizontalFlip(),))
-    assert Recipe(model, {}, plain, None, None).augment_at(9, 10) is plain
+    assert Recipe(model, {}, plain, None, None).augment_at(9, 10) == plain
 
 
 def test_steps_are_refused_for_boxes_and_scenes_for_classes() -> None:
