@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
+import fovea
+from fovea import report
+from fovea.cli import main
 from fovea.data import boxes
 from fovea.report.detection import detection, headline
 from fovea.report.page import page
 from fovea.tasks.detect.coco import measure
 from tests.detect.scenes import scene
-from tests.report.test_report import HOSTILE, Page
+from tests.interop.test_onnx_boxes import random_detector
+from tests.report.test_report import HOSTILE, Page, sections
 
 CLASSES = ["ant", HOSTILE, "cat"]
 
@@ -84,3 +91,35 @@ def test_headline() -> None:
     assert headline({"map": 0.61234, "map50": 0.9}, "test", "72 images") == [
         ("test mAP@[.50:.95]", "0.612", "72 images"), ("test mAP@.50", "0.900", "72 images"),
     ]  # fmt: skip
+
+
+def test_a_run_of_a_detector(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Trained for an epoch: the page is whole, and the test result stands beside that of validation."""
+    rng = np.random.default_rng(0)
+    images, rows = rng.integers(0, 90, (16, 96, 96, 3), dtype=np.uint8), []
+    for image in images:
+        x, y = rng.integers(0, 64, 2)
+        image[y : y + 24, x : x + 30] = (250, 60, 40)
+        rows.append([[x, y, x + 30, y + 24, 0]])
+    data = fovea.from_arrays((images, rows), task="detection", classes=["brick"], val_fraction=0.25)
+    model = random_detector(0, side=96, classes=1)
+    model.classes = ("brick",)
+    run = fovea.train(
+        model, data, epochs=2, batch_size=4, out=tmp_path / "run", augment="none", lr=1e-4, engine="native",
+        report=False,
+    )  # fmt: skip
+    html = report.write(run, data).read_text(encoding="utf-8")
+    Page(html)
+    assert sections(html) == [
+        "learning", "precision", "confusion", "classes", "mistakes", "filters", "maps", "network", "data",
+        "configuration", "reproduce",
+    ]  # fmt: skip
+    assert "Not shown" not in html
+    assert "Objects of 1 class in images" in html
+    assert "mAP@[.50:.95]" in html
+    assert run.model.task.kind == "detection"
+    result = fovea.evaluate(run, data, "val")
+    assert set(result) >= {"map", "map50", "per_class", "confusion", "voc_map50", "pr"}
+    json.dumps(result, allow_nan=False)
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "run")]) == 2  # trained from arrays: nobody can open them again

@@ -86,7 +86,8 @@ def _head(facts: Facts) -> tuple[str, str]:
         )
     state = "" if run.finished else " The training has not ended yet: these are its best weights so far."
     kinds = f"{data.get('kind', 'sample')}s of {' x '.join(map(str, data.get('input_shape', [])))}"
-    number = f"{len(facts.model.classes or ())} classes"
+    many = len(facts.model.classes or ())
+    number = f"{many} class{'es' * (many != 1)}"
     line = {
         "classification": f"Classification of {kinds} into {number}.",
         "detection": f"Objects of {number} in {kinds}.",
