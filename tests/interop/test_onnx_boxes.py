@@ -176,3 +176,12 @@ def test_a_detector_of_the_zoo() -> None:
         np.testing.assert_allclose(found, [one.score for one in ours], atol=1e-5)
         order = np.lexsort(np.round(boxes, 1).T), np.lexsort(np.round([one.box for one in ours], 1).T)
         np.testing.assert_allclose(boxes[order[0]], np.array([one.box for one in ours])[order[1]], atol=0.1)
+
+
+def test_images_of_twice_the_size_become_the_same_pixels() -> None:
+    """Where halves are common: both round them up, on both axes."""
+    how = fovea.Preprocessing(size=(32, 32), resize="letterbox", scale=1.0)
+    model = Model(ops.ReLU(), (32, 32, 3), preprocessing=how, task=fovea.tasks.Regression())
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3)).astype(np.uint8)
+    (given,) = session(exporting.onnx_model(model, images=True)).run(None, {"image": image[None]})
+    assert np.array_equal(given, how.apply_spatial([image]).astype(np.float32))

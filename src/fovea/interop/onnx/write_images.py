@@ -78,7 +78,8 @@ def _resampled(write: Writer, x: str, sizes: Sequence[str], how: Preprocessing) 
         cubic_coeff_a=-0.5 if how.interpolation == "bicubic" else None,
     )  # fmt: skip
     limits = [write.constant("limit", np.array(value, np.float32)) for value in (0.0, 255.0)]
-    return write.emit("Clip", [write.emit("Round", [resized]), *limits])
+    raised = write.emit("Add", [resized, write.constant("half_up", np.array(0.5, np.float32))])
+    return write.emit("Clip", [write.emit("Floor", [raised]), *limits])  # halves go up, as in Pillow; Round's do not
 
 
 class _Arithmetic:
