@@ -51,6 +51,8 @@ def test_fusion_by_hand():
     np.testing.assert_allclose(fused, [[0, top, 10, 10 + top, 0.6, 1], [50, 50, 60, 60, 0.2, 0]])
     assert len(fuse_boxes([first, second * [1, 1, 1, 1, 1, 0]])) == 3  # of another class
     assert len(fuse_boxes([first, second * [1, 1, 1, 1, 1, 0]], class_agnostic=True)) == 2
+    twice = np.array([[0, 0, 10, 10, 0.9, 1], [0, 1, 10, 11, 0.5, 1]])  # what one view told apart
+    np.testing.assert_allclose(fuse_boxes([twice, twice]), twice)
     assert fuse_boxes([np.zeros((0, 6))] * 2).shape == (0, 6)
 
 

@@ -52,7 +52,10 @@ def detect(
     ] = None,
     overlap: Annotated[float, typer.Option(help="Share of a window that it has in common with the next one.")] = 0.2,
     tta: Annotated[
-        bool, typer.Option("--tta", help="Look at the mirror image and at another size, too; fuse the boxes.")
+        bool,
+        typer.Option(
+            "--tta", help="Look at the mirror image and at other sizes, too: six looks, whose boxes are fused."
+        ),
     ] = False,
     coco: Annotated[
         Path | None, typer.Option("--coco", metavar="FILE", help="Write the boxes as a data set in COCO's layout.")

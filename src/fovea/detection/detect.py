@@ -26,7 +26,7 @@ __all__ = ["Detector", "detect"]
 
 Array = npt.NDArray[Any]
 
-SCALES = (1.0, 1.25)
+SCALES = (1.0, 0.8, 1.2)
 """Sizes at which test-time augmentation looks, as shares of the model's own; each as it is and mirrored."""
 _FLOOR = 0.05
 """Least score of a box that goes into a fusion: what several looks see a little may be something."""
@@ -168,8 +168,8 @@ def detect(
     at windows of so many pixels as well as at the whole image, neighbours sharing ``overlap`` of a window, so that
     small objects of a large image are seen at full size; a box that an edge has cut gives way to one that holds it, and
     what two windows saw twice is suppressed. ``tta``: look also at the mirror image, and, where the network's size is
-    open, at a larger one; boxes are fused (``fovea.tasks.detect.merge.fuse_boxes``). ``soft``: soft suppression in
-    place of hard suppression (``soft_nms``), for objects that cover each other.
+    open, at a smaller and a larger one; boxes are fused (``fovea.tasks.detect.merge.fuse_boxes``). ``soft``: soft
+    suppression in place of hard suppression (``soft_nms``), for objects that cover each other.
 
     Raises ConfigError for a model that finds no boxes and for options that make no sense, DataError for files that
     cannot be read.

@@ -50,29 +50,36 @@ def fuse_boxes(
 
     ``views``: for each an array ``(n, 6)`` of such rows, in the same pixels. From the surest box down, each joins the
     fused box of its class that it overlaps most, by more than ``iou_threshold``, or begins one. A fused box is the mean
-    of its boxes, weighed by their scores; its score is ``mean(scores) * min(count, views) / views``, so that what one
-    view alone saw counts less. With ``class_agnostic`` boxes of all classes join, under the label of the surest.
+    of its boxes, weighed by their scores; its score is ``mean(scores) * count / views``, so that what one view alone
+    saw counts less. Unlike in the source a fused box takes one box of each view: what a view told apart stays apart.
+    With ``class_agnostic`` boxes of all classes join, under the label of the surest.
     Source: Solovyev, Wang, Gabruseva 2021, "Weighted boxes fusion", section 3.
     """
-    rows = np.concatenate([np.asarray(one, np.float64).reshape(-1, 6) for one in views] or [np.zeros((0, 6))])
-    rows = rows[np.argsort(-rows[:, 4], kind="stable")]
-    fused = np.zeros((0, 6))
+    each = [np.asarray(one, np.float64).reshape(-1, 6) for one in views]
+    rows, source = (
+        np.concatenate([*each, np.zeros((0, 6))]),
+        np.repeat(np.arange(len(each)), [len(one) for one in each]),
+    )
+    order = np.argsort(-rows[:, 4], kind="stable")
+    rows, source = rows[order], source[order]
+    fused, seen = np.zeros((0, 6)), np.zeros((0, len(each)), bool)  # seen: which views a fused box is made of
     members: list[list[int]] = []
     for index, row in enumerate(rows):
-        overlap = box_iou(row[None, :4], fused[:, :4])[0]
+        overlap = np.where(seen[:, source[index]], 0.0, box_iou(row[None, :4], fused[:, :4])[0])
         if not class_agnostic:
             overlap = np.where(fused[:, 5] == row[5], overlap, 0.0)
         if overlap.max(initial=0.0) > iou_threshold:
             joined = int(overlap.argmax())
             members[joined].append(index)
+            seen[joined, source[index]] = True
             fused[joined, :4] = np.average(
                 rows[members[joined], :4], axis=0, weights=_weights(rows[members[joined], 4])
             )
         else:
             members.append([index])
-            fused = np.vstack([fused, row])
+            fused, seen = np.vstack([fused, row]), np.vstack([seen, np.arange(len(each)) == source[index]])
     for joined, one in enumerate(members):
-        fused[joined, 4] = rows[one, 4].mean() * min(len(one), len(views)) / len(views)
+        fused[joined, 4] = rows[one, 4].sum() / len(views)
     order = np.argsort(-fused[:, 4], kind="stable")[:most]
     return np.asarray(fused[order])
 
