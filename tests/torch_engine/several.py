@@ -33,12 +33,15 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     },
     "mixed": {"mix": "mixup", "precision": "fp32"},
     "synchronised": {"sync_batchnorm": True},
+    "boxes": {"sync_batchnorm": True, "batch_size": 5, "epochs": 1, "lr": 0.005, "augment": "none"},
     "apart": {},
 }  # fmt: skip
 
 
 def model_for(name: str) -> Model:
-    """A network with dropout; group normalisation sees one sample, batch normalisation all of them."""
+    """A network with dropout; group normalisation sees one sample, batch normalisation all of them. Or a detector."""
+    if name == "boxes":
+        return fovea.models.detector(classes=["red", "green"], seed=1, image_size=64)
     batch_norm = name in ("synchronised", "apart")
     norm = fovea.BatchNorm() if batch_norm else fovea.GroupNorm(2)
     net = fovea.Sequential(
@@ -53,9 +56,25 @@ def data() -> Dataset:
     return small_data(50, val=17)
 
 
+def scenes() -> Dataset:
+    """Bright rectangles in 16 pictures to train with, each process with other numbers of them, and 5 to validate."""
+    draws = np.random.default_rng(0)
+    images, boxes = draws.integers(0, 60, (21, 64, 64, 3), dtype=np.uint8), []
+    for index, image in enumerate(images):
+        boxes.append([])
+        for _ in range(index % 4):
+            x, y, label = *draws.integers(0, 32, 2), int(draws.integers(2))
+            image[y : y + 24, x : x + 30, label] = 240
+            boxes[-1].append([x, y, x + 30, y + 24, label])
+    val = (images[16:], boxes[16:])
+    given = {"task": "detection", "classes": ["red", "green"]}
+    return fovea.from_arrays((images[:16], boxes[:16]), val=val, **given, val_fraction=0)
+
+
 def train(folder: Path, name: str, **options: Any) -> Run:
     """One of the trainings."""
-    return fovea.train(model_for(name), data(), out=folder / name, **{**OPTIONS, **SCENARIOS[name], **options})
+    given = scenes() if name == "boxes" else data()
+    return fovea.train(model_for(name), given, out=folder / name, **{**OPTIONS, **SCENARIOS[name], **options})
 
 
 def torchrun(processes: int, *words: str, restarts: int = 0, ok: bool = True) -> str:
@@ -65,7 +84,7 @@ def torchrun(processes: int, *words: str, restarts: int = 0, ok: bool = True) ->
     surrounding["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [*command, f"--max-restarts={restarts}", "-m", *words],
-        env=surrounding, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300, check=False,
+        env=surrounding, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=900, check=False,
     )  # fmt: skip
     assert (done.returncode == 0) == ok, done.stdout
     return done.stdout

@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+import fovea  # noqa: E402  # the engine needs PyTorch
 from fovea.errors import ConfigError, EngineError  # the engine needs PyTorch
 from fovea.graph.serialize import read_tensors
 from fovea.run import CHECKPOINTS, LAST_FILE, Run
@@ -53,6 +54,12 @@ def test_processes_need_an_engine_that_knows_several(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(EngineError, match=r"^\[reference\] expected one process, got 2 .*the torch engine does"):
         engine_and_world("reference", TrainConfig())
+
+
+def test_finetune_is_for_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=r"^\[finetune\] expected one process, got 2; start it without torchrun"):
+        fovea.finetune("digits", "lenet5:mnist")
 
 
 def test_a_device_brings_its_engine_and_is_missed_in_one_sentence() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -93,8 +93,11 @@ class Task(abc.ABC):
         the loss."""
         return self.encode(targets)
 
-    def loss_scale(self, assigned: Any) -> float:
-        """What a batch's loss is multiplied by, given what ``assign`` made of its targets."""
+    def loss_scale(self, assigned: Any, total: Callable[[Sequence[float]], Sequence[float]] = list) -> float:
+        """What a batch's loss is multiplied by, given what ``assign`` made of its targets.
+
+        ``total`` adds numbers up over the processes that share the batch.
+        """
         return 1.0
 
     def condense(self, outputs: Any, targets: Array) -> Array:

@@ -206,7 +206,7 @@ class Loop:
                 self.plan.first_sample = part.first
                 outputs = self.plan.forward(inputs, step=step)
                 targets = given if self.recipe.mix else task.assign(outputs, given)
-                share *= task.loss_scale(targets)
+                share *= task.loss_scale(targets, world.total)
                 # processes average their gradients: times their number, that is the sum
                 loss += share * sum(self.plan.loss_backward(targets, scale=share * world.size))
                 if not math.isfinite(loss) and failed is None:

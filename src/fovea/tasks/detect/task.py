@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -186,11 +186,12 @@ class Detection(Task):
             for part, size in zip(np.split(whole, ends, axis=1), sizes, strict=True)
         ]
 
-    def loss_scale(self, assigned: Any) -> float:
+    def loss_scale(self, assigned: Any, total: Callable[[Sequence[float]], Sequence[float]] = list) -> float:
         """``N / sum of the boxes' weights``: losses are sums over points, wanted a point that finds something."""
         count = len(self.strides)
         weights = sum(float(one[..., 4].sum(dtype=np.float64)) for one in assigned[count:]) / _BOX_WEIGHT
-        return len(assigned[0]) / max(1.0, weights)
+        samples, wanted = total([len(assigned[0]), weights])
+        return samples / max(1.0, wanted)
 
     def batch_metric(self, outputs: Any, targets: Array) -> float | None:
         """None: what is found is judged on the validation split only."""

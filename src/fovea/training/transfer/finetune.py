@@ -9,6 +9,8 @@ from typing import Any
 
 from fovea.data.dataset import Dataset
 from fovea.data.load import dataset
+from fovea.engines.world import launched_processes
+from fovea.errors import ConfigError
 from fovea.features import DepthProbes, Probe, codes, linear_probe
 from fovea.graph.depth import prefixes
 from fovea.graph.head import find_head
@@ -87,6 +89,9 @@ def finetune(
     >>> run = fovea.finetune("photos/", "mobilenetv2")  # doctest: +SKIP
     >>> run.metrics["val"]["accuracy"], run.config["record"]["transfer"]["plan"]["why"]  # doctest: +SKIP
     """
+    if launched_processes() > 1:
+        fix = "start it without torchrun, or train with several processes"
+        raise ConfigError("finetune", f"expected one process, got {launched_processes()}; {fix}")
     wanted = checked_plan(plan)
     checked_options(options, seed)
     model = open_source(source)
