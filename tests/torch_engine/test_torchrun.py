@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-import fovea  # noqa: E402  # the engine needs PyTorch
+import fovea  # the engine needs PyTorch
 from fovea.errors import ConfigError, EngineError  # the engine needs PyTorch
 from fovea.graph.serialize import read_tensors
 from fovea.run import CHECKPOINTS, LAST_FILE, Run
