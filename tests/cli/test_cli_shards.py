@@ -80,6 +80,11 @@ def test_unreadable_files_are_counted(fovea: Callable[..., Answer], tmp_path: Pa
         (["predict", "lenet5:mnist", "x.png", "--out", "x.csv", "--shard", "2/2"], "i from 0 to n-1"),
         (["predict", "lenet5:mnist", "x.png", "--out", "x.doc"], "expected a file that ends in .parquet, .csv, .jsonl"),
         (["predict", "lenet5:mnist", "x.png", "--out", "x.csv"], "expected a file, found none"),
+        (["predict", "lenet5:mnist", "x.png", "--ray"], "expected --out with it"),
+        (
+            ["predict", "lenet5:mnist", "x.png", "--ray", "--out", "x.parquet", "--shard", "0/2"],
+            "expected none with --ray",
+        ),
         (["train", "no-{0..3}.tar"], "names 4 files of which no-0.tar is not there"),
         (["train", "nowhere://x/y"], "nowhere"),
     ],

@@ -13,7 +13,7 @@ from fovea.data.shards.places import CATALOG, is_shards, is_url, join, read_byte
 from fovea.data.shards.tar import members
 from fovea.errors import DataError
 
-__all__ = ["Item", "check_inputs", "items"]
+__all__ = ["Item", "check_inputs", "items", "places"]
 
 _TAR = (".tar", ".tar.gz", ".tgz")
 _SUFFIXES: dict[str, tuple[str, ...]] = {
@@ -57,6 +57,12 @@ def items(
                 yield Item(f"{place}/{member.name}", member.data)
     if left:
         raise _changed(last)
+
+
+def places(inputs: Sequence[str], kind: str) -> list[tuple[str, bool]]:
+    """Every file, and every tar file of samples (False). Raises DataError as ``items`` does."""
+    check_inputs(inputs, kind)
+    return list(_places(inputs, kind, (0, 1)))
 
 
 def check_inputs(inputs: Sequence[str], kind: str) -> None:

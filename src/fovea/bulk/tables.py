@@ -12,7 +12,7 @@ from typing import Any
 from fovea.errors import ConfigError, MissingExtra
 from fovea.graph.serialize import write_atomically
 
-__all__ = ["FORMATS", "check_format", "columns_of", "join_parts", "row_of", "write_part"]
+__all__ = ["FORMATS", "check_format", "columns_of", "join_parts", "row_of", "table_of", "write_part"]
 
 FORMATS = (".parquet", ".csv", ".jsonl")
 _ROW_GROUP = 50_000  # rows, at least, that a joined Parquet file keeps together
@@ -57,12 +57,17 @@ def check_format(path: Path) -> None:
 def write_part(path: Path, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
     """Write rows to a file, whole or not at all."""
     if path.suffix == ".parquet":
-        pa, pq = _arrow()
-        clean = [{**row, "path": _utf8(row["path"])} for row in rows]
-        table = pa.Table.from_pylist(clean, schema=_schema(columns))
-        write_atomically(path, lambda target: pq.write_table(table, target))
+        table = table_of(rows, columns)
+        write_atomically(path, lambda target: _arrow()[1].write_table(table, target))
     else:
         write_atomically(path, lambda target: _write_text(target, path.suffix, rows, columns))
+
+
+def table_of(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> Any:
+    """Rows as a table of Arrow."""
+    pa, _ = _arrow()
+    clean = [{**row, "path": _utf8(row["path"])} for row in rows]
+    return pa.Table.from_pylist(clean, schema=_schema(columns))
 
 
 def _utf8(name: str) -> str:

@@ -44,6 +44,7 @@ def predict(
         str | None,
         typer.Option(metavar="I/N", help="With --out: part I of N (torchrun's RANK and WORLD_SIZE say it too)."),
     ] = None,
+    ray: Annotated[bool, typer.Option("--ray", help="With --out NAME.parquet: on a Ray cluster (extra ray).")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
     """Classes with their probabilities (or values) for files.
@@ -69,8 +70,14 @@ def predict(
     if tta is not None:
         enlarged(loaded.preprocessing, tta)  # a wrong word is told before any file is read
     if out is not None:
-        _write_table(loaded, samples, out, shard, as_json, top_k=top_k, tta=tta)
+        options = {"top_k": top_k, "tta": tta}
+        if ray:
+            _on_ray(model, samples, out, shard, as_json, min_confidence=min_confidence, precision=precision, **options)
+        else:
+            _write_table(loaded, samples, out, shard, as_json, **options)
         return
+    if ray:
+        raise ConfigError("--ray", "expected --out with it, got none; name a table: --out results.parquet")
     if shard is not None:
         raise ConfigError("--shard", "expected --out with it, got none; name a table: --out results.parquet")
     files = sample_files(samples, loaded.preprocessing.kind)
@@ -109,6 +116,21 @@ def _write_table(model: Model, samples: list[str], out: Path, shard: str | None,
     unreadable = f", {found['unreadable']:,} of them unreadable" if found["unreadable"] else ""
     rate = f"{found['new'] / found['seconds']:.0f} a second" if found["new"] else "nothing was left to do"
     print(f"{found['rows']:,} rows{unreadable} in {found['out']} ({rate})")
+
+
+def _on_ray(model: str, samples: list[str], out: Path, shard: str | None, as_json: bool, **options: Any) -> None:
+    """The same by Ray Data, whose cluster shares the work by itself."""
+    from fovea.bulk.cluster import predict_on_ray
+
+    if shard is not None:
+        raise ConfigError(
+            "--shard", f"expected none with --ray, which shares the work itself, got {shard!r}; leave it out"
+        )
+    found = predict_on_ray(model, samples, out, **options)
+    if as_json:
+        print_json(found)
+        return
+    print(f"{found['rows']:,} rows, {found['unreadable']:,} of them unreadable, in {found['out']}")
 
 
 def _predict(model: Model, files: list[Path], top_k: int, tta: str | None) -> list[tuple[Path, Any]]:
