@@ -27,7 +27,7 @@ TRANSFER = {"cats_dogs_transfer": ("cats_dogs", "--only", "probe"), "fashion_fro
 
 def test_the_list_of_examples_is_whole() -> None:
     here = {path.stem for path in (ROOT / "examples").glob("*.py")} - {"evidence"}
-    assert here == {*SCRIPTS, *TRANSFER, "packaged_weights", "shift_mnist"}
+    assert here == {*SCRIPTS, *TRANSFER, "detectors", "packaged_weights", "shift_mnist"}
     page = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
     assert all(f"({name}.py)" in page for name in here)
 
@@ -43,6 +43,21 @@ def test_an_example_runs(name: str, outside_data: Callable[[str], Path], tmp_pat
         assert text in answer.stdout
     assert "NOT equal" not in answer.stdout
     assert (tmp_path / "run" / "report.html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("what", "data"), [("cells", "bccd_voc"), ("masks", "facemask_coco")])
+def test_a_detector_trains(
+    what: str, data: str, outside_data: Callable[[str], Path], outside_weights: Callable[[str], Path], tmp_path: Path
+) -> None:
+    outside_data(data)
+    outside_weights("mobilenet_v2_imagenet_bnfolded_fp16.safetensors")
+    words = [sys.executable, str(ROOT / "examples/detectors.py"), what, "--epochs", "1", "--out", str(tmp_path / "run")]
+    answer = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    for text in ("map50", "objects", "1 (seed 0)", "machine", "equal to memory"):
+        assert text in answer.stdout
+    assert "NOT equal" not in answer.stdout
 
 
 @pytest.mark.slow
