@@ -57,7 +57,7 @@ def test_several_methods_and_json(fovea: Run, world: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--box", "1,2,3,4"], "expected --trust beside it"),
+        (["--box", "1,2,3,4"], "give 1, or add --trust for corners"),
         (["--trust", "--box", "1,2,3"], "expected X1,Y1,X2,Y2"),
         (["--trust", "--box", "30,30,40,40"], "expected a box inside of what the network sees"),
         (["--trust", "--method", "gradients"], "did you mean gradient"),

@@ -129,7 +129,7 @@ def test_words_that_name_nothing_list_what_there_is() -> None:
 
 def test_the_head_of_every_network_is_its_last_layer_with_weights() -> None:
     """So that a fresh head is one layer, whatever the network."""
-    for name in models.names():
+    for name in models.names("classification"):
         record = models.architecture(name)
         few, many = (record.graph(num_classes=count) for count in (4, 7))
         shapes = [{path: spec.shape for path, spec in graph.parameters().items()} for graph in (few, many)]

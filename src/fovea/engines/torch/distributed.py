@@ -6,6 +6,8 @@ import atexit
 import datetime
 import inspect
 import os
+import time
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -13,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from fovea.engines.world import World
@@ -112,13 +116,39 @@ def _from_elsewhere(error: Exception) -> Exception:
 def join(device: torch.device) -> Processes:
     """The processes that torchrun started, grouped by NCCL for GPUs and Gloo for CPUs; alone without torchrun."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
+        given: Any = {"store": fresh(store, rank, size), "rank": rank, "world_size": size, "timeout": TIMEOUT}
         if device.type == "cuda":
             torch.cuda.set_device(device)
-            dist.init_process_group("nccl", timeout=TIMEOUT, device_id=device)
+            dist.init_process_group("nccl", device_id=device, **given)
         else:
-            dist.init_process_group("gloo", timeout=TIMEOUT)
+            dist.init_process_group("gloo", **given)
         atexit.register(_leave)
     return Processes(device)
+
+
+def fresh(store: Store, rank: int, size: int) -> Store:
+    """A part of the store that no earlier start of these processes has written into.
+
+    torchrun keeps one store over restarts, so a process could read there where one that is dead had listened, and wait
+    for it for ever. The first process names the part. The others ask with a word of their own and wait for the answer
+    to that word: what was left behind is never taken for it.
+    """
+    if rank:
+        word = uuid.uuid4().hex
+        store.set(f"fovea/ask/{rank}", word)
+        name = store.get(f"fovea/answer/{word}").decode()
+        store.set(f"fovea/heard/{name}/{rank}", "yes")
+        return PrefixStore(name, store)
+    name, deaf, end = uuid.uuid4().hex, set(range(1, size)), time.monotonic() + TIMEOUT.total_seconds()
+    while deaf and time.monotonic() < end:
+        for other in sorted(deaf):
+            if store.check([f"fovea/ask/{other}"]):
+                store.set(f"fovea/answer/{store.get(f'fovea/ask/{other}').decode()}", name)
+            if store.check([f"fovea/heard/{name}/{other}"]):
+                deaf.remove(other)
+        time.sleep(0.01)
+    return PrefixStore(name, store)
 
 
 def _leave() -> None:
