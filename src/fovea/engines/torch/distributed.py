@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import datetime
+import gc
 import inspect
 import os
 import time
@@ -152,8 +153,12 @@ def fresh(store: Store, rank: int, size: int) -> Store:
 
 
 def _leave() -> None:
-    """The group lasts as long as the process: several trainings may follow each other in it."""
+    """The group lasts as long as the process: several trainings may follow each other in it.
+
+    Plans that wait in reference cycles go first: they hold the group, whose threads must end before the process does.
+    """
     if dist.is_initialized():
+        gc.collect()
         dist.destroy_process_group()
 
 
