@@ -83,6 +83,8 @@ def test_what_does_not_fit_is_told_in_a_sentence():
         fovea.models.detector(2, backbone="resnet20")
     with pytest.raises(ConfigError, match="image_size in multiples of 32, got 100"):
         fovea.models.detector(2, image_size=100)
+    with pytest.raises(ConfigError, match="image_size in multiples of 32, got 'large'"):
+        fovea.models.detector(2, image_size="large")
     with pytest.raises(ShapeError, match=r"make one: fovea\.models\.detector_nano"):
         fovea.train(fovea.models.small_cnn(3, (96, 96, 3)), data_of(4), epochs=1, report=False)
 

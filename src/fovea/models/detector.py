@@ -82,8 +82,8 @@ def detector(
         raise ConfigError("detector", f"expected size as {', '.join(SIZES)}, got {size!r}; choose one")
     if (num_classes is None) == (classes is None):
         raise ConfigError("detector", "expected either num_classes or classes; give the names of the classes")
-    sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    if len(sides) != 2 or any(isinstance(one, bool) or one < 32 or one % STRIDES[-1] for one in sides):
+    sides = tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size, image_size)
+    if len(sides) != 2 or not all(_fits(one) for one in sides):
         raise ConfigError(
             "detector", f"expected image_size in multiples of {STRIDES[-1]}, got {image_size!r}; 320 is fast"
         )
@@ -105,6 +105,10 @@ def detector(
             how = dataclasses.replace(trained.preprocessing, size=sides, resize="letterbox", resize_to=None)
             model.preprocessing = how
     return model
+
+
+def _fits(side: Any) -> bool:
+    return isinstance(side, int) and not isinstance(side, bool) and side > 0 and side % STRIDES[-1] == 0
 
 
 def _body(name: str, input_shape: Shape, options: dict[str, Any]) -> Graph:

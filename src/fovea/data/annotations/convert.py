@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +19,7 @@ from fovea.data.annotations.writers import WRITERS, Writer
 from fovea.data.boxes import BOX, is_box
 from fovea.data.dataset import Dataset, Split
 from fovea.data.decode import IMAGE_SUFFIXES, image_size
+from fovea.data.new_folder import check_new, written_whole
 from fovea.data.source import FileSource
 from fovea.errors import ConfigError, DataError
 
@@ -65,27 +63,15 @@ def convert(data: Dataset | str | os.PathLike[str], out: str | os.PathLike[str],
     """
     if to not in WRITERS:
         raise ConfigError("convert", f"expected a layout from {', '.join(WRITERS)}, got {str(to)[:40]!r}; give --to")
-    target = Path(out).expanduser()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise DataError(str(target), "expected a new folder, got one that holds something; choose another")
+    target = check_new(out)
     if not isinstance(data, Dataset):
         from fovea.data.load import dataset
 
         data = dataset(data, val_fraction=0, max_bad=1.0)
     if data.task != "detection":
         raise DataError(data.name, f"expected images with boxes, got data for {data.task}; convert is for detection")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
-    temporary.mkdir()
-    try:
-        done = _write(data, WRITERS[to](temporary, data.classes, _all_whole(data)), to)
-        if target.exists():
-            target.rmdir()
-        os.replace(temporary, target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    return done
+    with written_whole(target) as folder:
+        return _write(data, WRITERS[to](folder, data.classes, _all_whole(data)), to)
 
 
 def _write(data: Dataset, writer: Writer, to: str) -> Converted:

@@ -6,8 +6,6 @@ import hashlib
 import io
 import json
 import os
-import secrets
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +18,7 @@ from PIL import Image
 from fovea import progress, random
 from fovea.data.dataset import Dataset, Split
 from fovea.data.decode import IMAGE_SUFFIXES, image_header
+from fovea.data.new_folder import check_new, written_whole
 from fovea.data.shards.catalog import FORMAT, PROBES
 from fovea.data.shards.places import CATALOG
 from fovea.data.source import ArraySource, FileSource
@@ -63,21 +62,8 @@ def write_shards(
         )
     if not all(isinstance(split.source, (FileSource, ArraySource)) for split in opened.splits.values()):
         raise DataError(opened.name, "holds shards already; copy them")
-    target = Path(out).expanduser()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise DataError(str(target), "expected a new folder, got one that holds something; choose another --out")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
-    temporary.mkdir()
-    try:
-        listing = _Writer(opened, temporary, per_shard, seed, max_bad).write()
-        if target.exists():
-            target.rmdir()
-        os.replace(temporary, target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    return listing
+    with written_whole(check_new(out)) as folder:
+        return _Writer(opened, folder, per_shard, seed, max_bad).write()
 
 
 class _Writer:

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fovea.data.boxes import is_box
 from fovea.data.spatial import Placement
 from fovea.errors import ConfigError, ShapeError
 from fovea.graph.graph import Graph
@@ -167,8 +166,8 @@ class Detection(Task):
 
     def assign(self, outputs: Any, targets: Array) -> list[Array]:
         """The target of every map, from what the network found and the boxes ``(N, M, 9)`` that are there: qualities
-        for the class maps, distances with a weight for those of boxes, so scaled that the weights of a batch add up to
-        its number of images."""
+        for the class maps, distances with a weight for those of boxes; ``loss_scale`` says what the losses are
+        multiplied by."""
         maps = [np.asarray(one, np.float32) for one in outputs]
         sizes = self._sizes(maps)
         points, steps = points_of(sizes, self.strides)
@@ -268,11 +267,6 @@ def detected(row: Array, names: Sequence[str]) -> Detected:
     """One row of found boxes as a record."""
     x1, y1, x2, y2, score = (float(value) for value in row[:5])
     return Detected(names[int(row[5])], score, (x1, y1, x2, y2), int(row[5]))
-
-
-def any_box(targets: Array) -> bool:
-    """Whether targets ``(N, M, 9)`` hold a box at all."""
-    return bool(is_box(targets).any())
 
 
 def _whole(value: Any) -> bool:
