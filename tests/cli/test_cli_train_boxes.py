@@ -21,8 +21,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_detector_is_made_and_trained_as_suits_it(fovea: Run, folder: Path, tmp_path: Path) -> None:
-    code, _, err = fovea("train", folder, "--epochs", 1, "--size", 64, "--out", tmp_path / "run")
+    code, out, err = fovea("train", folder, "--epochs", 1, "--size", 64, "--out", tmp_path / "run")
     assert code == 0, err
+    assert f"fovea detect {tmp_path / 'run'} FILE" in out
     assert "boxes of 3 classes" in err
     assert "detector_nano (chosen by the data; another: --model)" in err
     config = json.loads((tmp_path / "run/config.json").read_text())["train"]

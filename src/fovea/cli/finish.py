@@ -30,7 +30,7 @@ def finish(run: Run, data: Dataset) -> None:
     print("next:")
     if data.test is not None:
         print(f"  fovea evaluate {where} {source}     the test split, read for the first time")
-    print(f"  fovea predict {where} FILE...")
+    print(f"  fovea {'detect' if data.task == 'detection' else 'predict'} {where} FILE...")
     print(f"  fovea summary {where}")
 
 
