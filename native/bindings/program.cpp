@@ -122,6 +122,7 @@ void bind_program(nb::module_& m) {
                 return result;
             },
             nb::arg("section"), "For each instruction: how many parallel regions it opened, pieces of the longest.")
+        .def("packed_bytes", &Program::packed_bytes, "Of the packed weights that are kept.")
         .def(
             "arena",
             [](Program& self) {

@@ -117,6 +117,12 @@ size_t Program::place_for(const ConvPlan& plan) {
     return place;
 }
 
+size_t Program::packed_bytes() const {
+    size_t floats = 0;
+    for (const Packed& packed : packed_) floats += packed.floats.size();
+    return floats * sizeof(float);
+}
+
 void Program::weights_changed() {
     for (Packed& packed : packed_) packed.stale = true;
 }

@@ -66,6 +66,7 @@ class Program {
 
     unsigned char* arena() const { return reinterpret_cast<unsigned char*>(arena_.data()); }
     size_t arena_bytes() const { return arena_bytes_; }
+    size_t packed_bytes() const;  // of the packed weights that are kept
 
   private:
     struct Work {

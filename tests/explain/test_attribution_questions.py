@@ -75,7 +75,7 @@ def test_targets_by_number_name_default_and_place() -> None:
     assert (same.name, same.target) == ("dense1[1]", None)
     inner = explain.gradient(model, images[1], ("conv2", (3, 4, 5)))
     kept = model.forward(model.preprocessing.apply_pixels(images[1:2]), keep=["conv2"])["conv2"]
-    assert inner.score == pytest.approx(float(kept[0, 3, 4, 5]), rel=1e-5)
+    assert inner.score == pytest.approx(float(kept[0, 3, 4, 5]), rel=1e-5, abs=1e-6)
     assert not inner.raw[11:].any(), "an element of a map sees its receptive field alone"
     assert [str(one) for one in targets] == ["0", "1", "2"]
 

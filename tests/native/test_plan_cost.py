@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fovea
 import fovea.ops as ops
 from fovea.engines.native import NativeEngine
 from fovea.engines.native.executable import core
@@ -155,3 +156,19 @@ def test_nothing_is_allocated_while_a_step_runs(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", COUNTED], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert dict(line.split() for line in done.stdout.splitlines()) == dict.fromkeys(NETWORKS, "0")
+
+
+def test_a_lean_plan_keeps_no_copy_of_the_weights() -> None:
+    """Neither packed nor with batch norms folded in: beside activations it has room for one layer at a time."""
+    graph = fovea.models.architecture("resnet18").graph(10, (32, 32, 3))
+    store = filled(graph)
+    weights = sum(array.nbytes for array in store.parameters.values())
+    x = np.random.default_rng(0).standard_normal((1, 32, 32, 3)).astype(np.float32)
+    for wrt in ([], [graph.inputs[0]]):
+        plans = [NativeEngine().compile(graph, store, batch_size=1, wrt=wrt, lean=lean) for lean in (False, True)]
+        near, exact = (plan.forward(x) for plan in plans)
+        np.testing.assert_allclose(near, exact, rtol=0, atol=1e-4 * float(np.abs(exact).max()))
+        kept, lean = (plan._program.layout.arena_bytes + plan._program.packed_bytes() for plan in plans)
+        assert plans[1]._program.packed_bytes() == 0
+        assert kept > 1.5 * weights
+        assert lean < 0.3 * weights

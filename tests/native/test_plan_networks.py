@@ -36,14 +36,14 @@ def every_value(graph: Graph) -> list[str]:
     return list(graph.nodes)
 
 
-@pytest.mark.parametrize("training", [False, True])
-def test_outputs_and_all_gradients(graph: Graph, training: bool) -> None:
+@pytest.mark.parametrize(("training", "lean"), [(False, False), (False, True), (True, False)])
+def test_outputs_and_all_gradients(graph: Graph, training: bool, lean: bool) -> None:
     x, _ = batch(graph, 5)
     rng = np.random.default_rng(3)
     grad = rng.standard_normal((5, *(size or 0 for size in graph.output_shapes[0]))).astype(np.float32)
     results = []
     for engine in (NativeEngine(), DOUBLE):
-        plan = engine.compile(graph, filled(graph), batch_size=6, training=training, wrt=[graph.inputs[0]])
+        plan = engine.compile(graph, filled(graph), batch_size=6, training=training, wrt=[graph.inputs[0]], lean=lean)
         outputs = plan.forward(x, step=4)
         results.append((outputs, plan.backward(grad)[graph.inputs[0]], plan.gradients))
     (ours, our_input, our_gradients), (exact, input_, gradients) = results

@@ -62,6 +62,8 @@ class PlanSpec:
     """Of precision int8: which activations and weights are bytes."""
     batch_norm: str = "frozen"
     """What a batch norm does whose weight and bias are frozen, see ``prepare``."""
+    lean: bool = False
+    """No copies of weights beside the store's stay in memory, see ``prepare``."""
     still: frozenset[str] = frozenset()
     """Random nodes of a frozen part: they let everything pass."""
 
@@ -271,13 +273,16 @@ def prepare(
     device: str | None = None,
     quantization: Quantization | None = None,
     batch_norm: str = "frozen",
+    lean: bool = False,
 ) -> PlanSpec:
     """Check and resolve what the caller asked for.
 
     ``trainable``: None for all parameters of a training plan, else paths, path prefixes ("stage1") or patterns
     ("*.bias"). ``batch_norm`` of a training plan says what a batch norm does whose weight and bias are both frozen:
     "frozen" normalises with the running statistics and leaves them alone, as inference does; "update" normalises with
-    the batch's and renews the running ones, so that they become those of the new data.
+    the batch's and renews the running ones, so that they become those of the new data. ``lean`` is for plans that run
+    seldom: the native engine then keeps no copies of weights (packed, or with batch norms folded in) and makes them
+    anew, layer by layer, in every run; other engines keep none anyway.
     Raises GraphError, ShapeError or EngineError in one line.
     """
     if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or not 1 <= batch_size <= 1 << 20:
@@ -329,6 +334,7 @@ def prepare(
         device,
         quantization if precision == "int8" else None,
         batch_norm,
+        lean,
     )
     carrying = differentiated(objective.graph, paths, spec.wrt)
     return replace(spec, differentiated=carrying, still=standing_still(objective.graph, paths, carrying))

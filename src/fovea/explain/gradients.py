@@ -241,7 +241,7 @@ def _new_plan(
     model: Model, shape: tuple[int, ...], node: Ref, room: int, wrt: tuple[str, ...], keep: tuple[str, ...],
     engine: Engine, variant: Variant,
 ) -> Plan:  # fmt: skip
-    options: dict[str, Any] = {"batch_size": room, "keep": keep, "wrt": wrt}
+    options: dict[str, Any] = {"batch_size": room, "keep": keep, "wrt": wrt, "lean": True}
     if model.quantization is not None and not wrt:
         options |= {"precision": "int8", "quantization": model.quantization}
     changed, numbers = variant.make(closed(model, shape).pruned([node]))

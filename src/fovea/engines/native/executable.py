@@ -69,7 +69,7 @@ class Executable:
     """A program of the core, the arrays that it reads, and the layout of its arena.
 
     ``renewed``: weights that change after every run; their packed copies are made where they are used and not kept.
-    ``backward_again``: backward may run several times after one forward.
+    ``backward_again``: backward may run several times after one forward. ``lean``: no packed copies are kept at all.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class Executable:
         bound: int,
         renewed: Iterable[npt.NDArray[Any]] = (),
         backward_again: bool = True,
+        lean: bool = False,
     ) -> None:
         module = core()
         order = sorted(instructions, key=lambda one: one.section)
@@ -87,6 +88,7 @@ class Executable:
         self.capacity = capacity
         self._address = module.address
         self._renewed = {id(array) for array in renewed}
+        self._lean = lean
         self._arrays: dict[Section, list[npt.NDArray[Any]]] = {}
         self._bound: dict[int, npt.NDArray[Any]] = {}
         self._program = module.Program(self.layout.arena_bytes, capacity, _FIRST_BOUND + bound, len(Section))
@@ -108,7 +110,8 @@ class Executable:
         operands = [self._operand(one.section, operand) for operand in (*one.outs, *one.ins)]
         if one.kernel.startswith("conv_"):
             weight = one.ins[1]
-            keep_packed = not (isinstance(weight, Fixed) and id(weight.array) in self._renewed)
+            renewed = isinstance(weight, Fixed) and id(weight.array) in self._renewed
+            keep_packed = not renewed and not self._lean
             number = self._program.add_conv(
                 int(one.section), one.kernel.removeprefix("conv_"), one.ints[:_SIZES], operands,
                 bool(one.ints[_SIZES]), *one.reals, one.precision, _is_float(one.outs[0]), keep_packed,
@@ -143,6 +146,10 @@ class Executable:
     def run(self, sections: Sequence[Section], n: int) -> None:
         """Run sections on n samples, without the interpreter lock."""
         self._program.run(list(sections), n)
+
+    def packed_bytes(self) -> int:
+        """Memory of the packed weights that are kept from run to run."""
+        return int(self._program.packed_bytes())
 
     def weights_changed(self) -> None:
         """Packed weights are renewed before they are next used."""

@@ -1,7 +1,8 @@
 """Which neighbouring nodes run as one: found before lowering, as rules that replace those of the single nodes.
 
 * convolution (dense) + ReLU or ReLU6: the clamp happens in the convolution's tiles.
-* convolution (dense) + batch norm with constant statistics: folded into the weights, renewed when they change.
+* convolution (dense) + batch norm with constant statistics: folded into the weights, renewed when they change; in a
+  lean plan in every run, where nothing is differentiated.
 * pointwise + depthwise 3x3 + pointwise convolutions (+ addition), each with its batch norm and clamp, where nothing is
   differentiated: one pass in bands of rows, so that the widened activations stay in cache.
 * batch norm + addition + ReLU (ReLU6), each of the last two optional: one pass forward after the statistics, and one
@@ -182,7 +183,8 @@ class _Finder:
         if norm is None or norm.op.kind != "batchnorm" or self.spec.trains(norm):
             return None
         trained = any(path in self.spec.trainable for path in (*node.parameters, *norm.parameters))
-        return None if trained else norm
+        twice = self.spec.lean and node.name in self.spec.differentiated  # folded anew for the way up and the way down
+        return None if trained or twice else norm
 
     def normed_depthwise(self, norm: Node) -> bool:
         """Whether a depthwise convolution alone reads a batch norm in training: it then normalises what it reads."""

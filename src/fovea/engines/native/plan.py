@@ -68,7 +68,7 @@ class NativePlan(Plan):
         bound = len(self.spec.inputs) + len(self.spec.targets) + len(self.spec.outputs)
         renewed = [self.store.parameters[path] for path in self._trained] if self.spec.optimizer else []
         self._program = Executable(
-            [*instructions, self._accumulate()], self.spec.batch_size, bound, renewed, backward_again
+            [*instructions, self._accumulate()], self.spec.batch_size, bound, renewed, backward_again, self.spec.lean
         )
         self._backward_again = backward_again
         self._version = -1

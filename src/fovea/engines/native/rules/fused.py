@@ -46,21 +46,22 @@ def clamped(conv: Node, low: Lowering, node: Node) -> None:
 
 def folded_forward(conv: Node, norm: Node, clamp: Node | None, low: Lowering, node: Node) -> None:
     """y = clamp(x * weight' + bias') with weight' = weight gamma / sigma, which ``saved`` keeps for backward."""
-    weight, bias = folded(conv, norm, low)
+    weight, bias = folded(conv, norm, low, Section.FORWARD if low.spec.lean else Section.PREPARE)
     low.saved[conv.name] = weight
     ints = [*conv_ints(conv), int(clamp is not None)]
     low.emit("conv_forward", [low.output(node)], [low.input(conv), weight, bias], ints, (0.0, highest(clamp)))
 
 
-def folded(conv: Node, norm: Node, low: Lowering) -> tuple[Buffer, Buffer]:
-    """weight' and bias' of a convolution that applies the normalisation behind it, renewed when the weights change."""
+def folded(conv: Node, norm: Node, low: Lowering, section: Section = Section.PREPARE) -> tuple[Buffer, Buffer]:
+    """weight' and bias' of a convolution that applies the normalisation behind it, in a section: PREPARE renews them
+    when the weights change, FORWARD in every run, in memory that other layers use as well."""
     assert isinstance(norm.op, BatchNorm)
     size, channels = conv.parameters[f"{conv.name}.weight"].size, conv_ints(conv)[2]
     weight, bias = Buffer(size, per_sample=False), Buffer(channels, per_sample=False)
     ins: list[Operand] = [low.parameter(conv, "weight"), low.parameter(conv, "bias")]
     ins += [low.parameter(norm, "weight"), low.parameter(norm, "bias")]
     ins += [low.stored(norm, "running_mean"), low.stored(norm, "running_var")]
-    section, low.section = low.section, Section.PREPARE
+    low.section, section = section, low.section
     low.emit("batchnorm_fold", [weight, bias], ins, [size // channels, channels], (norm.op.eps,))
     low.section = section
     return weight, bias
@@ -109,7 +110,8 @@ _OPEN, _BY_OUTPUT, _BY_INPUT = 0, 1, 2
 def norm_backward(norm: Node, add: Node | None, clamp: Node | None, low: Lowering, node: Node) -> None:
     """The masked gradient goes to the residual, and through the statistics to the input."""
     masked = clamp is not None and clamp.name not in low.fusions.gated
-    kind = _OPEN if not masked else _BY_INPUT if add is None else _BY_OUTPUT
+    by_output = add is not None or not low.spec.trains(norm)  # constant statistics: the input is not read again
+    kind = _OPEN if not masked else _BY_OUTPUT if by_output else _BY_INPUT
     other = None if add is None else other_input(norm, add)
     to_residual = add is not None and other is not None and low.needs(add, other)
     # Where the masked gradient is stored, the first pass adds what two readers of the output sent.
@@ -118,7 +120,8 @@ def norm_backward(norm: Node, add: Node | None, clamp: Node | None, low: Lowerin
     saved = low.saved[norm.name]
     dskip = low.grad_input(norm) if to_residual and masked else None
     dx = low.grad_input(norm) if low.needs(norm) or dskip is not None else None
-    ins = [dy, low.input(norm), low.value(node) if kind == _BY_OUTPUT else None, saved]
+    x = low.input(norm) if low.spec.trains(norm) else None
+    ins = [dy, x, low.value(node) if kind == _BY_OUTPUT else None, saved]
     ints, reals = [*rows_and_channels(norm), kind], (highest(clamp),)
     if low.spec.trains(norm):
         grads = [low.grad_parameter(norm, "weight"), low.grad_parameter(norm, "bias")]
