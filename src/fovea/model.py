@@ -15,8 +15,9 @@ import numpy.typing as npt
 import fovea
 from fovea.data.given import as_samples
 from fovea.data.preprocess import Preprocessing
-from fovea.engines.base import Engine, Plan, match_paths
+from fovea.engines.base import Engine, Plan
 from fovea.engines.registry import get_engine
+from fovea.engines.spec import match_paths
 from fovea.errors import ConfigError, DataError, FoveaError, ModelFileError, ShapeError
 from fovea.graph.behind import behind
 from fovea.graph.compose import Layer, build
@@ -173,7 +174,7 @@ class Model:
     def compile(
         self, engine: str | Engine | None = None, batch_size: int = 1, *, pixels: bool = False, **options: Any
     ) -> Plan:
-        """A plan that shares this model's numbers; options are those of ``fovea.engines.base.prepare``.
+        """A plan that shares this model's numbers; options are those of ``fovea.engines.spec.prepare``.
 
         ``pixels``: the plan takes what ``preprocessing.apply_spatial`` gives (uint8 for images); the pixel half runs
         inside

@@ -10,9 +10,10 @@ import pytest
 
 import fovea
 import fovea.ops as ops
-from fovea.engines.base import Engine, match_paths
+from fovea.engines.base import Engine
 from fovea.engines.reference import ReferenceEngine
 from fovea.engines.registry import available_engines
+from fovea.engines.spec import match_paths
 from fovea.errors import EngineError
 from fovea.graph.compose import Residual, Sequential, build
 from fovea.graph.graph import Graph

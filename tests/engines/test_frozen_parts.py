@@ -9,8 +9,9 @@ import pytest
 
 import fovea
 import fovea.ops as ops
-from fovea.engines.base import Engine, prepare
+from fovea.engines.base import Engine
 from fovea.engines.registry import available_engines
+from fovea.engines.spec import prepare
 from fovea.graph.compose import Residual, Sequential, build
 from fovea.graph.graph import Graph
 from tests.engines.engine_list import load

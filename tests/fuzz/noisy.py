@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from fovea.engines.base import PlanSpec
 from fovea.engines.reference import ReferenceEngine
 from fovea.engines.reference.pair import Array
 from fovea.engines.reference.plan import ReferencePlan
+from fovea.engines.spec import PlanSpec
 from fovea.graph.graph import Node, Ref
 from fovea.graph.store import ParameterStore
 

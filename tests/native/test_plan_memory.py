@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import fovea.ops as ops
-from fovea.engines.base import prepare
 from fovea.engines.native import NativeEngine, executable
 from fovea.engines.native.lower import lower
 from fovea.engines.native.memory import plan_memory
 from fovea.engines.native.program import ALIGNMENT, Buffer, Fixed, Instruction, Section
+from fovea.engines.spec import prepare
 from fovea.errors import DataError, EngineError
 from fovea.graph.compose import Sequential, build
 from tests.native.networks import NETWORKS, batch, filled

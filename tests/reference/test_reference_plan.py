@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import fovea.ops as ops
-from fovea.engines.base import prepare
 from fovea.engines.reference import ReferenceEngine
 from fovea.engines.reference.plan import ReferencePlan
+from fovea.engines.spec import prepare
 from fovea.errors import EngineError, GraphError, ShapeError
 from fovea.graph.compose import Residual, Sequential, build
 from fovea.graph.graph import Graph, Ref

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fovea.engines.base import PlanSpec
+from fovea.engines.spec import PlanSpec
 from fovea.errors import DataError, EngineError, ShapeError
 from fovea.graph.graph import Ref
 from fovea.ops import Optimizer, SoftmaxCrossEntropy

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fovea.engines.base import BATCH_NORM
+from fovea.engines.spec import BATCH_NORM
 from fovea.errors import ConfigError
 from fovea.ops.base import is_number
 from fovea.ops.optimizer import SGD, AdamW, Optimizer, optimizer_from_dict

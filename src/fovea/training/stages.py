@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fovea.engines.base import match_paths
+from fovea.engines.spec import match_paths
 from fovea.errors import ConfigError
 from fovea.graph.store import ParameterStore
 from fovea.ops.optimizer import Optimizer

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from fovea.engines.base import Engine, PlanSpec
+from fovea.engines.base import Engine
 from fovea.engines.native.executable import core
 from fovea.engines.native.plan import NativePlan
 from fovea.engines.native.rules import RULES
+from fovea.engines.spec import PlanSpec
 from fovea.errors import EngineError
 from fovea.graph.store import ParameterStore
 

@@ -25,7 +25,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from fovea.engines.base import PlanSpec
 from fovea.engines.native.executable import core
 from fovea.engines.native.rules.between import between_norms, between_norms_backward, pays_between
 from fovea.engines.native.rules.fused import (
@@ -46,6 +45,7 @@ from fovea.engines.native.rules.normed import (
 )
 from fovea.engines.native.rules.pooled import pooled_forward, pooling_pays, winners_backward, winners_pay
 from fovea.engines.native.rules.rule import Emit, no_gradient, same_gradient
+from fovea.engines.spec import PlanSpec
 from fovea.graph.graph import Node, Ref
 from fovea.ops import ReLU, ReLU6
 

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fovea.engines.base import PlanSpec
 from fovea.engines.native.executable import core
 from fovea.engines.native.rules.inverted import is_depthwise3, is_pointwise, splits_of_rows
 from fovea.engines.native.rules.pooled import byte_pooling_pays
+from fovea.engines.spec import PlanSpec
 from fovea.graph.graph import Ref
 from fovea.graph.integer import IntegerStep
 

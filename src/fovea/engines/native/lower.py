@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from fovea.engines.base import PlanSpec
 from fovea.engines.native.fusion import find_fusions
 from fovea.engines.native.integer import IntegerLowering
 from fovea.engines.native.program import ALIGNMENT, Bound, Buffer, Fixed, Gradient, Instruction, Operand, Section
 from fovea.engines.native.rules import RULES
+from fovea.engines.spec import PlanSpec
 from fovea.errors import EngineError
 from fovea.graph.graph import Node, Ref
 from fovea.graph.store import ParameterStore

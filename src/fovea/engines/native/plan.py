@@ -11,13 +11,14 @@ import numpy as np
 
 from fovea import random
 from fovea.engines import checks
-from fovea.engines.base import Array, Outputs, Plan, PlanSpec, Step
+from fovea.engines.base import Array, Outputs, Plan, Step
 from fovea.engines.native.executable import Executable
 from fovea.engines.native.lower import Lowering, lower
 from fovea.engines.native.program import Buffer, Fixed, Gradient, Instruction, Operand, Section
 from fovea.engines.native.storage import stored_as_bf16
 from fovea.engines.native.update import NUMBERS, state_arrays, update_instructions, write_numbers
 from fovea.engines.native.work import describe
+from fovea.engines.spec import PlanSpec
 from fovea.errors import EngineError, ShapeError
 from fovea.graph.graph import Ref
 from fovea.graph.store import ParameterStore

@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from fovea.engines.base import PlanSpec
 from fovea.engines.native.program import Bound, Buffer, Fixed, Gradient, Instruction, Operand, Section, item_bytes
 from fovea.engines.native.rules.inverted import inverted_macs
 from fovea.engines.native.rules.normed import normed_macs
+from fovea.engines.spec import PlanSpec
 
 __all__ = ["describe"]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fovea.engines.base import Engine, PlanSpec
+from fovea.engines.base import Engine
 from fovea.engines.reference.plan import ReferencePlan
+from fovea.engines.spec import PlanSpec
 from fovea.errors import EngineError
 from fovea.graph.store import ParameterStore
 

@@ -24,7 +24,7 @@ from fovea.graph.winograd import INPUT, MIDDLE, SCALES, WinogradNumbers, winogra
 from fovea.ops import Normalize
 
 if TYPE_CHECKING:
-    from fovea.engines.base import PlanSpec
+    from fovea.engines.spec import PlanSpec
     from fovea.graph.store import ParameterStore
 
 __all__ = ["IntegerForward"]

@@ -9,11 +9,12 @@ import numpy as np
 
 from fovea import random
 from fovea.engines import checks
-from fovea.engines.base import Outputs, Plan, PlanSpec, Step
+from fovea.engines.base import Outputs, Plan, Step
 from fovea.engines.reference.integer import IntegerForward
 from fovea.engines.reference.ops import PAIRS
 from fovea.engines.reference.optimizer import update_store
 from fovea.engines.reference.pair import Array, Needs
+from fovea.engines.spec import PlanSpec
 from fovea.errors import ShapeError
 from fovea.graph.graph import Node, Ref
 from fovea.graph.quantization import Quantization

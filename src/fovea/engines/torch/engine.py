@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from fovea.engines.base import Engine, PlanSpec
+from fovea.engines.base import Engine
+from fovea.engines.spec import PlanSpec
 from fovea.engines.torch.device import PRECISIONS, describe, describe_devices, resolve
 from fovea.engines.torch.distributed import Processes, join
 from fovea.engines.torch.plan import TorchPlan

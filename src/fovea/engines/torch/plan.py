@@ -10,7 +10,8 @@ import torch
 
 from fovea import random
 from fovea.engines import checks
-from fovea.engines.base import Array, Outputs, Plan, PlanSpec, Step
+from fovea.engines.base import Array, Outputs, Plan, Step
+from fovea.engines.spec import PlanSpec
 from fovea.engines.torch import device as devices
 from fovea.engines.torch.distributed import Processes, parallel
 from fovea.engines.torch.function import Part, Program

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fovea.engines.base import match_paths
+from fovea.engines.spec import match_paths
 from fovea.errors import ConfigError
 from fovea.graph.depth import blocks, depth_scales, prefixes
 from fovea.graph.head import find_head
