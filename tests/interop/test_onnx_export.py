@@ -129,6 +129,21 @@ def test_a_classifier_gives_probabilities_and_its_classes(tmp_path: Path) -> Non
     assert json.loads(metadata["preprocessing"])["size"] == [28, 28]
 
 
+@pytest.mark.parametrize("name", ["output", "image", "probabilities", "nothing", "sizes_2"])
+def test_nodes_may_be_called_as_the_file_calls_its_own_values(name: str) -> None:
+    """Outputs, inputs, constants, and what is written between nodes."""
+    network = fovea.Sequential(
+        {"conv": fovea.Conv(3, 1), name + "_": fovea.Resize(size=5, mode="bilinear")}, fovea.Dense(3),
+        fovea.GlobalAvgPool(), {name: fovea.Dense(3)},
+    )  # fmt: skip
+    model = Model(network, (4, 4, 3), preprocessing=fovea.Preprocessing(size=(4, 4), channels=3))
+    agree(model, [np.random.default_rng(0).standard_normal((2, 4, 4, 3)).astype(np.float32)])
+    theirs = session(exporting.onnx_model(model, images=True))
+    image = np.random.default_rng(0).integers(0, 256, (1, 4, 4, 3), np.uint8)
+    (found,) = theirs.run(["probabilities"], {"image": image})
+    assert found[0].max() == pytest.approx(model.predict(image)[0].probability, abs=1e-5)
+
+
 def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="expected closed input sizes"):
         exporting.onnx_model(models.resnet20(input_shape=(None, None, 3)))

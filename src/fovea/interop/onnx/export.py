@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from fovea.graph.graph import Graph, Ref
 from fovea.graph.serialize import write_atomically
 from fovea.interop.onnx import write_moves
 from fovea.interop.onnx.metadata import PRODUCER, metadata_of, network_text
-from fovea.interop.onnx.write_boxes import found_boxes
+from fovea.interop.onnx.write_boxes import FOUND, found_boxes
 from fovea.interop.onnx.write_images import Resized, resized_images
 from fovea.interop.onnx.write_rules import WRITE_RULES
 from fovea.interop.onnx.writer import OPSET, Writer, Written
@@ -91,7 +92,8 @@ def _written(model: Model, where: str, images: bool) -> tuple[Writer, list[Any],
             where, f"expected weights below {limit}, what an ONNX file holds, got {size}; save a model file instead"
         )
     graph = model.with_pixels() if images else model.graph
-    write = Writer(where, graph, model.store)
+    names = _ends(model, images)
+    write = Writer(where, graph, model.store, ["image", *names] if images else names)
     resized = _image(write, model) if images else None
     inputs = [_given(model)] if images else [_input(write, graph, name) for name in graph.inputs]
     for node in graph.nodes.values():
@@ -102,8 +104,20 @@ def _written(model: Model, where: str, images: bool) -> tuple[Writer, list[Any],
         WRITE_RULES[node.op.kind](write, node)
     if resized is not None and isinstance(model.task, Detection):
         return write, inputs, found_boxes(write, graph, model.task, resized)
-    outputs = [_output(write, graph, ref, index, model if images else None) for index, ref in enumerate(graph.outputs)]
+    decoded = model if images else None
+    outputs = [_output(write, graph, ref, name, decoded) for ref, name in zip(graph.outputs, names, strict=True)]
     return write, inputs, outputs
+
+
+def _ends(model: Model, images: bool) -> Sequence[str]:
+    """What the outputs are called."""
+    if images and isinstance(model.task, Detection):
+        return FOUND
+    name = "output"
+    if images:
+        name = {Classification: "probabilities", Regression: "values"}.get(type(model.task), name)
+    count = len(model.graph.outputs)
+    return [name] if count == 1 else [f"{name}{number}" for number in range(1, count + 1)]
 
 
 def _proto(model: Model, write: Writer, inputs: list[Any], outputs: list[Any], images: bool = False) -> Any:
@@ -124,8 +138,9 @@ def _proto(model: Model, write: Writer, inputs: list[Any], outputs: list[Any], i
 def _input(write: Writer, graph: Graph, name: str) -> Any:
     shape, dtype = graph.shape(name), graph.node(name).op.dtype  # type: ignore[attr-defined]  # inputs have one
     first = len(shape) > 1
-    write.give(graph.node(name), name, first)
-    return helper.make_tensor_value_info(name, TYPES[dtype], ["N", *_ordered(shape, first)])
+    own = write.name(name)
+    write.give(graph.node(name), own, first)
+    return helper.make_tensor_value_info(own, TYPES[dtype], ["N", *_ordered(shape, first)])
 
 
 def _image(write: Writer, model: Model) -> Resized:
@@ -147,25 +162,22 @@ def _ordered(shape: tuple[int | None, ...], first: bool) -> list[int]:
     return [sizes[-1], *sizes[:-1]] if first else sizes
 
 
-def _output(write: Writer, graph: Graph, ref: Ref, index: int, decoded: Model | None) -> Any:
+def _output(write: Writer, graph: Graph, ref: Ref, name: str, decoded: Model | None) -> Any:
     """Feature maps as N,C,*spatial, everything else as it is; ``decoded``: as this model's task reads it."""
     value, shape = write.values[ref], graph.shape(ref)
     task = None if decoded is None else decoded.task
-    name, result = "output", value.name
+    result = value.name
     last = 1 if value.first else len(shape)
     if isinstance(task, Classification):
         assert decoded is not None
-        name = "probabilities"
         if decoded.gives_probabilities:  # logits with the same softmax
             result = write.emit("Log", [result])
         if task.temperature != 1.0:
             result = write.emit("Div", [result, write.constant("temperature", np.array(task.temperature, np.float32))])
         result = write.emit("Softmax", [result], axis=last)
     elif isinstance(task, Regression):
-        name = "values"
         std, mean = (write.constant(field, np.array(getattr(task, field), np.float32)) for field in ("std", "mean"))
         result = write.emit("Add", [write.emit("Mul", [result, std]), mean])
-    name += str(index + 1) if len(graph.outputs) > 1 else ""
-    write.emit("Identity", [result], name)
+    write.end(result, name)
     sizes = _ordered(shape, value.first and len(shape) > 1)
     return helper.make_tensor_value_info(name, TYPES["float32"], ["N", *sizes])

@@ -15,7 +15,10 @@ from fovea.interop.onnx.writer import Writer
 from fovea.tasks.detect.points import points_of
 from fovea.tasks.detect.task import CANDIDATES, Detection
 
-__all__ = ["found_boxes"]
+__all__ = ["FOUND", "found_boxes"]
+
+FOUND = ("boxes", "scores", "labels", "image_index")
+"""Outputs of a detector that takes images."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,10 @@ def found_boxes(write: Writer, graph: Graph, task: Detection, image: Resized) ->
     scores, corners = _all_boxes(write, graph, task)
     chosen = _limited(write, _sorted(write, _suppressed(write, task, scores, corners)), scores, task.max_detections)
     chosen = _in_image(write, chosen, image)
-    results = (
-        ("boxes", chosen.box, FLOAT), ("scores", chosen.score, FLOAT), ("labels", chosen.label, LONG),
-        ("image_index", chosen.image, LONG),
-    )  # fmt: skip
+    values = ((chosen.box, FLOAT), (chosen.score, FLOAT), (chosen.label, LONG), (chosen.image, LONG))
     outputs = []
-    for name, value, kind in results:
-        write.emit("Identity", [value], name)
+    for name, (value, kind) in zip(FOUND, values, strict=True):
+        write.end(value, name)
         outputs.append(helper.make_tensor_value_info(name, kind, ["found", 4] if name == "boxes" else ["found"]))
     return outputs
 

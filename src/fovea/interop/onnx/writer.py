@@ -32,7 +32,8 @@ class Written:
 class Writer:
     """Rules ask for inputs in the order that they need, and give outputs with theirs."""
 
-    def __init__(self, where: str, graph: Graph, store: ParameterStore) -> None:
+    def __init__(self, where: str, graph: Graph, store: ParameterStore, ends: Sequence[str] = ()) -> None:
+        """``ends``: what the file's own inputs and outputs are called; no value of the network takes such a name."""
         self.where = where
         self.graph = graph
         self.store = store
@@ -40,7 +41,7 @@ class Writer:
         self.weights: list[onnx.TensorProto] = []
         self.values: dict[Ref, Written] = {}
         self._count = 0
-        self._taken: set[str] = set()
+        self._taken = set(ends)
         self._converted: dict[tuple[str, bool], str] = {}
 
     def refuse(self, node: Node, why: str) -> ModelFileError:
@@ -50,17 +51,34 @@ class Writer:
     def emit(self, operator: str, inputs: Sequence[str], name: str = "", outputs: int = 1, **attributes: Any) -> str:
         """Append a node; the name of its first output (others are numbered from there)."""
         self._count += 1
-        name = name or f"{operator.lower()}_{self._count}"
-        results = [name if index == 0 else f"{name}.{index}" for index in range(outputs)]
+        own = name or f"{operator.lower()}_{self._count}"
+        while not name and own in self.graph.nodes:  # what is written between nodes leaves their names to them
+            own += "_"
+        name, *further = self._free(own, [f".{index}" for index in range(1, outputs)])
         given = {key: value for key, value in attributes.items() if value is not None}
-        self.nodes.append(helper.make_node(operator, list(inputs), results, name=f"{name}/{operator}", **given))
+        self.nodes.append(
+            helper.make_node(operator, list(inputs), [name, *further], name=f"{name}/{operator}", **given)
+        )
         return name
+
+    def end(self, value: str, name: str) -> None:
+        """Give a value as the output of that name."""
+        self.nodes.append(helper.make_node("Identity", [value], [name], name=f"{name}/Identity"))
+
+    def name(self, wanted: str) -> str:
+        """A name that no value of the file has yet: the one that is wanted, or with underscores behind it."""
+        return self._free(wanted)[0]
+
+    def _free(self, wanted: str, endings: Sequence[str] = ()) -> list[str]:
+        while not self._taken.isdisjoint(names := [wanted, *(wanted + ending for ending in endings)]):
+            wanted += "_"
+        self._taken.update(names)
+        return names
 
     def constant(self, name: str, array: Array) -> str:
         """An initializer."""
         self._count += 1
-        unique = f"{name}_{self._count}" if name in self._taken else name
-        self._taken.add(unique)
+        unique = self.name(f"{name}_{self._count}" if name in self._taken else name)
         whole = np.asarray(array, order="C")  # ascontiguousarray would make one axis of none
         self.weights.append(numpy_helper.from_array(whole, unique))
         return unique
