@@ -134,6 +134,15 @@ def test_configurations_read_as_a_full_reader_reads_them() -> None:
             assert read_yaml(text.encode(), "data.yaml") == as_texts(content), text
 
 
+def test_escaped_letters_are_the_letters_themselves() -> None:
+    yaml = pytest.importorskip("yaml", reason="PyYAML is the judge")
+    names = ["猫", "café", "a\tb", "😀", 'q"\\', "\x07\x85\u2028", "plain"]
+    for text in (yaml.safe_dump({"names": names}), f"names: {json.dumps(names)}\n"):
+        assert text.isascii()
+        assert read_yaml(text.encode(), "data.yaml") == {"names": names}
+    assert read_yaml(rb'names: ["\ud83d", "\U00110000", "\ux"]', "data.yaml")["names"] == ["\ufffd", "\ufffd", "ux"]
+
+
 def test_what_is_not_understood_is_passed_over() -> None:
     text = "download: |\n  names: [wrong]\n  train: wrong\nexport:\n  a:\n    b: c\nnames: [a]\nodd line\n? x\n"
     found = read_yaml(text.encode(), "data.yaml")

@@ -14,6 +14,8 @@ __all__ = ["Value", "read_yaml"]
 
 Value = str | list[str] | dict[str, str]
 _KEY = re.compile(r"""(?P<key>"[^"]*"|'[^']*'|[^\s#:'"\[\]{},-][^:#]*?)\s*:(?:\s+(?P<value>.*))?""")
+_ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)")
+_ESCAPED = dict(zip("0abtnvfreN_LP", "\0\a\b\t\n\v\f\r\x1b\x85\xa0\u2028\u2029", strict=True))
 _MAX_BYTES = 1 << 20
 
 
@@ -133,5 +135,15 @@ def _scalar(text: str) -> str:
     if len(text) >= 2 and text[0] == text[-1] == "'":
         return text[1:-1].replace("''", "'")
     if len(text) >= 2 and text[0] == text[-1] == '"':
-        return re.sub(r"\\(.)", r"\1", text[1:-1])
+        letters = _ESCAPE.sub(_unescaped, text[1:-1])
+        return letters.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # pairs, as JSON writes them
     return "" if text in ("~", "null") else text
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    """What stands for an escape sequence of a text in double quotes (YAML 1.2, section 5.7)."""
+    code = match[1]
+    if len(code) == 1:
+        return _ESCAPED.get(code, code)
+    number = int(code[1:], 16)
+    return chr(number) if number < 0x110000 else "\N{REPLACEMENT CHARACTER}"
