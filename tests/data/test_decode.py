@@ -74,6 +74,18 @@ def test_alpha_is_composited_on_white() -> None:
     assert (read[np.asarray(transparent) == 0] == 255).all()
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_one_colour_that_is_seen_through_is_white_too(channels: int) -> None:
+    grey = np.array([[0, 9, 200]], np.uint8)
+    for image, seen_through in (
+        (Image.fromarray(grey), 9),
+        (Image.fromarray(np.stack([grey] * 3, axis=-1)), (9, 9, 9)),
+        (Image.fromarray(grey.astype(np.uint16) * 257), 9 * 257),
+    ):
+        read = decode.read_image(saved(image, "PNG", transparency=seen_through), channels)
+        assert read[0, :, 0].tolist() == [0, 255, 200]
+
+
 def test_sixteen_bits_are_rounded_to_eight() -> None:
     deep = np.array([[0, 257, 65535], [128, 129, 32896]], np.uint16)
     read = decode.read_image(saved(Image.fromarray(deep), "PNG"), 1)

@@ -216,12 +216,14 @@ def _stored_size(image: Image.Image) -> tuple[int, int]:
 def _to_mode(image: Image.Image, channels: int, where: str) -> Image.Image:
     target = "L" if channels == 1 else "RGB"
     image.load()
-    if image.mode == target:
-        return image
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or (
+        "transparency" in image.info and not image.mode.startswith("I")
+    ):
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert(target)
+    if image.mode == target:
+        return image
     if image.mode.startswith("I"):
         return Image.fromarray(_from_16_bits(image, where)).convert(target)
     if image.mode in ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr"):
@@ -233,6 +235,8 @@ def _from_16_bits(image: Image.Image, where: str) -> U8:
     values: npt.NDArray[Any] = np.asarray(image)
     if values.size and (int(values.min()) < 0 or int(values.max()) > 65535):
         raise DataError(where, "has 32-bit pixels; save it with 8 or 16 bits a channel")
+    if "transparency" in image.info:  # the one value that is seen through
+        values = np.where(values == image.info["transparency"], 65535, values)
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 = 255 * 257
 
 
