@@ -116,6 +116,21 @@ def test_mutations(name: str) -> None:
     assert survivors < 150, "mutations were seen"
 
 
+def test_damage_in_what_a_zip_file_packed_by_lzma(tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("a/0.png", RNG.bytes(400))
+        archive.writestr("x.npy", npy_bytes())
+    damaged = bytearray(packed.getvalue())
+    for name in (b"a/0.png", b"x.npy"):
+        start = damaged.index(name) + len(name) + 20
+        damaged[start : start + 30] = b"\xff" * 30
+    (tmp_path / "a.zip").write_bytes(damaged)
+    tree = ArchiveTree(tmp_path / "a.zip", LIMIT)
+    assert "cannot be read from a.zip" in (one_line_or_none(lambda: tree.read("a/0.png")) or "")
+    assert "is damaged" in (one_line_or_none(lambda: npy.NpzFile(bytes(damaged), "x", LIMIT).read("x")) or "")
+
+
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.zip"])
 def test_mutated_archives(tmp_path: Path, name: str) -> None:
     builders.class_folders(tmp_path / "d", {"cat": 2, "dog": 2})

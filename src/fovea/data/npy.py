@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+import lzma
 import struct
 import tokenize
 import zipfile
@@ -129,6 +130,7 @@ class NpzFile:
             NotImplementedError,
             RuntimeError,
             zlib.error,
+            lzma.LZMAError,
             struct.error,
         ) as error:
             raise DataError(f"{self.name}:{key}", f"is damaged: {error}") from None

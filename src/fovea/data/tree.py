@@ -6,6 +6,7 @@ so a member called ``../../x`` is a name and nothing more.
 
 from __future__ import annotations
 
+import lzma
 import os
 import posixpath
 import tarfile
@@ -114,6 +115,7 @@ class ArchiveTree(Tree):
             tarfile.TarError,
             zipfile.BadZipFile,
             zlib.error,
+            lzma.LZMAError,
             OSError,
             EOFError,
             ValueError,
@@ -172,7 +174,15 @@ class ArchiveTree(Tree):
             if self._zip is not None and path in self.sizes:
                 with self._lock:  # ZipFile shares one file position
                     return self._zip.read(self._names[path])
-        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        except (
+            OSError,
+            zipfile.BadZipFile,
+            zlib.error,
+            lzma.LZMAError,
+            EOFError,
+            NotImplementedError,
+            RuntimeError,
+        ) as error:
             raise DataError(path, f"cannot be read from {self.file.name}: {error}") from None
         raise DataError(path, f"is not in {self.file.name}")
 
