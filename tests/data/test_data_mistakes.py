@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -114,3 +116,17 @@ def test_frames_of_a_folder_are_read_in_the_order_of_their_numbers(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="expected a folder of frames, found no image in it"):
         read_samples([tmp_path / "empty"], record)
+
+
+def test_a_folder_whose_name_is_no_utf_8_gives_a_class_that_can_be_written(tmp_path):
+    for name in (b"caf\xe9", "thé".encode()):
+        inside = os.fsdecode(os.fsencode(tmp_path) + b"/" + name)
+        try:
+            os.mkdir(inside)
+        except OSError:
+            pytest.skip("this file system takes UTF-8 alone")
+        for index in range(2):
+            Image.fromarray(np.full((4, 4), 90 * index, np.uint8)).save(f"{inside}/{index}.png")
+    data = fovea.dataset(tmp_path, val_fraction=0)
+    assert data.classes == ("café", "thé")
+    assert data.train.inputs.shape == (4, 4, 4, 1)

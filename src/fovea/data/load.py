@@ -327,9 +327,16 @@ def _targets(name: str, found: Found) -> tuple[tuple[str, ...], dict[str, Array]
     return classes, {split: np.array([position[text] for text in labels], np.int64) for split, labels in texts.items()}
 
 
+def _readable(text: str) -> str:
+    """A class name; of a folder whose name is no UTF-8 the bytes as Latin-1, since such text can nowhere be drawn."""
+    if text.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in text):
+        return text
+    return text.encode("utf-8", "surrogateescape").decode("latin-1")
+
+
 def _class_texts(name: str, labels: Labels, classes: tuple[str, ...] | None) -> list[str]:
     if isinstance(labels, list):
-        return [str(label) for label in labels]
+        return [_readable(str(label)) for label in labels]
     if labels.dtype.kind in "US":
         return [
             label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label) for label in labels.tolist()
