@@ -61,6 +61,8 @@ def test_the_guarantee_asks_for_few_errors_by_hand() -> None:
     for wrong, wanted in ((0, 0.0), (1, sure[1]), (2, sure[2]), (3, None)):
         assert certain_threshold(sure, np.arange(10) >= wrong, 0.5) == wanted
     assert certain_threshold(sure, np.ones(10, bool), 0.9) is None
+    assert certain_threshold(sure, np.ones(10, bool), 1.0) is None  # nothing proves that no error will ever come
+    assert certain_threshold(sure, np.arange(10) >= 5, 0.0) == 0.0
 
 
 def test_the_guarantee_holds_on_other_samples() -> None:

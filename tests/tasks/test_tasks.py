@@ -123,6 +123,8 @@ def test_a_task_survives_json(task: Any) -> None:
         {"kind": "regression", "std": 0},
         {"kind": "classification", "temperature": "1"},
         {"kind": "classification", "colour": 1},
+        {"kind": "classification", "temperature": 10**400},
+        {"kind": "regression", "mean": -(10**400)},
         {"kind": ["x"]},
         [1],
     ],

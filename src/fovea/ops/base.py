@@ -195,12 +195,13 @@ def normal_axis(op: str, axis: int, shape: Shape) -> int:
 
 
 def is_number(value: Any) -> bool:
-    """Whether value is a finite real number (bool is not)."""
-    return (
-        isinstance(value, (int, float, np.integer, np.floating))
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-    )
+    """Whether value is a finite real number (bool is not), and no integer beyond all floats."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def positive_int(op: str, field: str, value: Any) -> int:

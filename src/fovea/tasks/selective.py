@@ -101,8 +101,10 @@ def certain_threshold(confidence: Array, correct: Array, accuracy: float, delta:
 
 def _binomial_tail(errors: int, m: int, risk: float) -> float:
     """Probability of at most so many errors among m answers: ``sum_(j <= e) C(m, j) r^j (1 - r)^(m - j)``."""
-    if errors >= m:
+    if errors >= m or risk <= 0:
         return 1.0
+    if risk >= 1:
+        return 0.0
     j = np.arange(errors + 1)
     logs = np.concatenate([[0.0], np.cumsum(np.log((m - j[:-1]) / (j[:-1] + 1)))])  # of C(m, j)
     logs = logs + j * math.log(risk) + (m - j) * math.log1p(-risk)
