@@ -107,6 +107,34 @@ def test_classes_and_wrong_boxes() -> None:
         explain.gradient(model, image, score="loss")
 
 
+def test_trust_asks_random_networks_about_the_same_cell() -> None:
+    """They find no box, or others; the explained box says where the object is, unless told."""
+    model, image = finder(open_size=False), painted(64, 64, SQUARES)
+    found = explain.trust(model, image, "gradient_x_input", explain.Box(2), depths=2, samples=2)
+    assert found.attribution.name.endswith("box 2 of 3")
+    assert len(found.maps) == 2  # it has one layer
+    assert found.method.localisation is not None
+    assert (found.method.localisation.pointing, found.method.localisation.mass) == (1, 1)
+    beside = explain.trust(model, image, "gradient_x_input", explain.Box(2), depths=1, samples=2, boxes=[[0, 0, 6, 6]])
+    assert beside.method.localisation is not None
+    assert beside.method.localisation.mass == 0
+    whole = explain.gradient(model, image, explain.Box(1), score="probability")
+    assert whole.score == pytest.approx(sigmoid(np.array([explain.gradient(model, image).score]))[0])
+
+
+def test_maps_of_one_position_are_compared_where_it_looks() -> None:
+    """Outside of nine pixels the gradient of a first-layer element is 0 in every network: that is no likeness."""
+    net = fovea.Sequential(fovea.Conv(4, 3, padding="same"), fovea.ReLU(), fovea.GlobalAvgPool(), fovea.Dense(2))
+    model = fovea.Model(net, (16, 16, 3), seed=0)
+    x = np.random.default_rng(0).standard_normal((16, 16, 3)).astype(np.float32)
+    found = explain.trust(model, x, "gradient_x_input", ("conv1", (5, 6, 1)), depths=4, draws=4, samples=1)
+    outside = found.maps.copy()
+    outside[:, 4:7, 5:8] = 0
+    assert not outside.any()
+    assert found.depths[-1].endswith("conv1")
+    assert abs(found.method.similarity["spearman_abs"][-1]) < 0.6  # over the whole image it would be above 0.9
+
+
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     finder(open_size=False).save("finder.safetensors")
@@ -131,6 +159,8 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert len(record["box"]) == 4
     for words, said in (
         (("finder.safetensors", "squares.png", "--box", "9"), "expected a box from 1 to 3, got 9"),
+        (("finder.safetensors", "squares.png", "--trust", "--box", "9"), "expected a box from 1 to 3, got 9"),
+        (("finder.safetensors", "squares.png", "--trust", "--box", "1,2"), "got '1,2'; give four numbers"),
         (("finder.safetensors", "squares.png", "--box", "1,2,3,4"), "expected the number of a found box, got 1,2,3,4"),
         (("classifier.safetensors", "squares.png", "--box", "1"), "expected a detector"),
     ):

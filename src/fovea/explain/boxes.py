@@ -61,7 +61,7 @@ def box_score(
     what = f"{names[label]}, box {wanted.number} of {count}"
     x1, y1, x2, y2 = (float(value) for value in row[:4])
     name = what if kind == "logit" else f"{kind} of {what}"
-    return replace(Score(nodes[level], name, label, scalars), box=(x1, y1, x2, y2))
+    return replace(Score(nodes[level], name, label, scalars), box=(x1, y1, x2, y2), place=(y, x))
 
 
 def _wanted(task: Detection, names: Sequence[str], wanted: Box, rows: Array) -> tuple[Array, int]:

@@ -28,13 +28,15 @@ SCORES = ("logit", "probability", "log-probability")
 @dataclass(frozen=True, eq=False)
 class Score:
     """One number for each sample: a function of one node's output. ``index``: the class, None for other scalars;
-    ``box``: x1, y1, x2, y2 in pixels of the network's input, of a box that a detector found."""
+    ``box``: x1, y1, x2, y2 in pixels of the network's input, of a box that a detector found; ``place``: the position in
+    the node's feature map, where it is a function of one position alone."""
 
     node: Ref
     name: str
     index: int | None
     scalars: Scalars
     box: tuple[float, float, float, float] | None = None
+    place: tuple[int, ...] = ()
 
     def values(self, outputs: Array) -> Array:
         """Outputs of the node N,... -> N."""
@@ -91,7 +93,7 @@ def element(node: Ref, index: Sequence[int], name: str) -> Score:
         gradient[at] = 1
         return outputs[at], gradient
 
-    return Score(node, name, None, scalars)
+    return Score(node, name, None, scalars, place=tuple(index[:-1]))
 
 
 def scores_of(
@@ -101,8 +103,9 @@ def scores_of(
 
     A target is None (the first class), a class by number or name, ``(node, index)`` with the index of one element of a
     sample's output, ``(node, function)`` or, for the network's output, a function: outputs N,... -> scores N and
-    their gradients N,... Of a detector None is the surest box, a class the surest box of it, and ``Box`` any found box
-    (``explain/boxes.py``). Raises ConfigError.
+    their gradients N,... A Score stands for itself: it was resolved for another network of this graph. Of a detector
+    None is the surest box, a class the surest box of it, and ``Box`` any found box (``explain/boxes.py``). Raises
+    ConfigError.
     """
     from fovea.explain.boxes import box_score  # it is made of what stands here
 
@@ -111,6 +114,9 @@ def scores_of(
     first: Array | None = None
     result = []
     for number, target in enumerate(targets):
+        if isinstance(target, Score):
+            result.append(target)
+            continue
         if callable(target) or _names_node(target):
             result.append(_scalar(model, target, shape))
             continue
@@ -151,7 +157,7 @@ def _scalar(model: Model, target: Any, shape: Callable[[Ref], Any]) -> Score:
             "explain", f"expected the index of one element of {node.node} with shape {sizes}, got {what!r}; give one"
         )
     place = ",".join(str(i) for i in index)
-    return element(node, [int(i) for i in index], f"{node.node}[{place}]")
+    return element(node, [int(i) % size for i, size in zip(index, sizes, strict=True)], f"{node.node}[{place}]")
 
 
 def _classes(model: Model, sizes: Any) -> int:

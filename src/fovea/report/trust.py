@@ -66,7 +66,7 @@ def _maps(figure: SubFigure, found: TrustReport) -> None:
 
 
 def _down_to(layer: str) -> str:
-    return "random down to\n" + (layer if len(layer) <= 20 else f"...{layer[-17:]}")
+    return "random down to\n" + (layer if len(layer) <= 17 else f"...{layer[-14:]}")
 
 
 def _rows(found: TrustReport) -> list[tuple[Measures, str, float]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fovea.cli.arguments import load_model
 from fovea.cli.explain.asked import Asked
-from fovea.cli.explain.attribution import method_names
+from fovea.cli.explain.attribution import box_number, method_names
 from fovea.cli.files import write, write_array
 from fovea.cli.output import columns, print_json
 from fovea.errors import ConfigError
@@ -27,24 +27,29 @@ BoxOption = Annotated[
     typer.Option(
         "--box",
         metavar="N|X1,Y1,X2,Y2",
-        help="Of a detector: which found box, 1 the surest. With --trust: where the object is, may be repeated.",
+        help="Of a detector: which found box, 1 the surest. With --trust: corners say where the object is; repeatable.",
     ),
 ]
 
 
 def run(asked: Asked, box: list[str] | None, baseline: str | None, seed: int) -> None:
     """The picture with its verdict, the measures as a picture and as a table."""
-    from fovea.explain import default_method, find_method, trusts
+    from fovea.explain import Box, default_method, find_method, trusts
     from fovea.report.attribution import picture
     from fovea.report.trust import table_of, trust_picture
 
     image, names = asked.picture(), method_names(asked.method)
-    boxes = [_numbers(text) for text in box] if box else None
     model = load_model(asked.model)
+    target: Any = asked.target
+    corners = [text for text in box or [] if "," in text or model.task.kind != "detection"]
+    numbers = [text for text in box or [] if text not in corners]
+    boxes = [_numbers(text) for text in corners] or None
+    if numbers:
+        target = Box(box_number(numbers), asked.target)
     methods = [find_method(name) for name in names] or [default_method(model)]
     out = asked.file(f"{image.stem}-{methods[0].name.replace('_', '-') if len(methods) == 1 else 'methods'}.png")
     found = trusts(
-        model, image, [one.name for one in methods], asked.target, asked.layer, boxes=boxes, score=asked.score,
+        model, image, [one.name for one in methods], target, asked.layer, boxes=boxes, score=asked.score,
         engine=asked.engine, seed=seed, options={} if baseline is None else {"baseline": baseline},
     )  # fmt: skip
     files = []

@@ -15,7 +15,6 @@ from fovea.explain.gradients import outputs_of
 from fovea.explain.layers import default_layer
 from fovea.explain.placing import enlarged
 from fovea.explain.question import Question, seen_images
-from fovea.explain.target import scored_node
 from fovea.graph.graph import Ref
 from fovea.model import Model
 
@@ -55,7 +54,7 @@ def of_method(method: Method, layer: str | None, target: Any, options: dict[str,
 
 def baselines(question: Question, seed: int) -> tuple[Explainer, ...]:
     """An edge detector, a random CAM of the method's layer (or the default one), a blob in the middle."""
-    layer = question.layer or default_layer(question.graph, scored_node(question.model))
+    layer = question.layer or default_layer(question.graph, question.scores[0].node)
     found = [Explainer("edges", "edges of the image", lambda model, images: edges(images), False)]
     if layer is not None:
         chosen = layer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,10 @@ from fovea.explain.trusting.localise import Localisation, box_mask, localisation
 from fovea.explain.trusting.randomise import cascade, with_plain_images
 from fovea.explain.trusting.similarity import SIMILARITIES, similarities
 from fovea.explain.trusting.stability import max_sensitivity, neighbours
+from fovea.graph.reach import reach
 from fovea.model import Model
 from fovea.tasks.classify import Classification
+from fovea.tasks.detect.task import Detection
 
 __all__ = ["LIMIT", "Measures", "TrustReport", "trust", "trusts"]
 
@@ -116,9 +118,12 @@ def trust(
     """Measure one attribution, ``method(model, image, target, layer, **options)``, beside baselines.
 
     * Randomisation: the network's layers are drawn anew from the top down, at most ``depths`` networks, ``draws`` times
-      (Adebayo et al. 2018).
+      (Adebayo et al. 2018). Of a score at one position of a feature map, maps are compared within what it depends on:
+      outside, a gradient is 0 whatever the weights.
     * Insertion and deletion of pixels in ``steps`` groups (Petsiuk et al. 2018): of the class's probability.
     * Where ``boxes`` x1,y1,x2,y2 (pixels of the image) say where the object is: pointing game, relevance mass and rank.
+      Of a detector the box that is explained says it, unless told: random networks are asked about the cell that found
+      it.
     * Max-sensitivity over ``samples`` images within ``radius``, a share of the range of values (Yeh et al. 2019).
 
     ``seed`` decides all draws. Raises ConfigError, DataError, GraphError or EngineError in one line.
@@ -154,7 +159,13 @@ def trusts(
         method = find_method(name)
         at = layer if method.needs_layer or len(methods) == 1 else None
         question = ask(plain, [shown], method, [target], at, _explained(model), engine)
-        fixed = target if question.scores[0].index is None else question.scores[0].index
+        index, place = question.scores[0].index, question.scores[0].box
+        fixed: Any = target if index is None else index
+        if place is not None:
+            fixed = ask(plain, [shown], method, [target], at, score or method.score, engine).scores[0]
+            if boxes is None:
+                sides = (seen.shape[1], seen.shape[2])
+                bench = replace(bench, mask=box_mask([place], sides, sides, None))
         given = (options or {}).items()
         mine = {key: value for key, value in given if len(methods) == 1 or key in method.options}
         how: dict[str, Any] = {"score": score, "engine": engine, **mine}
@@ -185,12 +196,13 @@ class _Bench:
     def measure(self, explainer: Explainer, question: Question) -> tuple[Measures, Array, tuple[str, ...]]:
         """All measures, and the maps at every depth of the first draw with their labels."""
         values = explainer.maps(self.model, [self.image])[0]
+        region = _region(question)
         maps, labels, rows = [values], ["trained"], []
         for draw in range(self.draws):
-            likeness = [similarities(values, values)]
+            likeness = [similarities(values[region], values[region])]
             for label, network in cascade(self.model, self.seed + 1 + draw, self.depths):
                 changed = explainer.maps(network, [self.image])[0] if explainer.sees_weights else values
-                likeness.append(similarities(values, changed))
+                likeness.append(similarities(values[region], changed[region]))
                 if draw == 0:
                     maps.append(changed)
                     labels.append(label)
@@ -206,9 +218,19 @@ class _Bench:
         return measures, np.stack(maps).astype(np.float32), tuple(labels)
 
 
+def _region(question: Question) -> tuple[slice, slice]:
+    """Rows and columns of the input that the score depends on."""
+    one = question.scores[0]
+    if not one.place:
+        return slice(None), slice(None)
+    boxes = reach(question.graph, one.node.node, [one.place])
+    (top, left), (bottom, right) = boxes.low[0], boxes.high[0]
+    return slice(int(top), int(bottom)), slice(int(left), int(right))
+
+
 def _explained(model: Model) -> str:
     """Insertion and deletion look at a probability where there is one."""
-    return "probability" if isinstance(model.task, Classification) else "logit"
+    return "probability" if isinstance(model.task, (Classification, Detection)) else "logit"
 
 
 def _source_size(model: Model, image: Any) -> tuple[int, int]:
