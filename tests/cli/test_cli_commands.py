@@ -49,6 +49,19 @@ def test_train_says_what_it_decided_and_where_things_are(
         assert text in out
 
 
+def test_files_left_out_are_told(fovea: Callable[..., Answer], world: Path, tmp_path: Path) -> None:
+    shutil.copytree(world / "data", tmp_path / "data")
+    for place in ("train/red/1.png", "test/red/1.png"):
+        (tmp_path / "data" / place).write_bytes(b"no picture")
+    few = ["--epochs", 1, "--batch-size", 8, "--max-bad", 0.2]
+    code, _, err = fovea("train", tmp_path / "data", *few, "--out", tmp_path / "run")
+    assert code == 0
+    assert "note: 1 file was left out as unreadable: train/red/1.png " in err
+    code, out, _ = fovea("evaluate", tmp_path / "run", "--max-bad", 0.2)
+    assert code == 0
+    assert out.splitlines()[1] == "1 more left out, since they cannot be read; fovea data check names them"
+
+
 def test_evaluate(fovea: Callable[..., Answer], world: Path) -> None:
     code, out, _ = fovea("evaluate", world / "run", world / "data", "--json")
     result = json.loads(out)

@@ -15,7 +15,7 @@ from PIL import Image
 
 import fovea as package
 from fovea import models
-from fovea.errors import ModelFileError
+from fovea.errors import ConfigError, ModelFileError
 from tests.tiny_data import images
 
 Answer = tuple[int, str, str]
@@ -50,6 +50,32 @@ def test_import_of_weights(fovea: Callable[..., Answer], checkpoint: Path, tmp_p
     assert (model.preprocessing.order, model.preprocessing.mean[0], model.preprocessing.scale) == ("bgr", 103.939, 1.0)
     expected = models.squeezenet(num_classes=3, seed=2).parameters()["stem.conv1.weight"]
     np.testing.assert_array_equal(model.parameters()["stem.conv1.weight"], expected)
+
+
+@pytest.mark.parametrize(
+    ("option", "instead"),
+    [("num_classes=10", "the weights tell it"), ("classes=3", "--labels"), ("input_shape=32", "--input-shape")],
+)
+def test_an_option_is_the_networks_own(
+    fovea: Callable[..., Answer], checkpoint: Path, tmp_path: Path, option: str, instead: str
+) -> None:
+    words = ["import", checkpoint, "--network", "squeezenet", "--option", option, "-o", tmp_path / "out.safetensors"]
+    code, _, err = fovea(*words)
+    assert code == 2
+    assert err.startswith("[--option] expected an option of the network itself, got ")
+    assert instead in err
+
+
+def test_weights_that_are_not_there(fovea: Callable[..., Answer], tmp_path: Path) -> None:
+    code, _, err = fovea("import", tmp_path / "no.safetensors", "-o", tmp_path / "out.safetensors")
+    assert code == 2
+    assert "found none at" in err
+
+
+@pytest.mark.parametrize("classes", [3, "cat"])
+def test_class_names_of_a_network_are_a_list(classes: object) -> None:
+    with pytest.raises(ConfigError, match=r"\[lenet5\] expected classes as a list of names, got"):
+        models.lenet5(classes=classes)
 
 
 def test_load_takes_weights_of_a_known_network(checkpoint: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 import fovea
 from fovea import report
 from fovea.data import from_arrays
+from fovea.report import figures
 from fovea.run import REPORT_FILE, Run
 
 VOID = {"br", "img", "link", "meta"}
@@ -228,3 +230,15 @@ def test_figures_leave_no_state_behind(tmp_path: Path, monkeypatch: pytest.Monke
     run, data = trained(tmp_path / "run")
     report.write(run, data)
     assert settings() == before
+
+
+def test_figures_take_names_in_any_script() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib's own font lacks the letters, a browser's has them
+        assert "猫" in figures.bars("bars", "samples", ["猫", "Hündin"], [3, 4])
+
+
+def test_shares_close_to_one_are_written_out() -> None:
+    drawn = figures.coverage("coverage", np.linspace(0, 1, 9), np.ones(9), [(1.0, 1.0)])
+    assert ">100.0" in drawn
+    assert "1e2" not in drawn

@@ -110,6 +110,8 @@ def _print(result: dict[str, Any]) -> None:
     print(
         f"{result['n']} samples of {result['split']}: " + "   ".join(f"{name} {value:.4f}" for name, value in numbers)
     )
+    if result.get("quarantined"):
+        print(f"{result['quarantined']} more left out, since they cannot be read; fovea data check names them")
     if result.get("tta"):
         print(f"mean over the views of {result['tta']}")
     if result.get("answered"):

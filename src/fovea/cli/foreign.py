@@ -25,6 +25,15 @@ __all__ = [
 _WORDNET_ID = re.compile(r"^n\d{8}\s+")
 """What lists of ImageNet's classes put before each name."""
 
+_NOT_THE_NETWORKS = {
+    "num_classes": "leave it out: the weights tell it",
+    "classes": "give their names in a file: --labels",
+    "input_shape": "use --input-shape",
+    "preprocessing": "use --preprocess, or --size, --mean and --std",
+    **dict.fromkeys(("name", "weights", "seed", "initializer", "task"), "see fovea models NAME for those"),
+}
+"""Arguments of every network in Python that are no ``--option``, and what to do instead."""
+
 Network = Annotated[
     str | None, typer.Option(metavar="NAME", help="Of weights: the network, one that `fovea models` lists.")
 ]
@@ -82,6 +91,8 @@ def _network(file: str) -> str:
         raise ConfigError(
             "import", f"expected a file of ONNX, PyTorch, Keras or safetensors, got {file}; its name must end so"
         )
+    if not Path(file).is_file():
+        raise ConfigError("import", f"expected a file of weights, found none at {file}; check the path")
     foreign = read_foreign(file)
     if foreign is None:
         raise ConfigError("import", f"expected a file of another system, got {file}, which is none; see fovea summary")
@@ -93,6 +104,8 @@ def _option(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.isidentifier():
         raise ConfigError("--option", f"expected KEY=VALUE such as padding=same, got {text!r}; see fovea models NAME")
+    if key in _NOT_THE_NETWORKS:
+        raise ConfigError("--option", f"expected an option of the network itself, got {key}; {_NOT_THE_NETWORKS[key]}")
     for kind in (int, float):
         try:
             return key, kind(value)

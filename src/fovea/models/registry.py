@@ -108,6 +108,9 @@ class Architecture:
         when the weights cannot be read or are of another architecture, DataError when they cannot be downloaded.
         """
         if classes is not None:
+            if isinstance(classes, str) or not hasattr(classes, "__len__"):
+                fix = "give ['cat', 'dog'], or their number as num_classes"
+                raise ConfigError(self.name, f"expected classes as a list of names, got {classes!r}; {fix}")
             if num_classes is not None and num_classes != len(classes):
                 raise ConfigError(
                     self.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,9 @@ def draw(name: str, paint: Callable[[Axes], None], size: tuple[float, float] = _
         FigureCanvasSVG(figure)
         paint(figure.subplots())
         drawing = io.StringIO()
-        figure.savefig(drawing, format="svg", transparent=True, metadata={"Date": None})
+        with warnings.catch_warnings():  # text stays text: the browser's fonts have the letters of any class name
+            warnings.filterwarnings("ignore", "Glyph ")
+            figure.savefig(drawing, format="svg", transparent=True, metadata={"Date": None})
     return _themed(name, drawing.getvalue())
 
 
@@ -141,6 +144,7 @@ def coverage(name: str, share: Array, accuracy: Array, marks: Sequence[tuple[flo
         steady = accuracy[share >= 0.05] if (share >= 0.05).any() else accuracy  # a few samples jump about
         low = 100 * float(steady.min())
         axes.set(xlim=(0, 102), ylim=(low - 0.08 * (100 - low) - 0.1, 100 + 0.05 * (100 - low) + 0.1))
+        axes.ticklabel_format(axis="y", useOffset=False)  # 99.95, not -0.05 beside "+1e2"
         axes.set(xlabel="samples answered, %", title="right among the answers, %")
 
     return draw(name, paint)

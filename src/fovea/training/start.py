@@ -134,6 +134,7 @@ def train(
         loop = Loop(model, ready, config, folder, chosen, (*callbacks, *logs), world)
         with contextlib.closing(loop):
             loop.begin()
+            _note_unreadable(ready)
             about = _config_file(model, ready, config, chosen, world, record)
             world.first(lambda: write_json(folder / CONFIG_FILE, about))
             loop.run()
@@ -229,6 +230,15 @@ def _finished(folder: Path, data: Dataset, report: bool) -> Run:
         except (FoveaError, OSError) as error:  # the training itself is done and safe
             progress.say(f"no report: {error}")
     return run
+
+
+def _note_unreadable(data: Dataset) -> None:
+    """Say which files are left out: what is decoded by now are all samples that training uses."""
+    bad = data.quarantined
+    if bad:
+        of = "file was" if len(bad) == 1 else "files were"
+        more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
+        progress.say(f"note: {len(bad)} {of} left out as unreadable: {bad[0].path} {bad[0].reason}{more}")
 
 
 def _check_callbacks(callbacks: Sequence[Callback]) -> None:
