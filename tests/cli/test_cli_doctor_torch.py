@@ -1,13 +1,22 @@
-"""What fovea doctor says of PyTorch: with a GPU, without one, and where PyTorch is not installed."""
+"""What fovea doctor says of PyTorch and other extras: with a GPU, without one, and where PyTorch is not installed."""
 
 from __future__ import annotations
 
+import importlib
+import sys
 from typing import Any
 
 import pytest
 
 from fovea.cli import doctor
 from fovea.engines import registry
+from tests.conftest import ROOT
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="TOML needs Python 3.11")
+def test_every_extra_is_looked_for() -> None:
+    project = importlib.import_module("tomllib").loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(doctor._EXTRAS) == set(project["optional-dependencies"]) - {"test", "dev"}
 
 
 def printed(found: dict[str, Any] | None, capsys: pytest.CaptureFixture[str]) -> str:

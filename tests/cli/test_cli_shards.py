@@ -29,6 +29,8 @@ def test_from_pictures_to_shards_to_a_network_to_a_table(
     assert (tmp_path / "run" / "report.html").exists()
     code, out, _ = fovea("evaluate", "run", "shards", "--json")
     assert (code, json.loads(out)["n"]) == (0, 8)
+    code, out, _ = fovea("evaluate", "run", "shards", "--split", "train", "--json")
+    assert (code, json.loads(out)["n"]) == (0, 22), "what training streams can be measured, too"
     code, out, _ = fovea("predict", "run", "data/test", "shards", "--out", "rows.csv", "--top-k", 1)
     assert code == 0
     assert out.startswith("40 rows in rows.csv (")

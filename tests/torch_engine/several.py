@@ -44,9 +44,10 @@ def model_for(name: str) -> Model:
         return fovea.models.detector(classes=["red", "green"], seed=1, image_size=64)
     batch_norm = name in ("synchronised", "apart")
     norm = fovea.BatchNorm() if batch_norm else fovea.GroupNorm(2)
+    fixed = [fovea.Conv(1, 1), fovea.StopGradient()] if name == "mixed" else []  # no gradient reaches its weights
     net = fovea.Sequential(
-        fovea.Conv(4, 3, padding="same", use_bias=False), norm, fovea.ReLU(), fovea.Dropout(0.2), fovea.MaxPool(2),
-        fovea.Conv(6, 3), fovea.ReLU(), fovea.Flatten(), fovea.Dense(3),
+        *fixed, fovea.Conv(4, 3, padding="same", use_bias=False), norm, fovea.ReLU(), fovea.Dropout(0.2),
+        fovea.MaxPool(2), fovea.Conv(6, 3), fovea.ReLU(), fovea.Flatten(), fovea.Dense(3),
     )  # fmt: skip
     return Model(net, (6, 6, 1), seed=1, name="small")
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import fovea
@@ -27,6 +28,7 @@ def test_words_become_records() -> None:
     assert config.schedule == Cosine(warmup=0.1)
     assert TrainConfig().optimizer == SGD(momentum=0.9, nesterov=True, weight_decay=5e-4)
     assert TrainConfig().schedule == OneCycle()
+    assert TrainConfig(class_weights=np.array([1.0, 2.0])).class_weights == (1.0, 2.0)
 
 
 def test_an_optimizer_keeps_what_no_option_says() -> None:

@@ -20,9 +20,9 @@ from fovea.errors import ConfigError, EngineError
 __all__ = ["doctor"]
 
 _EXTRAS = {
-    "demo": "sklearn", "onnx": "onnx", "torch": "torch", "keras": "h5py", "serve": "fastapi", "explain": "sklearn",
-    "detect": "pycocotools", "shards": "webdataset", "log": "tensorboard", "ray": "ray", "games": "pyspiel",
-    "bench": "openvino", "transfer": "sklearn",
+    "demo": "sklearn", "onnx": "onnx", "torch": "torch", "verify": "onnxruntime", "keras": "h5py", "serve": "fastapi",
+    "explain": "sklearn", "transfer": "sklearn", "detect": "pycocotools", "shards": "webdataset", "bulk": "pyarrow",
+    "log": "tensorboard", "ray": "ray", "games": "pyspiel", "bench": "openvino",
 }  # fmt: skip
 _JSON_ONLY = ("section", "sizes")
 _SECONDS = 0.4  # each measurement repeats for this long and keeps the best

@@ -92,7 +92,7 @@ def recorded_data(command: str, run: Run | None, data: str | None, given: dict[s
 
 def _choose(path: str, options: dict[str, Any], split: str | None, fingerprint: str | None) -> tuple[Dataset, str]:
     """The data and the split to evaluate on."""
-    data = open_data(path, options, stream=True)
+    data = open_data(path, options, stream=split != "train")  # what is evaluated is decoded whole
     if split is not None or data.test is not None:
         return data, split or "test"
     if data.fingerprint == fingerprint and data.val is not None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from fovea.graph.graph import Graph, Node
+from fovea.graph.graph import Graph, Node, Ref
 
-__all__ = ["differentiated", "standing_still"]
+__all__ = ["differentiated", "reaching", "standing_still"]
 
 
 def differentiated(graph: Graph, trainable: Collection[str], wrt: Collection[str]) -> frozenset[str]:
@@ -17,6 +17,15 @@ def differentiated(graph: Graph, trainable: Collection[str], wrt: Collection[str
         if own or (node.op.kind != "stopgradient" and any(ref.node in carrying for ref in node.inputs)):
             carrying.add(node.name)
     return frozenset(carrying)
+
+
+def reaching(graph: Graph, losses: Collection[Ref]) -> frozenset[str]:
+    """Nodes from which gradient of the losses comes back: those that they depend on, but what a StopGradient hides."""
+    found = {ref.node for ref in losses}
+    for node in reversed(graph.nodes.values()):
+        if node.name in found and node.op.kind != "stopgradient":
+            found.update(ref.node for ref in node.inputs)
+    return frozenset(found)
 
 
 def standing_still(graph: Graph, trainable: Collection[str], carrying: Collection[str]) -> frozenset[str]:

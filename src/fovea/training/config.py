@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fovea.engines.spec import BATCH_NORM
 from fovea.errors import ConfigError
 from fovea.ops.base import is_number
@@ -225,6 +227,7 @@ def _patterns(given: Any) -> tuple[str, ...] | None:
 
 
 def _class_weights(given: Any) -> Any:
+    given = given.tolist() if isinstance(given, np.ndarray) else given
     if given is None or given == "balanced":
         return given
     if not isinstance(given, (list, tuple)) or not all(is_number(weight) and weight >= 0 for weight in given):

@@ -33,7 +33,7 @@ class Update:
         self._op, self._weights, self._specs = optimizer, weights, specs
         self._parameters = {path: parameters[path] for path in specs}
         self._optim = _made(optimizer, self._parameters, specs)
-        self._bound = -1
+        self._bound = self._counted = -1
         self._states: dict[str, list[torch.Tensor]] = {}
         self._averages: list[torch.Tensor] = []
         self._steps: list[torch.Tensor] = []
@@ -43,6 +43,9 @@ class Update:
         weights, op = self._weights, self._op
         if self._bound != weights.renewals:
             self._bind()
+        if self._counted != weights.store.updates:  # another plan of this store has updated meanwhile
+            for steps in self._steps:
+                steps.fill_(weights.store.updates)
         parameters: list[torch.Tensor] = list(self._parameters.values())
         gradients = [_gradient(one) for one in self._parameters.values()]
         norm: torch.Tensor = torch.nn.utils.get_total_norm(gradients)
@@ -53,7 +56,7 @@ class Update:
         for group in self._optim.param_groups:
             group["lr"] = lr * group["scale"]
         self._optim.step()
-        updates = weights.store.updates = weights.store.updates + 1
+        updates = weights.store.updates = self._counted = weights.store.updates + 1
         if op.ema_decay is not None:
             torch._foreach_lerp_(self._averages, parameters, 1 - ema_share(op.ema_decay, updates))
         self._optim.zero_grad(set_to_none=True)
@@ -75,10 +78,13 @@ class Update:
         }
         if op.ema_decay is not None:
             self._averages = [weights.tensor("ema", path) for path in self._specs]
+        if isinstance(op, AdamW):
+            self._steps = [torch.zeros((), device=weights.device) for _ in self._parameters]
+            self._counted = -1
         for number, parameter in enumerate(self._parameters.values()):
             state = {slot: tensors[number] for slot, tensors in self._states.items()}
             if isinstance(op, AdamW):
-                state["step"] = torch.tensor(float(weights.store.updates), device=weights.device)
+                state["step"] = self._steps[number]
             elif op.momentum > 0:  # type: ignore[attr-defined]  # SGD
                 state = {"momentum_buffer": state["momentum"]}
             else:

@@ -11,6 +11,7 @@ import torch
 from fovea import random
 from fovea.engines import checks
 from fovea.engines.base import Array, Outputs, Plan, Step
+from fovea.engines.frozen import reaching
 from fovea.engines.spec import PlanSpec
 from fovea.engines.torch import device as devices
 from fovea.engines.torch.distributed import Processes, parallel
@@ -48,8 +49,8 @@ class TorchPlan(Plan):
         network = spec.graph.pruned([*spec.outputs, *(Ref(name) for name in (*spec.keep, *spec.wrt))]).nodes
         objective = spec.graph.pruned(spec.losses).nodes
         self._averages = spec.optimizer is not None and processes.size > 1
-        reached = objective if self._averages else spec.graph.nodes
-        self._learning = {path for node in reached.values() for path in node.parameters} & spec.trainable
+        reached = reaching(spec.graph, spec.losses) if self._averages else spec.graph.nodes
+        self._learning = {path for name in reached for path in spec.graph.node(name).parameters} & spec.trainable
         self._random = [n.name for n in network.values() if spec.trains(n) and n.op.has_randomness]
         self._keys = torch.zeros((len(self._random), 3), dtype=torch.int64, device=device)
         self._seed: int | None = None
