@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,6 +20,7 @@ from fovea.model import Model
 from fovea.report.tour import looks, reasons, trusted, write
 from fovea.report.tour.visit import Visit, evenly
 from tests.conftest import ROOT
+from tests.detect.square_finder import finder, painted
 from tests.explain.small_networks import NAMES, pictures, trained
 
 
@@ -205,3 +208,26 @@ def test_stops_are_maps_along_the_depth() -> None:
     assert stops(trained()) == ["relu1", "relu2"]  # what is pooled is looked at before
     large = fovea.models.mobilenetv2(preprocessing=fovea.Preprocessing(size=(224, 224)))
     assert len(stops(large)) == 5
+
+
+def test_a_detector_explains_its_boxes(tmp_path: Path) -> None:
+    """Boxes on the pictures; maps and trust of those where something was found, with the box as the object."""
+    model = finder(open_size=False)
+    images = [painted(64, 64, [(8, 8, 16, 16, 0), (40, 24, 48, 32, 1)]), painted(64, 64, [])]
+    page, html = checked(write(model, tmp_path / "t.html", images))
+    assert {"answers", "why"} <= set(page.anchors)
+    assert "1 red  1 blue" in html
+    assert "nothing found" in html
+    assert "Which pixels count for the class of the surest box" in html
+    assert html.count("how far to trust them") == 1
+    assert "mass inside" in html
+    assert "open MACs" not in html
+    (shown, _) = answers_of(html)
+    assert (np.abs(shown.astype(int) - (230, 159, 0)).max(axis=-1) < 30).sum() > 50  # a red square's box
+
+
+def answers_of(html: str) -> list[Any]:
+    """The pictures under "Pictures and answers" as arrays."""
+    section = html[html.index('id="answers"') : html.index('id="network"')]
+    found = re.findall(r'src="data:image/[a-z]+;base64,([^"]+)"', section)
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(one))).convert("RGB")) for one in found]

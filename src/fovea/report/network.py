@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fovea.graph.graph import Node
+from fovea.graph.graph import Graph, Node
+from fovea.graph.summary import summarize
 from fovea.model import Model
 from fovea.report import pictures
 from fovea.report.facts import Facts
@@ -96,9 +97,9 @@ def _chosen(facts: Facts) -> list[Node]:
     return [spatial[row] for row in rows]
 
 
-def layers(model: Model) -> Section:
-    """Every layer: output shape, parameters, MACs, memory, receptive field."""
-    summary = model.summary()
+def layers(model: Model, graph: Graph | None = None) -> Section:
+    """Every layer: output shape, parameters, MACs, memory, receptive field; of the model's graph, or at other sizes."""
+    summary = model.summary() if graph is None else summarize(graph)
     rows: list[tuple[Any, ...]] = [
         (
             row["name"], row["op"], " x ".join("?" if size is None else str(size) for size in row["output_shape"]),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import SubFigure
 
-__all__ = ["trust_picture"]
+__all__ = ["LOCATED", "located_words", "table_of", "trust_picture"]
 
 _DPI = 110
 _METHOD, _BASELINES = "#b2182b", {"edges": "#4d4d4d", "random_cam": "#2166ac", "blob": "#b8860b"}
@@ -137,15 +137,24 @@ def table_of(found: TrustReport) -> tuple[list[str], list[list[str]]]:
     """Head and rows of all measures, the method first; localisation where boxes were given."""
     located = found.method.localisation is not None
     head = ["map", "kept", "SSIM at the end", "insertion", "deletion", "max-sensitivity"]
-    head += ["pointing", "mass inside", "rank inside"] if located else []
+    head += LOCATED if located else []
     rows = []
     for one, _, _ in _rows(found):
         row = [
             one.title, f"{one.kept:.2f}", f"{one.similarity['ssim_abs'][-1]:.2f}", f"{one.causal.insertion_auc:.3f}",
             f"{one.causal.deletion_auc:.3f}", f"{one.max_sensitivity:.2f}",
         ]  # fmt: skip
-        if one.localisation is not None:
-            where = one.localisation
-            row += ["hit" if where.pointing else "miss", f"{where.mass:.0%}", f"{where.rank:.0%}"]
-        rows.append(row)
+        rows.append(row + located_words(one))
     return head, rows
+
+
+LOCATED = ["pointing", "mass inside", "rank inside"]
+"""Heads of ``located_words``."""
+
+
+def located_words(one: Measures) -> list[str]:
+    """Where a map points, beside the boxes; nothing without boxes."""
+    if one.localisation is None:
+        return []
+    where = one.localisation
+    return ["hit" if where.pointing else "miss", f"{where.mass:.0%}", f"{where.rank:.0%}"]

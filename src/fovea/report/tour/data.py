@@ -59,6 +59,9 @@ def alike(visit: Visit) -> Section | None:
     """The data in the plane, by the features that the classifier reads."""
     if visit.samples is None or visit.known.kind not in ("image", "clip") or len(visit.samples) < 3:
         return None
+    if visit.is_detector:
+        visit.left_out.append("the data in the plane: a detector has a code for every place, none for the picture")
+        return None
     samples = visit.samples.take(evenly(len(visit.samples), _SHOWN))
 
     def make() -> tuple[Embedding, str]:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy.typing as npt
+
+from fovea.detection.draw import Mark, colour_of, draw_boxes
 from fovea.graph.receptive import receptive_fields
 from fovea.report import network, pictures
 from fovea.report.figures import draw
 from fovea.report.page import Section, count, numbers, percent, table, text
 from fovea.report.style import COLOURS
 from fovea.report.tour.visit import Visit
+from fovea.tasks.detect.task import DetectionPrediction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["answers", "head", "layers"]
+
+Array = npt.NDArray[Any]
 
 
 def head(visit: Visit) -> tuple[str, str]:
@@ -29,7 +35,7 @@ def head(visit: Visit) -> tuple[str, str]:
         ("parameters", count(int(totals["parameters"])), ""),
         ("multiply-adds", count(int(totals["macs"] or 0)), "for one sample"),
         ("input", sizes, f"{visit.known.kind}, channels last"),
-        ("classes" if visit.is_classifier else "outputs", count(classes), ""),
+        ("classes" if visit.is_classifier or visit.is_detector else "outputs", count(classes), ""),
     ]
     if visit.data is not None:
         items.append(("data", count(len(visit.samples or ())), f"samples of {visit.data.name}"))
@@ -50,15 +56,23 @@ def answers(visit: Visit) -> Section | None:
             words = table(["class", "probability"], rows, wide=False)
         else:
             words = f"<p>{text(said)}</p>"
+        if isinstance(said, DetectionPrediction):
+            image = _with_boxes(image, said)
         drawn = pictures.sample(visit.known.kind, image, name)
         figures.append(f'<figure class="seen">{drawn}<figcaption>{text(name)}</figcaption>{words}</figure>')
     note = "As the network sees them: resized and cut. All further sections are about these pixels."
     return Section("answers", "Pictures and answers", f'<p>{note}</p><div class="figures">{"".join(figures)}</div>')
 
 
+def _with_boxes(image: Array, found: DetectionPrediction) -> Array:
+    """What a detector found, each box with its class and score."""
+    marks = [Mark(one.box, f"{one.label} {one.score:.0%}", colour_of(one.index)) for one in found.objects]
+    return draw_boxes(image, marks, 1.5) if marks else image
+
+
 def layers(visit: Visit) -> Section:
     """How the maps shrink and the receptive field grows, and the table of all layers."""
-    rest = network.layers(visit.model)
+    rest = network.layers(visit.model, visit.graph)
     drawn = _growth(visit)
     return Section("network", "Layer by layer", f'<div class="figures">{drawn}</div>{rest.body}')
 

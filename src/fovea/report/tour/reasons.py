@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fovea.detection.draw import Mark, draw_boxes
 from fovea.explain import METHODS, adversarial, attributions, invert, maximise
 from fovea.explain.base import Attribution
 from fovea.explain.layers import default_layer
@@ -24,11 +25,12 @@ __all__ = ["Explained", "attacks", "attribution", "classes", "memory", "why"]
 
 Array = npt.NDArray[Any]
 _CLASSES = 6
+_FRAME = (255, 212, 0)
 
 
 @dataclass(frozen=True, eq=False)
 class Explained:
-    """For each picture its attributions, by the same methods."""
+    """For each picture of ``Visit.explained`` its attributions, by the same methods."""
 
     rows: list[list[Attribution]]
 
@@ -69,14 +71,15 @@ def classes(visit: Visit) -> Section | None:
 
 def attribution(visit: Visit) -> Explained | None:
     """Every picture by several methods; None where there is nothing to explain."""
-    if not visit.is_classifier or not len(visit.images) or visit.known.kind != "image":
+    if not visit.explained:
         return None
-    rows: list[list[Attribution]] = [[] for _ in visit.names]
+    given = [visit.given[row] for row in visit.explained]
+    rows: list[list[Attribution]] = [[] for _ in given]
     spent: dict[str, float] = {}
     for name in (one for one in _METHODS if _usable(visit, one)):
 
         def explain(name: str = name) -> list[Attribution]:
-            return attributions(visit.model, visit.given, name, engine=visit.engine)
+            return attributions(visit.model, given, name, engine=visit.engine)
 
         begun = time.monotonic()
         found = visit.attempt(f"attribution by {METHODS[name].title}", explain, max(spent.values(), default=0.0))
@@ -91,20 +94,27 @@ def why(visit: Visit, found: Explained | None, trusted: Sequence[str]) -> Sectio
     if found is None:
         return None
     parts = []
-    for image, name, row, numbers in zip(visit.images, visit.names, found.rows, trusted, strict=True):
+    for at, row, numbers in zip(visit.explained, found.rows, trusted, strict=True):
+        image, name = visit.images[at], visit.names[at]
         words = f"{text(name)}: {text(row[0].name)}"
-        figures = [f"<figure>{pictures.image(image, name)}<figcaption>{words}</figcaption></figure>"]
+        figures = [f"<figure>{pictures.image(_framed(image, row[0]), name)}<figcaption>{words}</figcaption></figure>"]
         for one in row:
             warned = ' <span class="wrong">(edges)</span>' if one.facts.fails_randomisation else ""
             words = text(one.facts.title) + (f" at {text(one.layer)}" if one.layer else "")
-            drawn = pictures.image(map_over(one), words)
+            drawn = pictures.image(_framed(map_over(one), one), words)
             figures.append(f"<figure>{drawn}<figcaption>{words}{warned}</figcaption></figure>")
         parts.append(f'<div class="pictures narrow">{"".join(figures)}</div>{numbers}')
-    note = f"""Which pixels count for the first class. Signed maps are red where they speak for it and blue
+    what = "class of the surest box" if visit.is_detector else "first class"
+    note = f"""Which pixels count for the {what}. Signed maps are red where they speak for it and blue
     against; the others say how much, not in which direction. Methods differ because they answer
     different questions; where they agree there is more reason to believe them. (edges): a method that
     {WARNING}."""
     return Section("why", "Why this answer", f"<p>{text(note)}</p>{''.join(parts)}")
+
+
+def _framed(image: Array, found: Attribution) -> Array:
+    """With the box that is explained, where it is one."""
+    return image if found.box is None else draw_boxes(image, [Mark(found.box, colour=_FRAME)], 2.0)
 
 
 def _usable(visit: Visit, name: str) -> bool:

@@ -79,6 +79,20 @@ class Visit:
         return self.model.task.kind == "classification" and len(self.model.graph.outputs) == 1
 
     @property
+    def is_detector(self) -> bool:
+        """Whether there are boxes to explain."""
+        return self.model.task.kind == "detection"
+
+    @cached_property
+    def explained(self) -> list[int]:
+        """Rows of the images whose first class, or surest box, can be explained."""
+        if self.known.kind != "image":
+            return []
+        if self.is_detector:
+            return [row for row, said in enumerate(self.predictions) if said.objects]  # type: ignore[attr-defined]
+        return list(range(len(self.images))) if self.is_classifier else []
+
+    @property
     def has_gradients(self) -> bool:
         """Whether images can be made: not of int8 networks."""
         return self.model.quantization is None
