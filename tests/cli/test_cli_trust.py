@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import fovea as library
+from tests.interop.test_onnx_boxes import photo, random_detector
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -52,6 +53,20 @@ def test_several_methods_and_json(fovea: Run, world: Path) -> None:
     assert all(one["name"] == "dog" and len(one["measures"]) == 4 for one in found["trust"])
     assert found["files"][:3] == ["x-gradient.png", "x-gradient.npy", "x-gradient-trust.png"]
     assert all((world / name).exists() for name in found["files"])
+
+
+def test_a_found_box_by_its_number_and_corners(fovea: Run, world: Path) -> None:
+    random_detector(0).save(world / "detector.safetensors")
+    Image.fromarray(photo(0, 96, 96)).save("scene.png")
+    words = ["explain", "detector.safetensors", "scene.png", "--trust", "--method", "gradient", "--json"]
+    code, out, err = fovea(*words, "--box", "2", "--box", "10,10,40,40")
+    assert (code, err) == (0, "")
+    (found,) = json.loads(out)["trust"]
+    assert ", box 2 of " in found["name"]
+    assert found["measures"][0]["localisation"]["area"] == pytest.approx(30 * 30 / 96**2)
+    code, out, err = fovea(*words, "--box", "2", "--box", "3")
+    assert (code, out) == (2, "")
+    assert "expected the number of a found box, got 2 and 3" in err
 
 
 @pytest.mark.parametrize(

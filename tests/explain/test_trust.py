@@ -20,7 +20,9 @@ from fovea.explain.trusting.localise import box_mask, localisation
 from fovea.explain.trusting.randomise import cascade, layers_from_the_top
 from fovea.explain.trusting.similarity import rank_correlation, similarities, structural_similarity
 from fovea.explain.trusting.stability import max_sensitivity, neighbours
+from fovea.graph.graph import Ref
 from fovea.report.trust import trust_picture
+from tests.interop.test_onnx_boxes import photo, random_detector
 
 RNG = np.random.default_rng(8)
 
@@ -170,10 +172,11 @@ def test_a_random_cam_is_never_empty() -> None:
 
 def test_the_cascade_goes_from_the_top_to_the_bottom() -> None:
     model = fovea.models.small_cnn(3, (16, 16, 1), seed=5)
-    layers = layers_from_the_top(model)
+    node = model.graph.outputs[0]
+    layers = layers_from_the_top(model, node)
     assert layers[:2] == ("head.dense1", "stage2.batchnorm2")
     before = {path: array.copy() for path, array in model.store.tensors().items()}
-    networks = list(cascade(model, seed=9, most=100))
+    networks = list(cascade(model, node, seed=9, most=100))
     assert [label for label, _ in networks] == list(layers)
     for count, (_, network) in enumerate(networks, 1):
         for path, array in network.store.tensors().items():
@@ -181,8 +184,51 @@ def test_the_cascade_goes_from_the_top_to_the_bottom() -> None:
             if "conv" in path or path.endswith("dense1.weight"):
                 assert same == (path.rpartition(".")[0] not in layers[:count])
     assert all(np.array_equal(array, before[path]) for path, array in model.store.tensors().items())
-    few = [label for label, _ in cascade(model, seed=9, most=3)]
+    few = [label for label, _ in cascade(model, node, seed=9, most=3)]
     assert (few[0], few[-1], len(few)) == (layers[0], layers[-1], 3)
+    assert layers_from_the_top(model, Ref("stage1.relu1")) == ("stage1.batchnorm1", "stage1.conv1")
+
+
+def test_the_cascade_begins_above_what_is_explained() -> None:
+    """Of the second output its own layer, not that of the first."""
+    x = fovea.Input((8, 8, 1))
+    pooled = fovea.GlobalAvgPool()(fovea.ReLU()(fovea.Conv(4, 3)(x)))
+    model = fovea.Model(fovea.Graph(inputs=x, outputs=[fovea.Dense(3)(pooled), fovea.Dense(2)(pooled)]), seed=0)
+    image = RNG.uniform(0, 1, (8, 8, 1)).astype(np.float32)
+    assert trust(model, image, "gradient", ("dense2", 1), samples=1, steps=2).depths == ("trained", "dense2", "conv1")
+
+
+def test_a_box_is_one_cell_for_all_networks_and_images() -> None:
+    """Other weights find other boxes, or none: what is compared stays the cell that found this one."""
+    model, image = random_detector(0), photo(0, 96, 96)
+    number = 7
+    report = trust(model, image, "gradient", fovea.explain.Box(number), samples=2, steps=4, depths=3)
+    seen = fovea.explain.gradient(model, image, fovea.explain.Box(number))
+    assert report.attribution.name == seen.name
+    assert report.attribution.box == seen.box
+    assert np.allclose(report.maps[0], seen.values, atol=1e-6)
+    (found,) = fovea.detect(model, image)
+    assert report.method.causal.deletion[0] == pytest.approx(found.objects[number - 1].score, abs=1e-5)  # a probability
+    assert report.depths[1] in layers_from_the_top(model, _node_of(model, image, number))
+
+
+def _node_of(model: fovea.Model, image: np.ndarray, number: int) -> Ref:
+    box = fovea.explain.Box(number)
+    return ask(model, [image], METHODS["gradient"], [box], None, "logit", None).scores[0].node
+
+
+def test_an_empty_map_follows_nothing() -> None:
+    net = fovea.Sequential(fovea.Conv(2, 3), fovea.ReLU(), fovea.GlobalAvgPool(), fovea.Dense(2))
+    model = fovea.Model(net, input_shape=(8, 8, 1), seed=1)
+    model.store.load({"conv1.bias": np.full(2, -100, np.float32)})
+    image = RNG.uniform(0, 1, (8, 8, 1)).astype(np.float32)
+    report = trust(model, image, "grad_cam", 0, samples=1, steps=2, boxes=[[0, 0, 4, 4]])
+    assert report.is_empty
+    assert not report.follows
+    assert report.verdict == "Grad-CAM shows nothing here: its map is 0 everywhere, so that none of this counts"
+    assert report.method.localisation is not None
+    assert report.method.localisation.pointing == report.method.localisation.rank == 0.25  # it points nowhere
+    assert trust_picture(report).startswith(b"\x89PNG")
 
 
 @pytest.fixture(scope="module")

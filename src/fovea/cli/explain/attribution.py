@@ -79,7 +79,7 @@ def run(asked: Asked, baseline: str | None = None, box: int | None = None) -> No
 def box_number(words: list[str]) -> int:
     """``--box 3`` as a number. Raises ConfigError."""
     if len(words) != 1 or not words[0].isdecimal():
-        got = " ".join(words)
+        got = " and ".join(words)
         raise ConfigError("--box", f"expected the number of a found box, got {got}; give 1, or add --trust for corners")
     return int(words[0])
 

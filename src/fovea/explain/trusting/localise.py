@@ -19,8 +19,9 @@ Array = npt.NDArray[Any]
 
 class Localisation(NamedTuple):
     """``pointing``: 1 where the highest value lies inside. ``mass``: share of the positive values inside. ``rank``:
-    share of the K highest pixels inside, K the number of pixels inside. ``area``: share of pixels inside, which is
-    what a map that knows nothing has of both on average."""
+    share of the K highest pixels inside, K the number of pixels inside. Of pixels with equal values each counts by the
+    share of them inside: a map that is the same everywhere points nowhere. ``area``: share of pixels inside, which is
+    what a map that knows nothing has of all three on average."""
 
     pointing: float
     mass: float
@@ -37,13 +38,19 @@ def localisation(values: Array, mask: Array) -> Localisation:
     positive = np.maximum(values.astype(np.float64), 0)
     total, inside = float(positive.sum()), int(mask.sum())
     flat, within = np.ravel(values), np.ravel(mask)
-    highest = np.argsort(-flat, kind="stable")[:inside]
     return Localisation(
-        float(within[int(np.argmax(flat))]),
+        _share_inside(flat, within, 1),
         float(positive[mask].sum()) / total if total > 0 else 0.0,
-        float(within[highest].mean()) if inside else 0.0,
+        _share_inside(flat, within, inside) if inside else 0.0,
         float(within.mean()),
     )
+
+
+def _share_inside(flat: Array, within: Array, count: int) -> float:
+    """Share of the ``count`` highest values inside; of those equal to the last of them their mean."""
+    last = np.partition(flat, len(flat) - count)[len(flat) - count]
+    sure, equal = flat > last, flat == last
+    return float(within[sure].sum() + (count - sure.sum()) * within[equal].mean()) / count
 
 
 def box_mask(

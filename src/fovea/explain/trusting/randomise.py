@@ -11,26 +11,27 @@ from dataclasses import replace
 
 import numpy as np
 
-from fovea.explain.target import scored_node
+from fovea.graph.graph import Ref
 from fovea.graph.initialize import initialize
 from fovea.model import Model
 
 __all__ = ["cascade", "layers_from_the_top", "with_plain_images"]
 
 
-def layers_from_the_top(model: Model) -> tuple[str, ...]:
-    """The layers with parameters that the scores depend on, the last one first."""
-    part = model.graph.pruned([scored_node(model)])
+def layers_from_the_top(model: Model, node: Ref) -> tuple[str, ...]:
+    """The layers with parameters that the output ``node`` depends on, the last one first."""
+    part = model.graph.pruned([node])
     return tuple(node.name for node in reversed(list(part.nodes.values())) if node.parameters)
 
 
-def cascade(model: Model, seed: int, most: int) -> Iterator[tuple[str, Model]]:
+def cascade(model: Model, node: Ref, seed: int, most: int) -> Iterator[tuple[str, Model]]:
     """The lowest randomised layer, and the network with it and all above drawn anew; at most ``most`` such networks.
+    ``node``: whose output is explained, which is where "above" begins.
 
     They lie evenly between the top layer alone and all layers. Weights are drawn as a new network's are, once: a
     deeper cascade keeps what a shallower one has drawn. Statistics of norms start anew, too.
     """
-    layers = layers_from_the_top(model)
+    layers = layers_from_the_top(model, node)
     stops = np.unique(np.linspace(1, len(layers), min(most, len(layers))).round().astype(int))
     drawn = initialize(model.graph, seed, "kaiming").tensors()
     for count in stops.tolist():

@@ -71,8 +71,8 @@ class TrustReport:
     measures, ``baselines``: those of edges, a random CAM and a blob. ``follows``: whether the map follows the weights:
     while they become random from the top down it keeps, on the mean, a rank correlation below ``LIMIT`` = 0.5 with what
     it was (``Measures.kept``). A map that depends on the weights alone keeps about 0, one that depends on the image
-    alone, such as its edges, 1; beyond the middle more of it comes from the image than from the network. ``maps``: by
-    depth, of the first draw, for drawing alone.
+    alone, such as its edges, 1; beyond the middle more of it comes from the image than from the network. A map that is
+    the same everywhere (``is_empty``) follows nothing. ``maps``: by depth, of the first draw, for drawing alone.
     """
 
     attribution: Attribution = field(compare=False, repr=False)
@@ -84,13 +84,21 @@ class TrustReport:
     maps: npt.NDArray[np.float32] = field(compare=False, repr=False)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether the map has one value everywhere: such a map has no ranks, and says nothing."""
+        return bool(np.ptp(self.attribution.values) == 0)
+
+    @property
     def follows(self) -> bool:
         """Whether the map follows the weights."""
-        return self.method.kept < LIMIT
+        return not self.is_empty and self.method.kept < LIMIT
 
     @property
     def verdict(self) -> str:
         """One sentence."""
+        if self.is_empty:
+            value = f"{float(self.attribution.values.flat[0]):.3g}"
+            return f"{self.method.title} shows nothing here: its map is {value} everywhere, so that none of this counts"
         does = "follows the weights" if self.follows else "does not follow the weights"
         edges = next(one for one in self.baselines if one.name == "edges")
         return (
@@ -200,7 +208,7 @@ class _Bench:
         maps, labels, rows = [values], ["trained"], []
         for draw in range(self.draws):
             likeness = [similarities(values[region], values[region])]
-            for label, network in cascade(self.model, self.seed + 1 + draw, self.depths):
+            for label, network in cascade(self.model, question.scores[0].node, self.seed + 1 + draw, self.depths):
                 changed = explainer.maps(network, [self.image])[0] if explainer.sees_weights else values
                 likeness.append(similarities(values[region], changed[region]))
                 if draw == 0:
