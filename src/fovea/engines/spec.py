@@ -61,6 +61,18 @@ class PlanSpec:
         own = updates or not node.parameters or any(path in self.trainable for path in node.parameters)
         return self.training and own and node.name not in self.still
 
+    def parts(self) -> tuple[dict[str, Node], dict[str, Node]]:
+        """In order: the nodes of the network (its inputs, and what outputs, kept and ``wrt`` nodes are computed from),
+        and those that losses need beside them."""
+        asked = [*self.outputs, *(Ref(name) for name in (*self.keep, *self.wrt))]
+        network = self.graph.ancestors(asked).union(self.inputs)
+        objective = self.graph.ancestors(self.losses) - network
+        nodes = self.graph.nodes.items()
+        return (
+            {name: node for name, node in nodes if name in network},
+            {name: node for name, node in nodes if name in objective},
+        )
+
 
 def prepare(
     graph: Graph,

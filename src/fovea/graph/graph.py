@@ -198,12 +198,17 @@ class Graph:
 
     def pruned(self, outputs: Sequence[Ref]) -> Graph:
         """The part that the given outputs need (graph inputs stay)."""
-        wanted: set[str] = set(self.inputs) | {ref.node for ref in outputs}
-        for node in reversed(list(self.nodes.values())):
-            if node.name in wanted:
-                wanted.update(ref.node for ref in node.inputs)
+        wanted = self.ancestors(outputs).union(self.inputs)
         entries = [(node.name, node.op, node.inputs) for node in self.nodes.values() if node.name in wanted]
         return Graph.from_nodes(entries, self.inputs, outputs)
+
+    def ancestors(self, refs: Iterable[Ref]) -> set[str]:
+        """The nodes that the given values are computed from, their own among them."""
+        found = {ref.node for ref in refs}
+        for node in reversed(self.nodes.values()):
+            if node.name in found:
+                found.update(ref.node for ref in node.inputs)
+        return found
 
     def with_constants(self, tensors: Mapping[str, Any]) -> Graph:
         """The same graph whose Constants are declared with the values of ``tensors``: graph files hold their shape."""

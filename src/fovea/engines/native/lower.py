@@ -246,18 +246,6 @@ def _gradient_offsets(spec: PlanSpec) -> tuple[dict[str, int], int]:
     return offsets, total
 
 
-def ancestors(spec: PlanSpec, refs: Iterable[Ref]) -> set[str]:
-    """The nodes that the given values are computed from."""
-    found: set[str] = set()
-    pending = [ref.node for ref in refs]
-    while pending:
-        name = pending.pop()
-        if name not in found:
-            found.add(name)
-            pending.extend(ref.node for ref in spec.graph.node(name).inputs)
-    return found
-
-
 def lower(spec: PlanSpec, store: ParameterStore, loss_seeds: Sequence[Operand]) -> Lowering:
     """All sections of a plan but the update. Arrays given at run time: inputs, targets, grad_outputs, in this order."""
     lowering = Lowering(spec, store)
@@ -267,13 +255,12 @@ def lower(spec: PlanSpec, store: ParameterStore, loss_seeds: Sequence[Operand]) 
     for index, name in enumerate((*spec.inputs, *spec.targets)):
         dtype: str = spec.graph.node(name).op.dtype  # type: ignore[attr-defined]
         lowering.values[Ref(name)] = Bound(index, lowering.size(Ref(name)), dtype)
-    network = ancestors(spec, [*spec.outputs, *(Ref(name) for name in (*spec.keep, *spec.wrt))])
-    objective = ancestors(spec, spec.losses) - network
-    forward = [node for node in nodes if node.name in network]
+    network, objective = spec.parts()
+    forward = list(network.values())
     if spec.quantization is None:
         lowering.forward(forward)
     else:
-        read = [ref for node in nodes if node.name in objective for ref in node.inputs if ref.node in network]
+        read = [ref for node in objective.values() for ref in node.inputs if ref.node in network]
         wanted = [*spec.outputs, *(Ref(name) for name in spec.keep), *read]
         IntegerLowering(lowering, spec.quantization).forward(forward, lowering.alone, wanted)
     _pin(lowering, [*spec.outputs, *(Ref(name) for name in spec.keep)])
@@ -286,12 +273,10 @@ def lower(spec: PlanSpec, store: ParameterStore, loss_seeds: Sequence[Operand]) 
         )
     if spec.losses:
         lowering.section = Section.LOSS
-        losses = [node for node in nodes if node.name in objective]
-        lowering.forward(losses)
+        lowering.forward(objective.values())
         lowering.loss_values = [_loss_value(lowering, ref) for ref in spec.losses]
         if spec.training or spec.wrt:
-            names = objective | network
-            order = [node for node in nodes if node.name in names]
+            order = [node for node in nodes if node.name in network or node.name in objective]
             lowering.backward(Section.LOSS_BACKWARD, order, list(zip(spec.losses, loss_seeds, strict=True)))
     return lowering
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -38,12 +38,9 @@ class ReferencePlan(Plan):
         self.saved: dict[str, Any] = {}
         """What forward left for backward, by node."""
         self._trained = {path: one for path, one in spec.graph.parameters().items() if path in spec.trainable}
-        network = _ancestors(spec, [*spec.outputs, *(Ref(name) for name in (*spec.keep, *spec.wrt))])
-        objective = _ancestors(spec, spec.losses)
-        nodes = spec.graph.nodes.values()
-        self._network = [node for node in nodes if node.name in network or node.name in spec.inputs]
-        self._objective = [node for node in nodes if node.name in objective - network]
-        self._backward_nodes = {name: needs for name in network | objective if (needs := self._needs(name)).any}
+        network, objective = spec.parts()
+        self._network, self._objective = list(network.values()), list(objective.values())
+        self._backward_nodes = {name: needs for name in (*network, *objective) if (needs := self._needs(name)).any}
         self._last_readers = self._find_last_readers()
         self.values: dict[Ref, Array] = {}
         """Activations that somebody will still read."""
@@ -267,15 +264,3 @@ def _local(path: str) -> str:
 def _add(gradients: dict[Ref, Array], ref: Ref, gradient: Array) -> None:
     """Where a value is read several times, its gradients add up."""
     gradients[ref] = gradients[ref] + gradient if ref in gradients else gradient
-
-
-def _ancestors(spec: PlanSpec, refs: Iterable[Ref]) -> set[str]:
-    """The nodes that the given values are computed from."""
-    found: set[str] = set()
-    pending = [ref.node for ref in refs]
-    while pending:
-        name = pending.pop()
-        if name not in found:
-            found.add(name)
-            pending.extend(ref.node for ref in spec.graph.node(name).inputs)
-    return found

@@ -46,8 +46,7 @@ class TorchPlan(Plan):
         self.device, self._settings, self._processes = device, settings, processes
         self._weights = Weights.of(store, device)
         self._labels = checks.label_limits(spec)
-        network = spec.graph.pruned([*spec.outputs, *(Ref(name) for name in (*spec.keep, *spec.wrt))]).nodes
-        objective = spec.graph.pruned(spec.losses).nodes
+        network, objective = spec.parts()
         self._averages = spec.optimizer is not None and processes.size > 1
         reached = reaching(spec.graph, spec.losses) if self._averages else spec.graph.nodes
         self._learning = {path for name in reached for path in spec.graph.node(name).parameters} & spec.trainable
@@ -58,9 +57,9 @@ class TorchPlan(Plan):
         self._renews = [
             path for n in network.values() if n.op.kind == "batchnorm" and spec.trains(n) for path in n.buffers
         ]
-        losing = [node for name, node in objective.items() if name not in network]
+        losing = list(objective.values())
         asked = [*(ref for node in losing for ref in node.inputs), *spec.losses]
-        reads = [ref for ref in dict.fromkeys(asked) if ref.node in network and ref.node not in spec.targets]
+        reads = [ref for ref in dict.fromkeys(asked) if ref.node in network]
         kept = [Ref(name) for name in (*spec.keep, *spec.wrt)]
         self._wanted = list(dict.fromkeys([*spec.outputs, *kept, *reads]))
         self._read = reads
