@@ -6,7 +6,6 @@ products, and where the number stands (the map, its place marked). Of several ch
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fovea.explain.arithmetic import Calculation, LayerArithmetic, Term
+from fovea.report.lettering import png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,9 +44,7 @@ def arithmetic_picture(found: LayerArithmetic) -> bytes:
     parts = figure.subfigures(len(shown), 1, height_ratios=heights, squeeze=False)
     for part, one, planes in zip(parts[:, 0], shown, rows, strict=True):
         _draw(part, found, one, planes)
-    data = io.BytesIO()
-    figure.savefig(data, format="png", metadata={"Software": None})
-    return data.getvalue()
+    return png(figure)
 
 
 def _heading(found: LayerArithmetic) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fovea.explain.base import Attribution
+from fovea.report.lettering import png
 
 __all__ = ["WARNING", "picture", "scale", "sheet"]
 
@@ -50,7 +50,7 @@ def picture(found: Attribution) -> bytes:
     if lines:
         warned = found.facts.fails_randomisation
         figure.supxlabel("\n".join(_wrapped(lines)), fontsize=8, color="#b00020" if warned else "#444444")
-    return _png(figure)
+    return png(figure)
 
 
 def sheet(found: Sequence[Attribution], columns: int = 4) -> bytes:
@@ -68,7 +68,7 @@ def sheet(found: Sequence[Attribution], columns: int = 4) -> bytes:
         panel.set_title(words, loc="left", fontsize=9, color="#b00020" if warned else "black")
     for panel in axes[len(found) + 1 :]:
         panel.set_axis_off()
-    return _png(figure)
+    return png(figure)
 
 
 def _figure(columns: int, rows: int, found: Attribution, extra: float) -> tuple[Any, float]:
@@ -128,9 +128,3 @@ def _wrapped(lines: Sequence[str]) -> list[str]:
 
 def _short(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
-
-
-def _png(figure: Any) -> bytes:
-    data = io.BytesIO()
-    figure.savefig(data, format="png", metadata={"Software": None})
-    return data.getvalue()

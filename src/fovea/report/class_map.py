@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 
 from fovea.explain.class_maps import ClassMap
+from fovea.report.lettering import png
 
 __all__ = ["overlay"]
 
@@ -46,6 +45,4 @@ def overlay(found: ClassMap, index: int) -> bytes:
     axes.set_title(f"{name}: {peak:.1%} at the ring" if shares else f"{name}: {peak:.3g} at the ring", loc="left")
     colours = ScalarMappable(Normalize(low, high), _COLOURS)
     figure.colorbar(colours, ax=axes, fraction=0.05, pad=0.02, label="probability" if shares else "value")
-    data = io.BytesIO()
-    figure.savefig(data, format="png", metadata={"Software": None})
-    return data.getvalue()
+    return png(figure)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from fovea.explain.attacks import Adversarial
 from fovea.explain.embedding import Embedding
 from fovea.explain.patches import Exciting
 from fovea.explain.weights import Filters
+from fovea.report.lettering import png
 
 __all__ = ["Tile", "attack_tiles", "filter_tiles", "map_tiles", "patch_tiles", "picture_of", "scatter", "sheet"]
 
@@ -68,7 +68,7 @@ def sheet(tiles: Sequence[Tile], title: str, note: str = "", columns: int = 8, s
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
     if lines:
         figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=8, color="#555555")
-    return _png(figure)
+    return png(figure)
 
 
 def _draw(panel: Any, tile: Tile) -> None:
@@ -203,10 +203,4 @@ def scatter(found: Embedding, pictures: Sequence[Array] | None, targets: Array |
         axes.set(xticks=[], yticks=[])
     axes.set_title({"pca": "Codes on their two principal components", "tsne": "Codes by t-SNE: neighbours are alike, "
                     "distances between groups say nothing"}[found.method], loc="left", fontsize=10)  # fmt: skip
-    return _png(figure)
-
-
-def _png(figure: Any) -> bytes:
-    data = io.BytesIO()
-    figure.savefig(data, format="png", metadata={"Software": None})
-    return data.getvalue()
+    return png(figure)

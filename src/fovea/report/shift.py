@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 from fovea.explain.shift import ShiftCurve
+from fovea.report.lettering import png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,9 +31,7 @@ def shift_picture(found: ShiftCurve) -> bytes:
     _curves(right, found, found.change, "change of the probabilities (0: none, 1: altogether)")
     left.legend(fontsize=8, frameon=False, loc="lower center")
     _strip(below, found)
-    data = io.BytesIO()
-    figure.savefig(data, format="png", metadata={"Software": None})
-    return data.getvalue()
+    return png(figure)
 
 
 def _curves(axes: Axes, found: ShiftCurve, rows: tuple[tuple[float, ...], ...], title: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from fovea.explain.trusting import LIMIT, Measures, TrustReport
 from fovea.report.attribution import WARNING, scale
+from fovea.report.lettering import png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,9 +41,7 @@ def trust_picture(found: TrustReport) -> bytes:
     _series(middle, found, "insertion")
     _series(right, found, "deletion")
     _table(table, found)
-    data = io.BytesIO()
-    figure.savefig(data, format="png", metadata={"Software": None})
-    return data.getvalue()
+    return png(figure)
 
 
 def _maps(figure: SubFigure, found: TrustReport) -> None:
@@ -99,7 +97,7 @@ def _series(axes: Axes, found: TrustReport, which: str) -> None:
         scores = getattr(one.causal, which)
         area = getattr(one.causal, f"{which}_auc")
         axes.plot(np.linspace(0, 1, len(scores)), scores, lw=width, color=colour, label=f"{one.title} {area:.2f}")
-    axes.set_ylim(top=axes.get_ylim()[1] * 1.5)  # room for the legend above the curves
+    axes.set_ylim(top=axes.get_ylim()[1] * 1.7)  # room for the legend above the curves
     axes.legend(fontsize=7, frameon=False, title="area below", title_fontsize=7,
                 loc="upper left" if which == "insertion" else "upper right")  # fmt: skip
     axes.set_xlabel("share of pixels", fontsize=8)
