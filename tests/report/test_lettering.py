@@ -28,7 +28,8 @@ def drawn(name: str) -> tuple[bytes, list[str]]:
 def test_letters_come_from_another_font() -> None:
     """A letter of STIX, which matplotlib brings along, that its default font has not."""
     here = set(get_font(FONTS / "DejaVuSans.ttf").get_charmap())
-    other = next(code for code in get_font(FONTS / "STIXGeneral.ttf").get_charmap() if code > 0x300 and code not in here)
+    stix = get_font(FONTS / "STIXGeneral.ttf").get_charmap()
+    other = next(code for code in stix if code > 0x300 and code not in here)
     assert len(drawn(chr(other))[1]) > 1
     assert len(drawn("Hündin")[1]) == 1
 
