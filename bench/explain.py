@@ -2,6 +2,7 @@
 
     python bench/explain.py                       # every method
     python bench/explain.py gradient deeplift     # some
+    python bench/explain.py --plans               # instead: what plans without copies of the weights save, and cost
     python bench/explain.py --rounds 2 --json explain.json
 
 Both sides have the same random weights, statistics of a batch, image and class, and as many threads. Captum runs on
@@ -220,7 +221,12 @@ def child(name: str, side: str, threads: int, file: Path) -> None:
 
     fovea.set_threads(threads)
     x, model = image(), fovea.load(file)
-    if side == "ours":
+    if side in ("lean", "kept"):
+
+        def call() -> np.ndarray:
+            return gradients_of(model, int(name), side == "lean")()
+
+    elif side == "ours":
         call = ours(name, model, x)
     else:
         import torch
@@ -231,6 +237,39 @@ def child(name: str, side: str, threads: int, file: Path) -> None:
     before = resident()
     call()
     print(json.dumps({"peak": resident() - before}))
+
+
+def gradients_of(model: Any, batch: int, lean: bool) -> Callable[[], np.ndarray]:
+    """The gradients of one logit for a batch, by a plan that keeps copies of the weights or does not."""
+    plan = model.compile("native", batch_size=batch, wrt=[model.graph.inputs[0]], lean=lean)
+    x = np.repeat(image()[None], batch, axis=0)
+    seeds = np.zeros((batch, *model.graph.output_shapes[0]), np.float32)
+    seeds[:, TARGET] = 1
+
+    def call() -> np.ndarray:
+        plan.forward(x)
+        found: np.ndarray = plan.backward(seeds)[model.graph.inputs[0]]
+        return found
+
+    return call
+
+
+def plans(batch: int, rounds: int, threads: int) -> dict[str, Any]:
+    """Time and memory of a plan for gradients, lean and not: verified, timed in turn."""
+    model = network()
+    sides = [gradients_of(model, batch, lean) for lean in (True, False)]
+    own, kept = (side() for side in sides)
+    apart = float(np.abs(own - kept).max() / np.abs(kept).max())
+    if apart > 1e-4:
+        sys.exit(f"[explain] expected equal gradients of both plans, got {apart:.1e} apart; nothing was timed")
+    times = in_turn(sides, rounds)
+    row: dict[str, Any] = {"batch": batch, "apart": apart, "runs": len(times[0])}
+    with tempfile.TemporaryDirectory() as place:
+        file = model.save(Path(place) / "network.safetensors")
+        for side, taken in zip(("lean", "kept"), times, strict=True):
+            row[side] = statistics.median(taken)
+            row[f"{side} MB"] = peak_of(str(batch), side, threads, file)
+    return row
 
 
 def measure(name: str, rounds: int, threads: int) -> dict[str, Any]:
@@ -255,7 +294,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="turns of each side")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--side", choices=("ours", "captum"), help=argparse.SUPPRESS)
+    parser.add_argument("--plans", action="store_true", help="compare plans of our own")
+    parser.add_argument("--side", choices=("ours", "captum", "lean", "kept"), help=argparse.SUPPRESS)
     parser.add_argument("--network", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.side:
@@ -270,6 +310,16 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     about = facts(args.threads, installed())
     print(", ".join(f"{key} {value}" for key, value in about.items()), flush=True)
+    if args.plans:
+        for batch in (1, 8):
+            row = plans(batch, args.rounds, args.threads)
+            lean, kept = 1e3 * row["lean"], 1e3 * row["kept"]
+            print(
+                f"{batch:3} images{row['apart']:9.1e}   lean {lean:.1f} ms {row['lean MB']:.0f} MB, kept {kept:.1f} ms "
+                f"{row['kept MB']:.0f} MB, time ratio {lean / kept:.2f}, {row['runs']} runs",
+                flush=True,
+            )
+        return
     print(f"{'method':22}{'apart':>9}{'ours':>12}{'captum':>12}{'ratio':>7}{'ours':>9}{'captum':>9}{'runs':>6}")
     rows = []
     for name in args.methods:
