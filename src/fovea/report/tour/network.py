@@ -77,6 +77,19 @@ def layers(visit: Visit) -> Section:
     return Section("network", "Layer by layer", f'<div class="figures">{drawn}</div>{rest.body}')
 
 
+def _doubling(axes: Axes, title: str) -> None:
+    """Layers are counted in whole numbers; what doubles and halves stands on steps of two."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    axes.set_yscale("log", base=2)
+    axes.yaxis.set_major_locator(LogLocator(base=2, numticks=8))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: count(round(value))))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(title=title, xlabel="convolutions and poolings")
+    axes.legend()
+
+
 def _growth(visit: Visit) -> str:
     fields = receptive_fields(visit.graph)
     axes = len(visit.graph.input_shapes[0])
@@ -96,15 +109,13 @@ def _growth(visit: Visit) -> str:
         what.plot(x, [row[1] for row in rows], color=COLOURS["second"], label="side of the map")
         what.axhline(max(n or 1 for n in visit.graph.input_shapes[0][:-1]), color=COLOURS["muted"], linewidth=0.8,
                      linestyle=(0, (4, 3)))  # fmt: skip
-        what.set(title="What is seen grows, maps shrink", xlabel="convolutions and poolings", yscale="log")
-        what.legend()
+        _doubling(what, "What is seen grows, maps shrink")
 
     def channels(what: Axes) -> None:
         x = range(1, len(rows) + 1)
         what.plot(x, [row[2] for row in rows], color=COLOURS["accent"], label="channels")
         what.plot(x, [math.prod(row[1:2]) ** (axes - 1) for row in rows], color=COLOURS["second"], label="positions")
-        what.set(title="From positions to channels", xlabel="convolutions and poolings", yscale="log")
-        what.legend()
+        _doubling(what, "From positions to channels")
 
     note = "in elements of the input along its longest axis; the dashed line is the input itself"
     return (
