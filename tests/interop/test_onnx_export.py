@@ -18,6 +18,7 @@ from tests.op_samples import SAMPLES, Sample
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 exporting = pytest.importorskip("fovea.interop.onnx.export")
+loading = pytest.importorskip("fovea.interop.onnx.load")
 ort.set_default_logger_severity(4)
 
 REFUSED = {
@@ -79,7 +80,7 @@ def test_zoo(name: str, side: int, channels: int) -> None:
     agree(model, [rng.standard_normal((2, side, side, channels)).astype(np.float32)])
 
 
-@pytest.mark.parametrize("name", ["resnet20", "mobilenetv2"])
+@pytest.mark.parametrize("name", ["resnet20", "mobilenetv2", "mlp"])
 def test_there_and_back(tmp_path: Path, name: str) -> None:
     model = models.create(name, 5, (32, 32, 3), seed=1)
     exporting.export_onnx(model, tmp_path / "net.onnx")
@@ -87,6 +88,19 @@ def test_there_and_back(tmp_path: Path, name: str) -> None:
     x = np.random.default_rng(0).standard_normal((3, 32, 32, 3)).astype(np.float32)
     np.testing.assert_allclose(again(x), model(x), atol=1e-5)
     assert not any(node.op.kind == "transpose" for node in again.graph.nodes.values())
+
+
+@pytest.mark.parametrize("images", [False, True])
+def test_axes_stay_where_no_layer_tells_their_order(images: bool) -> None:
+    """Of a first layer that takes anything, and of outputs that lie in memory as no feature map does."""
+    x = fovea.Input((5, 4, 3))
+    y = fovea.PReLU()(x)
+    last = [fovea.GroupNorm(1)(y), fovea.Dense(2)(y), fovea.Dense(6)(fovea.AdaptiveAvgPool(1)(y))]
+    model = Model(fovea.Graph(x, last), preprocessing=fovea.Preprocessing(size=(5, 4)), task=fovea.tasks.Regression())
+    again = loading.import_model("again", exporting.onnx_model(model, images=images)).model
+    given = np.random.default_rng(0).standard_normal((2, 5, 4, 3)).astype(np.float32)
+    for theirs, ours in zip(again(given), model(given), strict=True):
+        np.testing.assert_allclose(theirs, ours, atol=1e-5)
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])

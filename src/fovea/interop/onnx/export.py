@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -121,7 +122,7 @@ def _ends(model: Model, images: bool) -> Sequence[str]:
 
 
 def _proto(model: Model, write: Writer, inputs: list[Any], outputs: list[Any], images: bool = False) -> Any:
-    about = metadata_of(model)
+    about = metadata_of(model) | {"layout": json.dumps([write.values[ref].first for ref in write.graph.outputs])}
     if images:
         begin = write.values[Ref(next(name for name in write.graph.nodes if name not in model.graph.nodes))]
         ends = [write.values[ref].name for ref in write.graph.outputs]

@@ -20,7 +20,7 @@ from fovea.interop.onnx.external import external_arrays
 from fovea.interop.onnx.fold import FOLDED, array_of
 from fovea.interop.onnx.gelu import with_gelu
 from fovea.interop.onnx.importer import Importer
-from fovea.interop.onnx.metadata import network_of, restored
+from fovea.interop.onnx.metadata import Layout, layout_of, network_of, restored
 from fovea.interop.onnx.rules import RULES
 from fovea.interop.onnx.values import BATCH, Array, Const, Tensor, Traced, channels_last_order
 from fovea.model import Model
@@ -97,7 +97,8 @@ def import_model(
         about = restored(where, proto)
         if opset < OLDEST_OPSET:
             proto = onnx.version_converter.convert_version(proto, OLDEST_OPSET)
-        return _imported(where, network_of(where, proto), opset, input_shape, external or {}, about)
+        graph, layout = network_of(where, proto), layout_of(where, proto)
+        return _imported(where, graph, opset, input_shape, external or {}, about, layout)
     except ModelFileError:
         raise
     except FoveaError as error:
@@ -116,6 +117,7 @@ def _imported(
     input_shape: object,
     external: Mapping[str, Array],
     about: Mapping[str, Any],
+    layout: Layout,
 ) -> Imported:
     weights = {
         tensor.name: external[tensor.name] if tensor.name in external else array_of(where, tensor)
@@ -124,13 +126,14 @@ def _imported(
     into = Importer(where, max(opset, OLDEST_OPSET), weights)
     into.converted = opset < OLDEST_OPSET
     into.values = {name: Const(array) for name, array in weights.items()}
-    inputs, orders = _inputs(into, graph, [one for one in graph.input if one.name not in weights], input_shape)
+    infos = [one for one in graph.input if one.name not in weights]
+    inputs, orders = _inputs(into, graph, infos, input_shape, layout.inputs)
     for node in with_gelu(graph, weights):
         into.enter(node)
         for name, value in zip(node.output, _node(into), strict=False):
             if name:
                 into.values[name] = value
-    results = [_output(into, one.name) for one in graph.output]
+    results = [_output(into, one.name, layout.output(index)) for index, one in enumerate(graph.output)]
     outputs = [ref for ref, _ in results]
     made = Graph.from_nodes(into.entries, inputs, outputs).pruned(outputs)
     made = made.with_constants(into.tensors)
@@ -166,7 +169,11 @@ def _node(into: Importer) -> list[Traced]:
 
 
 def _inputs(
-    into: Importer, graph: onnx.GraphProto, infos: list[onnx.ValueInfoProto], given: object
+    into: Importer,
+    graph: onnx.GraphProto,
+    infos: list[onnx.ValueInfoProto],
+    given: object,
+    channels_first: bool | None,
 ) -> tuple[list[str], list[tuple[int, ...]]]:
     if not infos:
         raise ModelFileError(into.where, "expected a graph with an input, got none; the file is damaged")
@@ -186,7 +193,7 @@ def _inputs(
             )
         if sizes[0] is not None:
             into.fixed_batch = sizes[0]
-        last = len(sizes) > 2 and _is_map(readers, info.name)
+        last = len(sizes) > 2 and (_is_map(readers, info.name) if channels_first is None else channels_first)
         order = channels_last_order(len(sizes)) if last else tuple(range(len(sizes)))
         shape: Shape = tuple(sizes[axis] for axis in order[1:])
         wanted = _given_shape(given, index, len(infos))
@@ -228,8 +235,9 @@ def _is_map(readers: Mapping[str, list[onnx.NodeProto]], name: str) -> bool:
     return False
 
 
-def _output(into: Importer, name: str) -> tuple[Ref, tuple[int, ...]]:
-    """A feature map as N,*spatial,C, anything else in ONNX's order."""
+def _output(into: Importer, name: str, channels_first: bool | None) -> tuple[Ref, tuple[int, ...]]:
+    """A feature map as N,*spatial,C, anything else in ONNX's order; where the file does not tell, a feature map is what
+    lies in memory so."""
     value = into.values.get(name)
     into.node = onnx.NodeProto(name=name, op_type="output", output=[name])
     if name in into.absent:
@@ -241,6 +249,7 @@ def _output(into: Importer, name: str) -> tuple[Ref, tuple[int, ...]]:
     if not isinstance(value, Tensor):
         value = into.as_tensor(np.asarray(value.array, np.float32))
     order = channels_last_order(value.ndim)
-    if value.ndim <= 2 or value.memory != value.memory_of(order):
+    is_map = value.memory == value.memory_of(order) if channels_first is None else channels_first
+    if value.ndim <= 2 or not is_map:
         order = tuple(range(value.ndim))
     return into.arranged(value, order).ref, order

@@ -2,11 +2,13 @@
 
 ONNX's key "metadata_props" holds texts: ``classes``, ``preprocessing`` and ``task`` as JSON. A file that takes images
 holds ``network`` as well: where in it the network proper begins and ends, so that it can be imported again.
+``layout`` says of each output of the network whether it is N,C,*spatial.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import onnx
@@ -17,7 +19,7 @@ from fovea.errors import FoveaError, ModelFileError
 from fovea.model import Model
 from fovea.tasks.base import task_from_dict
 
-__all__ = ["PRODUCER", "metadata_of", "network_of", "network_text", "restored"]
+__all__ = ["PRODUCER", "Layout", "layout_of", "metadata_of", "network_of", "network_text", "restored"]
 
 PRODUCER = "fovea"
 LARGEST_TEXT = 16 << 20
@@ -64,6 +66,32 @@ def network_of(where: str, proto: onnx.ModelProto) -> onnx.GraphProto:
     return helper.make_graph(nodes[::-1], proto.graph.name, [start], ends, weights)
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Which inputs and outputs of the graph that ``network_of`` gives are N,C,*spatial, those of more than two axes;
+    None where the file does not tell."""
+
+    inputs: bool | None = None
+    outputs: tuple[bool, ...] | None = None
+
+    def output(self, index: int) -> bool | None:
+        """Of one output."""
+        return None if self.outputs is None else self.outputs[index]
+
+
+def layout_of(where: str, proto: onnx.ModelProto) -> Layout:
+    """The axis orders in a file of ours: inputs are N,C,*spatial, but not that of the network inside a file that takes
+    images."""
+    if proto.producer_name != PRODUCER:
+        return Layout()
+    texts = _texts(where, proto)
+    told, record = texts.get("layout"), texts.get("network")
+    count = len(proto.graph.output) if record is None else len(record["outputs"])
+    if not isinstance(told, list) or len(told) != count or not all(isinstance(one, bool) for one in told):
+        return Layout(record is None)
+    return Layout(record is None, tuple(told))
+
+
 def restored(where: str, proto: onnx.ModelProto) -> dict[str, Any]:
     """What the file says about the model, where it is one of ours: ``task``, ``preprocessing``, ``classes``.
 
@@ -88,7 +116,7 @@ def _texts(where: str, proto: onnx.ModelProto) -> dict[str, Any]:
         return {}
     found = {}
     for entry in proto.metadata_props:
-        if entry.key in ("task", "classes", "preprocessing", "network"):
+        if entry.key in ("task", "classes", "preprocessing", "network", "layout"):
             try:
                 found[entry.key] = json.loads(entry.value) if len(entry.value) <= LARGEST_TEXT else None
             except (ValueError, RecursionError):
