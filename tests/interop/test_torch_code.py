@@ -99,6 +99,15 @@ def test_networks_of_the_zoo(name: str) -> None:
     agree(model(x), network_of(model)(as_theirs(x)), True)
 
 
+def test_layers_may_be_called_as_modules_call_their_own_things() -> None:
+    names = [one for one in dir(torch.nn.Module()) if not one.startswith("_")] + ["None", "lambda", "x", "F", "self"]
+    for name in ("f", "none", "classes", "CLASSES", "net"):
+        layers = fovea.Sequential({one: fovea.LayerScale(1.25) for one in names}, fovea.Pad(1), fovea.GlobalMaxPool())
+        model = Model(layers, (2, 2, 1), name=name)
+        x = np.random.default_rng(0).standard_normal((2, 2, 2, 1)).astype(np.float32)
+        agree(model(x), network_of(model)(as_theirs(x)), False)
+
+
 def test_several_inputs_and_outputs_constants_and_gradients() -> None:
     a, b = fovea.Input((6, 6, 3), name="left picture"), fovea.Input((4,), name="class")
     y = fovea.Conv(4, 3, padding="same")(a) * b + fovea.Constant(np.arange(4.0))()

@@ -10,7 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-__all__ = ["save_state"]
+__all__ = ["MODULE_NAMES", "save_state"]
+
+MODULE_NAMES = frozenset(dir(torch.nn.Module()))
+"""What every module has already: no layer in it can be called so."""
 
 
 def save_state(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -17,6 +17,8 @@ from fovea.model import Model
 
 __all__ = ["export_torch", "torch_source"]
 
+_NOT_CLASSES = ("F", "CLASSES", "None", "True", "False")
+"""Names that the source needs for something else."""
 _ = moves  # its rules join the table when it is imported
 
 
@@ -71,6 +73,7 @@ def torch_source(model: Model, weights: str = "model.pth", where: str = "export"
 
 def _text(model: Model, write: Writer, inputs: list[str], outputs: list[str], weights: str) -> str:
     name = "".join(part[:1].upper() + part[1:] for part in identifier(model.name or "network").split("_"))
+    name += "Network" if name in _NOT_CLASSES else ""
     arguments = ", ".join(f"{one}: torch.Tensor" for one in inputs)
     several = len(outputs) > 1
     annotation = f"tuple[{', '.join(['torch.Tensor'] * len(outputs))}]" if several else "torch.Tensor"

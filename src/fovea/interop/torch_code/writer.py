@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fovea.engines.torch.state import MODULE_NAMES
 from fovea.errors import ModelFileError
 from fovea.graph.graph import Graph, Node, Ref
 from fovea.graph.store import ParameterStore
@@ -52,8 +53,8 @@ class Writer:
     def attribute(self, node: Node) -> str:
         """The name of a node in the module."""
         if node.name not in self._names:
-            name, taken = identifier(node.name), {*self._names.values(), *_TAKEN}
-            while name in taken:
+            name, taken = identifier(node.name), {*self._names.values(), *MODULE_NAMES}
+            while name in taken or keyword.iskeyword(name):
                 name += "_"
             self._names[node.name] = name
         return self._names[node.name]
@@ -150,10 +151,6 @@ class Writer:
         if not first or axis == 0 or ndim <= 2:
             return axis
         return 1 if axis == ndim - 1 else axis + 1
-
-
-_TAKEN = {*keyword.kwlist, *keyword.softkwlist, "forward", "train", "eval", "training", "to", "half", "float", "double"}
-_TAKEN |= {"add_module", "apply", "buffers", "children", "compile", "cpu", "cuda", "modules", "parameters", "type"}
 
 
 def identifier(text: str, otherwise: str = "layer") -> str:
