@@ -42,13 +42,13 @@ def test_maps_that_are_what_was_asked_for_find_the_truth():
     assert not (found[1, :, 4] > 0.5).any()
 
 
-def test_the_weights_of_a_batch_add_up_to_its_images():
+def test_losses_are_divided_by_the_weights_of_boxes():
     outputs, targets = maps(2), truth()
     asked = TASK.assign(outputs, targets)
     weights = sum(float(one[..., 4].sum()) for one in asked[2:]) / 2
-    assert TASK.loss_scale(asked) == pytest.approx(2 / max(1, weights))
+    assert TASK.loss_divisor(asked) == pytest.approx(weights)
     nothing = TASK.assign(maps(2), boxes.padded([np.zeros((0, 9))] * 2))
-    assert TASK.loss_scale(nothing) == 2
+    assert TASK.loss_divisor(nothing) == 0
 
 
 def test_losses_of_maps_are_those_of_their_parts():

@@ -11,14 +11,21 @@ import pytest
 
 import fovea
 from fovea.cli.finish import result
+from fovea.data.dataset import Batch
 from fovea.engines.registry import available_engines
+from fovea.engines.world import World
 from fovea.errors import ConfigError
+from fovea.training import TrainConfig
+from fovea.training.prepare import recipe_for
+from fovea.training.step import gradients_of
+from tests.detect.square_finder import NAMES, finder, painted
 
 SCENE = fovea.Scene(mosaic=1.0, mixup=0.5, degrees=5.0, sizes=(0.5, 1.5), calm_epochs=0.4)
 OPTIONS: dict[str, Any] = {
     "epochs": 3, "batch_size": 4, "lr": 0.01, "augment": SCENE, "log_every": 1, "checkpoint_every": 1, "threads": 1,
     "report": False,
 }  # fmt: skip
+SQUARES = [(8, 8, 16, 16, 0), (40, 8, 48, 16, 1), (8, 40, 16, 48, 1), (40, 40, 48, 48, 0)]
 
 
 class Stop(Exception):
@@ -68,4 +75,34 @@ def test_what_is_not_for_boxes_is_refused_before_training(tmp_path: Path) -> Non
     ):
         with pytest.raises(ConfigError, match=message):
             fovea.train(model(), data(), out=tmp_path / "refused", **{**OPTIONS, **given})
-    assert not any((tmp_path / "refused").iterdir())
+    assert not (tmp_path / "refused").exists()
+
+
+@pytest.mark.parametrize("engine", available_engines())
+def test_pieces_of_a_batch_are_divided_by_the_boxes_of_all(engine: str) -> None:
+    """Three pieces with other numbers of boxes, one with none: loss and gradients are those of the whole batch."""
+    pictures = np.stack([painted(64, 64, SQUARES[: 2 * n]) for n in range(3)])
+    rows = [np.array([[*square] for square in SQUARES[: 2 * n]]) for n in range(3)]
+    scenes = fovea.from_arrays((pictures, rows), task="detection", classes=NAMES, val_fraction=0)
+    found = []
+    for pieces in (1, 3):
+        net = finder()
+        recipe = recipe_for(TrainConfig(augment="none"), net, scenes)
+        plan = net.compile(
+            engine, 3, pixels=True, training=True, input_shape=(64, 64, 3), loss=recipe.loss((64, 64, 3))
+        )
+        batch = Batch(scenes.train.inputs, scenes.train.targets, np.arange(3))
+        loss = gradients_of(plan, batch, 3, 0, recipe, pieces, World()).loss
+        found.append((loss, {path: np.array(array) for path, array in plan.gradients.items()}))
+    (whole, gradients), (loss, added) = found
+    assert loss == pytest.approx(whole, rel=1e-5)
+    assert gradients.keys() == added.keys()
+    for path, array in gradients.items():
+        np.testing.assert_allclose(added[path], array, atol=1e-5 * np.abs(array).max(), err_msg=path)
+
+
+def test_the_range_test_sees_the_loss_that_training_sees(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"batch_size": 8, "augment": "none", "engine": available_engines()[0]}
+    run = fovea.train(model(), data(), epochs=1, lr=1e-6, log_every=1, out=tmp_path, report=False, **options)
+    found = fovea.find_lr(model(), data(), steps=10, high=1e-5, **options)
+    assert found.losses[0] == pytest.approx(run.history("loss", event="step")[0], rel=1e-5)

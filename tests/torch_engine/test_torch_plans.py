@@ -9,11 +9,17 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import fovea  # noqa: E402  # the engine needs PyTorch
+import torch.distributed as dist  # noqa: E402  # the engine needs PyTorch
+
+import fovea  # noqa: E402
 import fovea.ops as ops  # noqa: E402
 from fovea.engines import registry  # noqa: E402
 from fovea.engines.reference import ReferenceEngine  # noqa: E402
 from fovea.engines.registry import get_engine  # noqa: E402
+from fovea.engines.spec import prepare  # noqa: E402
+from fovea.engines.torch.distributed import Processes  # noqa: E402
+from fovea.engines.torch.plan import TorchPlan  # noqa: E402
+from fovea.engines.torch.settings import Settings  # noqa: E402
 from fovea.errors import EngineError, MissingExtra  # noqa: E402
 from fovea.graph.compose import Sequential, build  # noqa: E402
 from fovea.graph.graph import Graph  # noqa: E402
@@ -199,3 +205,31 @@ def test_compiled_plans_compute_the_same() -> None:
     near(compiled_norms, norms, 1e-5)
     for path, array in eager.tensors().items():
         near(ours.tensors()[path], array, 1e-5)
+
+
+def test_pieces_of_a_batch_are_averaged_among_processes_once() -> None:
+    """One process stands for several: it is told how often DistributedDataParallel sends gradients."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        spec = prepare(network(), batch_size=6, training=True, loss=ops.SoftmaxCrossEntropy(), optimizer=ops.SGD())
+        processes = Processes()
+        processes.size = 2
+        plan = TorchPlan(spec, filled(network()), torch.device("cpu"), Settings(), processes)
+        sent: list[int] = []
+
+        def sends(bucket: Any) -> Any:
+            sent.append(1)
+            future: Any = torch.futures.Future()
+            future.set_result(bucket.buffer())
+            return future
+
+        assert plan._shared is not None
+        plan._shared.register_comm_hook(None, lambda _, bucket: sends(bucket))
+        x, labels = batch(6)
+        for more, expected in ((True, 0), (True, 0), (False, 1), (False, 2)):
+            plan.more_follow = more
+            plan.forward(x)
+            plan.loss_backward(labels)
+            assert len(sent) == expected
+    finally:
+        dist.destroy_process_group()

@@ -155,7 +155,7 @@ def test_patience_stops_and_the_best_epoch_stays(tmp_path: Path) -> None:
 def test_a_validation_that_is_not_finite_is_never_the_best(tmp_path: Path) -> None:
     """By accuracy, between equal ones by loss; and log lines stay JSON that every reader takes."""
     config = TrainConfig(batch_size=4, lr=0.1)
-    loop = Loop(small_model(), small_data(), config, tmp_path, get_engine("reference"))
+    loop = Loop(small_model(), small_data(), config, get_engine("reference"))
     assert not loop._is_better({"accuracy": 1.0, "loss": float("nan")})
     assert loop.state.best is None
     assert loop._is_better({"accuracy": 0.5, "loss": 1.0})

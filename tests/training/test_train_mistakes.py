@@ -40,6 +40,14 @@ def model() -> fovea.Model:
             lambda d, out: fovea.train(model(), d, out=out, record={"x": object()}, **OPTIONS),
             "values that JSON can hold",
         ),
+        (
+            lambda d, out: fovea.train(model(), d, out=out, **{**OPTIONS, "precision": "bf16"}),
+            "expected precision fp32",
+        ),
+        (lambda d, out: fovea.train(model(), d, out=out, trainable=["nothing"], **OPTIONS), "'nothing' which matches"),
+        (lambda d, out: fovea.train(model(), d, out=out, unfreeze=[(1, ["dense1"])], **OPTIONS), "got nothing; join e"),
+        (lambda d, out: fovea.train(model(), d, out=out, augment="mirror", **OPTIONS), "'mirror' is not one of"),
+        (lambda d, out: fovea.train(model(), d, out=out, class_weights=[1], **OPTIONS), "expected 2 numbers, got 1"),
         (lambda d, out: fovea.find_lr(None, d), r"expected a fovea\.Model, got NoneType"),
         (lambda d, out: fovea.find_lr(model(), d, steps="x"), "expected 0 < low < high and 10 steps or more"),
         (lambda d, out: fovea.find_lr(model(), d, epoch=1), "expected an option of training, got 'epoch'; near"),
@@ -57,6 +65,7 @@ def test_mistakes_are_refused_in_one_line(
     with pytest.raises(FoveaError, match=text) as caught:
         act(data, tmp_path / "run")
     assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists(), "what is refused leaves no folder behind"
 
 
 def test_a_file_that_nests_without_end_is_refused(tmp_path: Path) -> None:

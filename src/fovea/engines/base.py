@@ -53,6 +53,8 @@ class Plan(abc.ABC):
         """After ``backward`` or ``loss_backward``: the gradients of the nodes of ``wrt``."""
         self.first_sample = 0
         """Where the samples of a call begin in a batch that several processes share: masks go on from there."""
+        self.more_follow = False
+        """Whether further pieces of a batch follow before the update: processes share gradients with the last."""
 
     @abc.abstractmethod
     def forward(self, *inputs: Array, out: Array | None = None, step: int = 0) -> Outputs:
@@ -79,6 +81,11 @@ class Plan(abc.ABC):
     ) -> tuple[float, ...]:
         """The losses of the last forward, and their gradients times ``scale``, added to ``gradients``; ``wrt`` fills
         ``wrt_gradients``."""
+
+    def scale_gradients(self, factor: float) -> None:
+        """Multiply what ``gradients`` holds."""
+        for array in self.gradients.values():
+            array *= np.float32(factor)
 
     @abc.abstractmethod
     def update(self, lr: float) -> float:

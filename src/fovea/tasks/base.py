@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -93,12 +93,10 @@ class Task(abc.ABC):
         the loss."""
         return self.encode(targets)
 
-    def loss_scale(self, assigned: Any, total: Callable[[Sequence[float]], Sequence[float]] = list) -> float:
-        """What a batch's loss is multiplied by, given what ``assign`` made of its targets.
-
-        ``total`` adds numbers up over the processes that share the batch.
-        """
-        return 1.0
+    def loss_divisor(self, assigned: Any) -> float | None:
+        """What the sum of a batch's losses is divided by, given what ``assign`` made of its targets, where that is
+        another number than its samples (None). Numbers of several parts of a batch add up."""
+        return None
 
     def condense(self, outputs: Any, targets: Array) -> Array:
         """What evaluation keeps of a batch's outputs, one row for each sample; ``metrics`` takes the rows of all."""

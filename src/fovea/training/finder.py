@@ -19,12 +19,14 @@ from fovea.data.augment.scene import Scene
 from fovea.data.dataset import Batch, Dataset
 from fovea.data.loader import loader_for
 from fovea.engines.base import Engine
+from fovea.engines.world import World
 from fovea.errors import ConfigError
 from fovea.model import Model
 from fovea.ops.base import is_number
 from fovea.training.config import TrainConfig, checked_names
 from fovea.training.place import engine_and_world
 from fovea.training.prepare import Recipe, check_model, fit_model, open_data, recipe_for, resolved
+from fovea.training.step import gradients_of
 
 __all__ = ["LRFinding", "find_lr"]
 
@@ -101,9 +103,7 @@ def _range_test(
         for step in range(steps):
             batch = next(batches)
             lr = low * (high / low) ** (step / (steps - 1))
-            outputs = plan.forward(batch.inputs, step=step)
-            targets = batch.targets if recipe.mix else model.task.assign(outputs, batch.targets)
-            loss = sum(plan.loss_backward(targets))
+            loss = gradients_of(plan, batch, len(batch), step, recipe, 1, World()).loss  # each process on its own
             plan.update(lr)
             if not math.isfinite(loss):
                 break

@@ -26,8 +26,9 @@ from fovea.training.config import TrainConfig
 from fovea.training.evaluation import evaluation_plan, outputs_of, own_share, with_weights
 from fovea.training.prepare import Recipe, data_identity, recipe_for
 from fovea.training.recorder import Log, write_json
-from fovea.training.share import check_room, own_parts, own_positions
+from fovea.training.share import check_room, own_positions
 from fovea.training.stages import Anchor, trainable_at
+from fovea.training.step import gradients_of
 
 __all__ = ["Callback", "Loop"]
 
@@ -39,11 +40,11 @@ class Loop:
     """One training of one model in one run folder. The model's store holds the numbers, ``state`` counts."""
 
     def __init__(
-        self, model: Model, data: Dataset, config: TrainConfig, folder: Path, engine: Engine,
-        callbacks: Sequence[Callback] = (), world: World | None = None,
-    ) -> None:  # fmt: skip
-        self.model, self.data, self.config, self.folder, self.engine = model, data, config, folder, engine
-        self.callbacks, self.world = callbacks, world or World()
+        self, model: Model, data: Dataset, config: TrainConfig, engine: Engine, world: World | None = None
+    ) -> None:
+        self.model, self.data, self.config, self.engine = model, data, config, engine
+        self.world = world or World()
+        self.folder, self.callbacks = Path(), tuple[Callback, ...]()
         self.state = State()
         self.averaged = Averaged(config.ema)
         self.anchor = Anchor(config.anchor)
@@ -63,11 +64,16 @@ class Loop:
     # --- beginning
 
     def begin(self) -> None:
-        """Start from the model's weights: everything that resuming needs is on disk when this returns."""
+        """Start from the model's weights. Raises what refuses an option; nothing is written yet."""
         store = self.model.store
         store.seed, store.updates = self.config.seed, 0
         store.optimizer_state, store.ema = {}, {}
         self.anchor.set(store)
+        self._compile()
+
+    def open(self, folder: Path, callbacks: Sequence[Callback]) -> None:
+        """Write the beginning into a run folder: everything that resuming needs is on disk when this returns."""
+        self.folder, self.callbacks = folder, tuple(callbacks)
         self.world.first(self._open)
         self._save(LAST_FILE)
 
@@ -75,10 +81,12 @@ class Loop:
         self._log = Log(self.folder)
         self.model.save(self.folder / MODEL_FILE)
 
-    def restore(self) -> None:
+    def restore(self, folder: Path, callbacks: Sequence[Callback]) -> None:
         """Go back to the last checkpoint. Raises ModelFileError when it is damaged or of another model."""
+        self.folder, self.callbacks = folder, tuple(callbacks)
         last = self._checkpoint(LAST_FILE)
         self.state, metadata = read_checkpoint(last, self.model.store, self.averaged, self.anchor)
+        self._compile()
         self.world.first(lambda: self._reopen(int(metadata["log_bytes"])))
 
     def _reopen(self, log_bytes: int) -> None:
@@ -114,7 +122,6 @@ class Loop:
 
     def run(self) -> None:
         """Train until the last epoch, or until patience or a callback ends it, then write the final model."""
-        self._compile()
         val = self.data.val
         self.own_val = val if val is None else own_share(val, self.world)
         self.val_plan = (
@@ -189,40 +196,19 @@ class Loop:
         return self.config.lr * float(self.config.schedule.factor(step, total))
 
     def _step(self, batch: Batch, count: int, lr: float) -> tuple[float, float, float | None]:
-        """One update from a batch of ``count`` samples, of which ``batch`` are this process's: in pieces whose
-        gradients add up to those of the whole. Loss and metric of the whole, gradient norm."""
-        task, world, pieces = self.model.task, self.world, self.config.accumulate
+        """One update from a batch of ``count`` samples: loss and metric of the whole, gradient norm."""
         self.plan = self._plan(batch.inputs.shape[1:])
-        weight = self.recipe.weight(batch.targets)
-        whole = float(count) if self.recipe.class_weights is None else world.total([weight])[0]
-        loss: float = 0.0
-        metric: float | None = None
-        failed: tuple[Any, Any, int] | None = None
+        pieces, world = self.config.accumulate, self.world
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # said below, with the node's name
-            for part in own_parts(count, pieces, world):
-                inputs, given = batch.inputs[part.rows], batch.targets[part.rows]
-                share = self.recipe.weight(given) / whole if whole else 0.0
-                step = self.state.step * pieces + part.piece
-                self.plan.first_sample = part.first
-                outputs = self.plan.forward(inputs, step=step)
-                targets = given if self.recipe.mix else task.assign(outputs, given)
-                share *= task.loss_scale(targets, world.total)
-                # processes average their gradients: times their number, that is the sum
-                loss += share * sum(self.plan.loss_backward(targets, scale=share * world.size))
-                if not math.isfinite(loss) and failed is None:
-                    failed = inputs, targets, step
-                own = None if self.recipe.mix else task.batch_metric(outputs, given)
-                if own is not None:
-                    metric = (metric or 0.0) + own * len(given) / count
-            loss, *metrics = world.total([loss] if metric is None else [loss, metric])
-            if not math.isfinite(loss):
-                world.agree(self._not_finite(*failed, lr) if failed else None)
+            found = gradients_of(self.plan, batch, count, self.state.step, self.recipe, pieces, world)
+            if not math.isfinite(found.loss):
+                world.agree(self._not_finite(*found.failed, lr) if found.failed else None)
             grad_norm = self.plan.update(lr)
         if not math.isfinite(grad_norm):
             raise nonfinite.after_update(self.model, self._when(), self._advice(lr))
         self.anchor.pull(self.model.store, self.config.optimizer, lr)
         self.averaged.update(self.model.store)
-        return loss, grad_norm, metrics[0] if metrics else None
+        return found.loss, grad_norm, found.metric
 
     def _count(self, loss: float, metric: float | None, images: int, seconds: float, wait: float) -> None:
         values = {"loss": loss * images, "images": images, "seconds": seconds, "wait": wait}

@@ -18,7 +18,7 @@ from fovea.training.config import TrainConfig
 from fovea.training.prepare import data_identity
 from fovea.training.recorder import new_folder
 
-__all__ = ["check_same", "engine_and_world", "folder_for", "note_other_world"]
+__all__ = ["check_same", "engine_and_world", "folder_for", "goes_on", "note_other_world"]
 
 
 def engine_and_world(engine: str | Engine | None, config: TrainConfig) -> tuple[Engine, World]:
@@ -38,19 +38,23 @@ def engine_and_world(engine: str | Engine | None, config: TrainConfig) -> tuple[
     return (chosen.configured(**used) if used else chosen), world
 
 
+def goes_on(out: str | os.PathLike[str] | None, world: World) -> bool:
+    """Whether ``out`` holds a run that this launch of torchrun began: its processes were started again."""
+    return world.first(lambda: out is not None and _began(out))
+
+
 def folder_for(out: str | os.PathLike[str] | None, name: str, world: World) -> Path:
-    """The run folder, made by the first process; one with a run that this launch of torchrun began is to be continued.
+    """The run folder, made by the first process, or one with a run that goes on.
 
     Raises ConfigError as ``new_folder`` does, and for no ``out`` where torchrun may start the processes again.
     """
     if out is None and may_restart():
         fix = "name it with out (--out), so that restarted processes find it"
         raise ConfigError("out", f"expected a run folder where torchrun may start processes again, got none; {fix}")
-    return world.first(lambda: Path(out) if out is not None and _goes_on(out) else new_folder(out, name))
+    return world.first(lambda: Path(out) if out is not None and _began(out) else new_folder(out, name))
 
 
-def _goes_on(folder: str | os.PathLike[str]) -> bool:
-    """Whether the processes that began the run in a folder were started again."""
+def _began(folder: str | os.PathLike[str]) -> bool:
     if launch() is None or not Run.is_run(folder):
         return False
     run = Run(folder)

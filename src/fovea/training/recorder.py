@@ -14,7 +14,7 @@ from fovea.errors import ConfigError
 from fovea.graph.serialize import write_atomically
 from fovea.run import LOG_FILE, Run
 
-__all__ = ["Log", "new_folder", "write_json"]
+__all__ = ["Log", "as_json", "new_folder", "write_json"]
 
 
 def new_folder(out: str | os.PathLike[str] | None, name: str) -> Path:
@@ -41,14 +41,17 @@ def new_folder(out: str | os.PathLike[str] | None, name: str) -> Path:
     return path
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """A JSON file for people and programs, written atomically. Raises ConfigError when the disk does not take it."""
+def as_json(where: str, value: Mapping[str, Any]) -> str:
+    """The text of a JSON file for people and programs. Raises ConfigError for what JSON has no word for."""
     try:
-        text = json.dumps(value, indent=2) + "\n"
+        return json.dumps(value, indent=2) + "\n"
     except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigError(
-            str(path), f"expected values that JSON can hold, got: {error}; give numbers and texts"
-        ) from None
+        raise ConfigError(where, f"expected values that JSON can hold, got: {error}; give numbers and texts") from None
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Such a file, written atomically. Raises ConfigError when the disk does not take it."""
+    text = as_json(str(path), value)
 
     def fill(temporary: Path) -> None:
         temporary.write_text(text, encoding="utf-8")

@@ -28,9 +28,9 @@ from fovea.training.checkpoint import difference, graph_digest
 from fovea.training.config import TrainConfig
 from fovea.training.event_log import check_log_to, event_logs
 from fovea.training.loop import Callback, Loop
-from fovea.training.place import check_same, engine_and_world, folder_for, note_other_world
+from fovea.training.place import check_same, engine_and_world, folder_for, goes_on, note_other_world
 from fovea.training.prepare import data_identity, fit_model, open_data, resolved
-from fovea.training.recorder import write_json
+from fovea.training.recorder import as_json, write_json
 from fovea.training.schedule import Schedule
 
 __all__ = ["resume", "train"]
@@ -126,18 +126,18 @@ def train(
         raise ConfigError("patience", "expected a validation split for early stopping, got none; set val_fraction")
     if config.keep_start and ready.val is None:
         raise ConfigError("keep_start", "expected a validation split to compare with, got none; set val_fraction")
-    folder = folder_for(out, model.name or ready.name, world)
-    if Run.is_run(folder):  # this launch of torchrun began it
-        return resume(folder, ready, engine=chosen, callbacks=callbacks, report=report)
+    if out is not None and goes_on(out, world):
+        return resume(out, ready, engine=chosen, callbacks=callbacks, report=report)
     check_same(model, ready, config, world)
-    with event_logs(config.log_to, folder) as logs:
-        loop = Loop(model, ready, config, folder, chosen, (*callbacks, *logs), world)
-        with contextlib.closing(loop):
-            loop.begin()
-            _note_unreadable(ready)
-            about = _config_file(model, ready, config, chosen, world, record)
-            world.first(lambda: write_json(folder / CONFIG_FILE, about))
-            loop.run()
+    about = _config_file(model, ready, config, chosen, world, record)
+    as_json("record", about)
+    loop = Loop(model, ready, config, chosen, world)
+    loop.begin()  # an option that is refused leaves nothing behind
+    folder = folder_for(out, model.name or ready.name, world)
+    with event_logs(config.log_to, folder) as logs, contextlib.closing(loop):
+        loop.open(folder, (*callbacks, *logs))
+        world.first(lambda: write_json(folder / CONFIG_FILE, about))
+        loop.run()
     return _finished(folder, ready, report and world.is_first)
 
 
@@ -193,11 +193,10 @@ def resume(
     note_other_world(opened.config.get("processes", 1), model, config, world)
     check_same(model, ready, config, world)
     check_log_to(config.log_to)
-    with event_logs(config.log_to, opened.path) as logs:
-        loop = Loop(model, ready, config, opened.path, chosen, (*callbacks, *logs), world)
-        with contextlib.closing(loop):
-            loop.restore()
-            loop.run()
+    loop = Loop(model, ready, config, chosen, world)
+    with event_logs(config.log_to, opened.path) as logs, contextlib.closing(loop):
+        loop.restore(opened.path, (*callbacks, *logs))
+        loop.run()
     return _finished(opened.path, ready, report and world.is_first)
 
 

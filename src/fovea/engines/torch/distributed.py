@@ -169,7 +169,7 @@ _BUFFERS = next(  # its newer name, where this PyTorch has it
 )
 
 
-def parallel(network: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+def parallel(network: torch.nn.Module, device: torch.device) -> DistributedDataParallel:
     """The network with gradients that are averages over all processes after each backward.
 
     Buffers follow the first process after every update (``Processes.follow``), not before every forward, so that all

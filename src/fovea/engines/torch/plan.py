@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, MutableMapping, Sequence
 from typing import Any
 
@@ -66,9 +67,8 @@ class TorchPlan(Plan):
         self._network = self._part(network.values(), [Ref(name) for name in spec.inputs], self._wanted)
         given = [*self._read, *(Ref(name) for name in spec.targets)]
         self._objective = self._part(losing, given, spec.losses) if spec.losses else None
-        self._forward: Any = self._network
-        if self._averages:
-            self._forward = parallel(self._network, device)
+        self._shared = parallel(self._network, device) if self._averages else None
+        self._forward: Any = self._network if self._shared is None else self._shared
         if settings.compiled and not spec.wrt:
             self._forward = torch.compile(self._forward)
         trained = {path: one for path, one in spec.graph.parameters().items() if path in spec.trainable}
@@ -132,6 +132,7 @@ class TorchPlan(Plan):
         with (
             torch.set_grad_enabled(bool(self._learning or self.spec.wrt)),
             devices.computing(self.device, self.spec.precision),
+            self._alone(),
         ):
             found = self._forward(*tensors)
         self._values = dict(zip(self._wanted, found, strict=True))
@@ -142,6 +143,11 @@ class TorchPlan(Plan):
         if self._renews:
             self._weights.changed("buffers")
         self.kept = {name: to_array(self._values[Ref(name)]) for name in self.spec.keep}
+
+    def _alone(self) -> contextlib.AbstractContextManager[None]:
+        """What DistributedDataParallel is told of a piece that others follow: gradients stay here."""
+        held: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        return self._shared.no_sync() if self._shared is not None and self.more_follow else held
 
     def _input(self, name: str, array: Array) -> torch.Tensor:
         tensor = shared(array).to(self.device)
@@ -242,6 +248,12 @@ class TorchPlan(Plan):
         return self.wrt_gradients
 
     # --- update
+
+    def scale_gradients(self, factor: float) -> None:
+        """Multiply what ``gradients`` holds, where it lies."""
+        held = [leaf.grad for leaf in self._leaves.values() if leaf.grad is not None]
+        if held:
+            torch._foreach_mul_(held, factor)
 
     def update(self, lr: float) -> float:
         """Clip, optimise, average; returns the norm before clipping. A parameter without a gradient has gradient 0."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -166,8 +166,8 @@ class Detection(Task):
 
     def assign(self, outputs: Any, targets: Array) -> list[Array]:
         """The target of every map, from what the network found and the boxes ``(N, M, 9)`` that are there: qualities
-        for the class maps, distances with a weight for those of boxes; ``loss_scale`` says what the losses are
-        multiplied by."""
+        for the class maps, distances with a weight for those of boxes; ``loss_divisor`` says what the losses
+        are divided by."""
         maps = [np.asarray(one, np.float32) for one in outputs]
         sizes = self._sizes(maps)
         points, steps = points_of(sizes, self.strides)
@@ -185,12 +185,10 @@ class Detection(Task):
             for part, size in zip(np.split(whole, ends, axis=1), sizes, strict=True)
         ]
 
-    def loss_scale(self, assigned: Any, total: Callable[[Sequence[float]], Sequence[float]] = list) -> float:
-        """``N / sum of the boxes' weights``: losses are sums over points, wanted a point that finds something."""
+    def loss_divisor(self, assigned: Any) -> float:
+        """The sum of the boxes' weights: losses are sums over points, wanted a point that finds something."""
         count = len(self.strides)
-        weights = sum(float(one[..., 4].sum(dtype=np.float64)) for one in assigned[count:]) / _BOX_WEIGHT
-        samples, wanted = total([len(assigned[0]), weights])
-        return samples / max(1.0, wanted)
+        return sum(float(one[..., 4].sum(dtype=np.float64)) for one in assigned[count:]) / _BOX_WEIGHT
 
     def batch_metric(self, outputs: Any, targets: Array) -> float | None:
         """None: what is found is judged on the validation split only."""
