@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import fovea as library
 from fovea import explain
 from fovea.report.attribution import WARNING, picture, scale
+from tests.explain.attribution_nets import plain
 from tests.explain.small_networks import pictures, trained
 
 Answer = tuple[int, str, str]
@@ -77,8 +79,35 @@ def test_every_method_of_the_list_is_named_in_help_or_error(fovea: Run, world: P
     code, out, _ = fovea("explain", "net.safetensors", "photo.png", "--method", "all", "--json")
     assert code == 0
     assert [one["method"] for one in json.loads(out)["explained"]] == list(explain.METHODS)
+    assert json.loads(out)["left_out"] == {}
     _, _, err = fovea("explain", "net.safetensors", "photo.png", "--method", "magic")
     assert all(name in err for name in explain.METHODS)
+
+
+def test_all_methods_that_fit_a_network(fovea: Run, world: Path) -> None:
+    """Of an int8 network, and of one with layer norm, what cannot explain it is left out and named, once a reason."""
+    model = trained()
+    library.quantize(model, model.preprocessing.apply_pixels(pictures(64)[0])).save("small.safetensors")
+    code, out, err = fovea("explain", "small.safetensors", "photo.png", "--method", "all")
+    assert (code, err) == (0, "")
+    assert [line.split(":")[0].split(" at ")[0] for line in out.splitlines()[:3]] == ["Score-CAM", "occlusion", "RISE"]
+    (line,) = (line for line in out.splitlines() if line.startswith("left out"))
+    assert "guided Grad-CAM: expected a network with gradients, got one quantised to int8" in line
+    normed = plain(library.Conv(4, 3), library.LayerNorm(), library.GELU())
+    normed.preprocessing = library.Preprocessing(size=(8, 8))
+    normed.save("normed.safetensors")
+    code, out, _ = fovea("explain", "normed.safetensors", "photo.png", "--method", "all", "--json")
+    found = json.loads(out)
+    assert len(found["explained"]) + len(found["left_out"]) == len(explain.METHODS)
+    assert found["left_out"]["DeepLIFT (rescale)"].startswith("DeepLIFT has no rule for layernorm")
+    code, out, err = fovea("explain", "normed.safetensors", "photo.png", "--method", "all", "--layer", "flatten1")
+    assert (code, out) == (2, "")
+    assert "expected a layer with space on the way to the score, got flatten1" in err
+    words = ["explain", "normed.safetensors", "photo.png", "--method", "gradient", "--target"]
+    code, out, _ = fovea(*words, "conv1:1,2,3", "--json")
+    assert json.loads(out)["explained"][0]["name"] == "conv1[1,2,3]"
+    code, _, err = fovea(*words, "conv1:9,9,9")
+    assert (code, "expected the index of one element of conv1" in err) == (2, True)
 
 
 @pytest.mark.parametrize(

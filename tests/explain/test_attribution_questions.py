@@ -14,8 +14,10 @@ from fovea import explain
 from fovea.engines.registry import available_engines
 from fovea.errors import FoveaError
 from fovea.explain.gradients import _CACHED_PLANS, _plans
+from fovea.explain.placing import centres_of
 from fovea.graph.graph import Ref
 from fovea.model import Model
+from fovea.tasks.regress import Regression
 from tests.explain.attribution_nets import lived_in, numbers, plain, residual
 from tests.explain.small_networks import pictures, trained
 
@@ -191,6 +193,42 @@ def test_many_images_go_through_in_batches(name: str, monkeypatch: pytest.Monkey
     assert len(set(purposes)) == len(purposes)
 
 
+def test_values_are_explained_where_there_are_no_probabilities() -> None:
+    net = fovea.Sequential(fovea.Conv(4, 3), fovea.ReLU(), fovea.GlobalAvgPool(), fovea.Dense(2))
+    model, x = Model(net, input_shape=(8, 8, 3), task=Regression(), seed=0), numbers(1, 8, 8, 3)
+    for name in ("occlusion", "rise", "score_cam", "gradient"):
+        found = explain.METHODS[name](model, x[0], 1, **QUICK.get(name, {}))
+        assert (found.name, found.score) == ("output 1", pytest.approx(float(model(x)[0, 1]), rel=1e-5))
+    assert explain.trust(model, x[0], "occlusion", samples=1, steps=2, depths=1).attribution.name.startswith("output")
+
+
+def test_networks_of_several_inputs_and_open_sizes_have_a_default_method() -> None:
+    image, facts = fovea.Input((8, 8, 3)), fovea.Input((4,))
+    both = fovea.Concat()(fovea.GlobalAvgPool()(fovea.Conv(2, 3)(image)), facts)
+    model = Model(fovea.Graph([image, facts], fovea.Dense(2)(both)), seed=0)
+    with pytest.raises(FoveaError, match="expected a network with one input N,H,W,C"):
+        explain.default_method(model)(model, numbers(8, 8, 3))
+    net = fovea.Sequential(fovea.Conv(2, 99), fovea.ReLU(), fovea.GlobalAvgPool(), fovea.Dense(2))
+    assert explain.default_method(Model(net, input_shape=(None, None, 3), seed=0)).name == "grad_cam"
+
+
+def test_without_padding_positions_lie_in_the_middle_of_what_they_see() -> None:
+    """Strides leave 15 of 62 pixels at the end, none of 63: what a position of the last map sees is what is lit."""
+    for side, rest in ((62, 15), (63, 0)):
+        net = [fovea.Conv(1, 3, stride=2, use_bias=False) for _ in range(4)]
+        model = plain(*net, side=side)
+        ones = {path: np.ones_like(array) for path, array in model.store.parameters.items() if "conv" in path}
+        model.store.load(ones)
+        graph = model.graph.at((side, side, 3))
+        rows, columns = centres_of(graph, "conv4")
+        x = numbers(1, side, side, 3)
+        for position in range(len(rows)):
+            seen = explain.gradient_of(model, x, ("conv4", (position, 0, 0))).wrt["input1"][0].any((1, 2))
+            assert rows[position] == (np.flatnonzero(seen) + 0.5).mean()
+        assert side - (rows[-1] + 15.5) == rest
+        np.testing.assert_array_equal(rows, columns)
+
+
 def test_int8_networks_are_explained_without_gradients() -> None:
     model, (images, _) = trained(), pictures(2, seed=3)
     assert model.preprocessing is not None
@@ -230,7 +268,17 @@ MISTAKES = [
     (lambda m, x: explain.smoothgrad(m, x, noise=-1), "expected a share of the range"),
     (lambda m, x: explain.rise(m, x, keep=1.0), "expected a probability between 0 and 1, got 1.0"),
     (lambda m, x: explain.integrated_gradients(m, x, steps=0), "expected an integer from 1 to 2048, got 0"),
+    (
+        lambda m, x: explain.integrated_gradients(m, x, tolerance="1%"),
+        "expected a gap such as 0.001, or None, got '1%'",
+    ),
     (lambda m, x: explain.lrp_epsilon(m, x, epsilon=-1), "expected a number of at least 0, got -1"),
+    (lambda m, x: explain.gradient_of(m, x[None], 0), "expected float32 network input N,.spatial,C, got uint8"),
+    (lambda m, x: explain.gradient_of(m, numbers(0, 16, 16, 3), 0), "got float32 .0, 16, 16, 3."),
+    (
+        lambda m, x: explain.gradient(plain(), "some.png"),
+        "knows its preprocessing for the file some.png, got one without",
+    ),
     (lambda m, x: explain.gradient_of(m, numbers(1, 16, 16, 3), 0, ["conv9"]), "near names: conv"),
     (lambda m, x: explain.gradient_of(m, numbers(1, 16, 16, 3), ("conv1", (0, 0, 0)), ["conv2"]), "a layer that conv1"),
 ]

@@ -178,7 +178,7 @@ def attributions(
     if unknown:
         known = ", ".join(chosen.options) or "none"
         raise ConfigError(chosen.name, f"expected its own options, got {unknown[0]!r}; it has: {known}")
-    question = ask(model, images, chosen, targets, layer, chosen.score if score is None else score, engine)
+    question = ask(model, images, chosen, targets, layer, score, engine)
     found = chosen.core(question, **options)
     notes = found.notes or [()] * len(found.values)
     scores = question.values if found.scores is None else found.scores

@@ -103,17 +103,21 @@ def gradient_of(
     as of ``attributions``, one for all samples or a list with one for each. Plans are kept: the second call is fast.
     Raises GraphError with near names for a node that does not exist, EngineError for a network without gradients.
     """
+    x = np.asarray(x)
     count = len(x)
+    if x.dtype.kind != "f" or not count:
+        got = f"{x.dtype} {x.shape}"
+        raise ShapeError("gradient", f"expected float32 network input N,*spatial,C, got {got}; preprocess images first")
     targets = target if isinstance(target, list) else [target] * count
     if len(targets) != count:
         raise ConfigError("gradient", f"expected a target for each of {count} samples, got {len(targets)}; give one")
-    shape = tuple(np.shape(x)[1:])
+    shape = tuple(x.shape[1:])
 
     def of(ref: Ref) -> Array:
-        return outputs_of(model, np.asarray(x), ref, engine)
+        return outputs_of(model, x, ref, engine)
 
     scores = scores_of(model, targets, score, of, closed(model, shape).shape)
-    return gradients(model, np.asarray(x), scores, tuple(wrt), keep=tuple(keep), engine=engine)
+    return gradients(model, x, scores, tuple(wrt), keep=tuple(keep), engine=engine)
 
 
 def gradients(

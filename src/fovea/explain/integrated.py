@@ -39,6 +39,8 @@ def integrated_gradients(
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= most_steps:
         raise ConfigError("steps", f"expected an integer from 1 to {most_steps}, got {steps!r}; 64 is usual")
+    if tolerance is not None and (isinstance(tolerance, bool) or not isinstance(tolerance, (int, float))):
+        raise ConfigError("tolerance", f"expected a gap such as 0.001, or None, got {tolerance!r}; leave it out")
     starts = baseline_of(question, baseline)
     raw, values, notes = np.empty_like(question.x), np.empty(len(question.x)), []
     for i, start in enumerate(starts):

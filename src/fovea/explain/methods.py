@@ -53,9 +53,11 @@ def default_method(model: Model) -> Method:
     map with space; occlusion of an int8 network."""
     if model.quantization is not None:
         return METHODS["occlusion"]
+    if len(model.graph.inputs) != 1:
+        return METHODS["grad_cam"]  # which says that it needs one input
     node, size = scored_node(model), model.preprocessing.size if model.preprocessing is not None else None
     shape = model.graph.input_shapes[0]
-    sizes = size or (64,) * (len(shape) - 1)  # an open size: whether there is a map does not depend on it
+    sizes = size or (256,) * (len(shape) - 1)  # an open size: whether there is a map does not depend on it
     closed = model.graph.at(tuple(known or one for known, one in zip(shape, (*sizes, shape[-1]), strict=True)))
     if not default_layer(closed, node):
         return METHODS["integrated_gradients"]

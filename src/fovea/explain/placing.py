@@ -31,16 +31,22 @@ def _weights(places: Array, size: int) -> npt.NDArray[np.float32]:
 def centres_of(graph: Graph, layer: str) -> list[Array]:
     """The places of a layer's positions along both axes, in pixels of the input of ``graph``, whose sizes are closed.
 
-    They are as far apart as their receptive fields, and lie symmetrically about the middle of the image. Without
-    padding that is where the fields are. Padding moves fields to one side (TensorFlow's by half a step of the layer),
-    but not what a trained network looks at: the mean place of its gradients stays in the middle. Where fields say
-    nothing (behind a global layer) positions share the image.
+    Without padding they are the middles of the receptive fields, which begin at the border: the rest that strides leave
+    lies at the end. With it they are as far apart as these, symmetrically about the middle of the image: padding moves
+    fields to one side (TensorFlow's by half a step of the layer), but not what a trained network looks at: the mean
+    place of its gradients stays in the middle. Where fields say nothing (behind a global layer) positions share the
+    image.
     """
     fields, shape = receptive_fields(graph)[layer], graph.shape(layer)
     centres = []
     for axis, side in enumerate(int(size or 0) for size in graph.shape(graph.inputs[0])[:2]):
         count = int(shape[axis] or 0)
         jump = fields[axis].jump if fields is not None else 0
+        if fields is not None and jump:
+            first, size = float(fields[axis].start), float(fields[axis].size)
+            if first >= 0 and first + (count - 1) * jump + size <= side:
+                centres.append(first + size / 2 + np.arange(count) * jump)
+                continue
         step = jump if 0 < jump * (count - 1) <= side else side / count
         centres.append(side / 2 + (np.arange(count) - (count - 1) / 2) * step)
     return centres

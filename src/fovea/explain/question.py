@@ -16,7 +16,7 @@ from fovea.errors import ConfigError, DataError, EngineError, ShapeError
 from fovea.explain.base import Method
 from fovea.explain.gradients import PLAIN, Gradients, Variant, closed, gradients, outputs_of
 from fovea.explain.layers import chosen_layer, shared_layer
-from fovea.explain.target import Score, scores_of
+from fovea.explain.target import Score, default_score, scores_of
 from fovea.graph.graph import Graph, Ref
 from fovea.model import Model
 
@@ -79,9 +79,10 @@ class Question:
 
 
 def ask(
-    model: Model, images: Any, method: Method, targets: Any, layer: str | None, score: str, engine: str | None
+    model: Model, images: Any, method: Method, targets: Any, layer: str | None, score: str | None, engine: str | None
 ) -> Question:
-    """Read the images, resolve targets and layer. Raises the errors of ``attributions``."""
+    """Read the images, resolve targets and layer; ``score`` None: the method's own. Raises the errors of
+    ``attributions``."""
     if not isinstance(model, Model):
         raise ConfigError("explain", f"expected a Model, got {type(model).__name__}; load one with fovea.load")
     if method.needs_gradients and model.quantization is not None:
@@ -101,7 +102,7 @@ def ask(
     def outputs(node: Ref) -> Array:
         return outputs_of(model, x, node, engine)
 
-    scores = scores_of(model, given, score, outputs, graph.shape)
+    scores = scores_of(model, given, score or default_score(model, method.score), outputs, graph.shape)
     if any(one.node != scores[0].node for one in scores):
         raise ConfigError("explain", "expected targets of one node, got several; explain them one after the other")
     if layer is None and scores[0].box is not None:
@@ -135,6 +136,11 @@ def seen_images(model: Model, images: Any) -> tuple[npt.NDArray[np.uint8], npt.N
 
 
 def _network_input(image: Any, axes: int) -> npt.NDArray[np.float32]:
+    if isinstance(image, (str, os.PathLike)):
+        raise DataError(
+            "explain", f"expected a model that knows its preprocessing for the file {os.fspath(image)}, got one "
+            "without; import it with --preprocess, or set model.preprocessing",
+        )  # fmt: skip
     if not isinstance(image, np.ndarray) or image.ndim != axes or image.dtype.kind not in "f":
         got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise DataError(

@@ -17,7 +17,7 @@ from fovea.tasks.classify import Classification
 from fovea.tasks.detect.task import Detection
 from fovea.tasks.metrics import class_names, log_softmax, softmax
 
-__all__ = ["SCORES", "Score", "class_index", "element", "scored_node", "scores_of"]
+__all__ = ["SCORES", "Score", "class_index", "default_score", "element", "scored_node", "scores_of"]
 
 Array = npt.NDArray[Any]
 Scalars = Callable[[Array], tuple[Array, Array]]
@@ -84,6 +84,11 @@ def scored_node(model: Model) -> Ref:
     return model.graph.node(ref.node).inputs[0] if model.gives_probabilities else ref
 
 
+def default_score(model: Model, wanted: str) -> str:
+    """The kind of score that a method explains unless told: a task without probabilities has its values alone."""
+    return wanted if isinstance(model.task, (Classification, Detection)) else "logit"
+
+
 def element(node: Ref, index: Sequence[int], name: str) -> Score:
     """The element at ``index`` of one sample's output."""
     at: Any = (slice(None), *index)
@@ -127,7 +132,9 @@ def scores_of(
             continue
         node = scored_node(model)
         count = _classes(model, shape(node))
-        names = class_names(model.classes, count)
+        names: Sequence[str] = class_names(model.classes, count)
+        if not isinstance(model.task, Classification):
+            names = [f"output {i}" for i in range(count)]
         if target is None:
             first = outputs(node) if first is None else first
             index = int(first[number].argmax())
@@ -164,8 +171,9 @@ def _classes(model: Model, sizes: Any) -> int:
     if len(model.graph.outputs) != 1 or len(sizes) != 1:
         found = [tuple(one) for one in model.graph.output_shapes]
         raise ConfigError(
-            "explain", f"expected a network with outputs N,classes, got {found}; give the target as (node, index)"
-        )
+            "explain", f"expected a network with outputs N,classes, got {found}; give the target as (node, index), or "
+            f"--target {model.graph.outputs[0].node}:{','.join('0' * len(sizes))} for one number of its output",
+        )  # fmt: skip
     return int(sizes[0])
 
 

@@ -155,4 +155,5 @@ def located_words(one: Measures) -> list[str]:
     if one.localisation is None:
         return []
     where = one.localisation
-    return ["hit" if where.pointing else "miss", f"{where.mass:.0%}", f"{where.rank:.0%}"]
+    pointing = {1.0: "hit", 0.0: "miss"}.get(where.pointing, f"{where.pointing:.0%}")  # of equal peaks the share inside
+    return [pointing, f"{where.mass:.0%}", f"{where.rank:.0%}"]

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fovea.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fovea.model import Model
 
 __all__ = ["Asked"]
 
@@ -23,6 +27,14 @@ class Asked:
     engine: str | None
     out: Path | None
     as_json: bool
+
+    def aim(self, model: Model) -> Any:
+        """``--target`` as functions take it: the words for a class, ``NODE:INDEX`` as ``(node, index)``, or None."""
+        node, _, index = (self.target or "").rpartition(":")
+        parts = index.split(",")
+        if node in model.graph.nodes and all(part.isdecimal() for part in parts):
+            return node, tuple(int(part) for part in parts)
+        return self.target
 
     def picture(self) -> Path:
         """The one image that this mode needs. Raises ConfigError."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -10,16 +11,27 @@ from fovea.cli.arguments import load_model
 from fovea.cli.explain.asked import Asked
 from fovea.cli.files import write, write_array
 from fovea.cli.output import print_json
-from fovea.errors import ConfigError
+from fovea.errors import ConfigError, EngineError, FoveaError, GraphError
 
 if TYPE_CHECKING:
-    from fovea.explain import Attribution
+    from fovea.explain import Attribution, Method
 
-__all__ = ["BaselineOption", "MethodOption", "ScoreOption", "box_number", "method_names", "run"]
+__all__ = [
+    "BaselineOption",
+    "MethodOption",
+    "ScoreOption",
+    "box_number",
+    "by_each",
+    "method_names",
+    "run",
+    "say_left_out",
+]
+
+T = TypeVar("T")
 
 MethodOption = Annotated[
     str | None,
-    typer.Option(metavar="METHOD", help="grad-cam, integrated-gradients, ...; several with commas, or all."),
+    typer.Option(metavar="METHOD", help="grad-cam, integrated-gradients, ...; several with commas, or all that fit."),
 ]
 ScoreOption = Annotated[
     str | None, typer.Option(help="What is explained of a class: logit, probability or log-probability.")
@@ -46,16 +58,16 @@ def run(asked: Asked, baseline: str | None = None, box: int | None = None) -> No
         methods = [default_method(model)]
         words = methods[0].name.replace("_", "-")
     out = asked.file(f"{image.stem}-{words}.png")
-    found: list[Attribution] = []
-    for method in methods:
+    target: Any = asked.aim(model) if box is None else Box(box, asked.target)
+
+    def explain(method: Method) -> list[Attribution]:
         layer = asked.layer if method.needs_layer or len(methods) == 1 else None
         options: dict[str, Any] = {"score": asked.score, "engine": asked.engine}
         if baseline is not None and (len(methods) == 1 or "baseline" in method.options):
             options["baseline"] = baseline
-        target: Any = None if asked.target is None else [asked.target]
-        if box is not None:
-            target = [Box(box, asked.target)]
-        found += attributions(model, [image], method.name, target, layer, **options)
+        return attributions(model, [image], method.name, [target], layer, **options)
+
+    found, left_out = by_each(methods, explain, asked)
     write(out, picture(found[0]) if len(found) == 1 else sheet(found))
     arrays = [out.with_suffix(".npy")]
     if len(found) > 1:
@@ -63,7 +75,8 @@ def run(asked: Asked, baseline: str | None = None, box: int | None = None) -> No
     for path, one in zip(arrays, found, strict=True):
         write_array(path, one.values)
     if asked.as_json:
-        print_json({"explained": [_record(one) for one in found], "files": [str(path) for path in (out, *arrays)]})
+        files = [str(path) for path in (out, *arrays)]
+        print_json({"explained": [_record(one) for one in found], "left_out": left_out, "files": files})
         return
     for one in found:
         at = f" at {one.layer}" if one.layer else ""
@@ -72,8 +85,37 @@ def run(asked: Asked, baseline: str | None = None, box: int | None = None) -> No
             print("  it changes little when the weights are random: it shows edges, not reasons")
         for note in one.notes:
             print(f"  {note}")
+    say_left_out(left_out)
     more = f" and {arrays[0]}" if len(arrays) == 1 else f" and {len(arrays)} arrays beside it"
     print(f"wrote {out}{more}")
+
+
+def by_each(
+    methods: Sequence[Method], explain: Callable[[Method], list[T]], asked: Asked
+) -> tuple[list[T], dict[str, str]]:
+    """What every method finds. Of ``--method all`` those that cannot explain this network are left out: title -> why.
+
+    Raises the first error where none can, and every error of a method or layer that was named.
+    """
+    found: list[T] = []
+    left_out: dict[str, str] = {}
+    first: FoveaError | None = None
+    for method in methods:
+        try:
+            found += explain(method)
+        except (EngineError, GraphError) as error:
+            if asked.method != "all" or (method.needs_layer and asked.layer is not None):
+                raise
+            left_out[method.title], first = error.message, first or error
+    if not found and first is not None:
+        raise first
+    return found, left_out
+
+
+def say_left_out(left_out: dict[str, str]) -> None:
+    """One line for each reason, with the methods that it is about."""
+    for why in dict.fromkeys(left_out.values()):
+        print(f"left out: {', '.join(title for title, one in left_out.items() if one == why)}: {why}")
 
 
 def box_number(words: list[str]) -> int:

@@ -32,7 +32,11 @@ def explain(
         typer.Option(metavar="NODE", help="The layer to look through (default: the last map that still has space)."),
     ] = None,
     target: Annotated[
-        str | None, typer.Option(metavar="CLASS", help="A class by name or number (default: the first one predicted).")
+        str | None,
+        typer.Option(
+            metavar="CLASS",
+            help="A class by name or number (default: the first one predicted); NODE:INDEX, one number of any node.",
+        ),
     ] = None,
     score: attribution.ScoreOption = None,
     baseline: attribution.BaselineOption = None,

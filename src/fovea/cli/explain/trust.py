@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,13 +10,13 @@ import typer
 
 from fovea.cli.arguments import load_model
 from fovea.cli.explain.asked import Asked
-from fovea.cli.explain.attribution import box_number, method_names
+from fovea.cli.explain.attribution import box_number, by_each, method_names, say_left_out
 from fovea.cli.files import write, write_array
 from fovea.cli.output import columns, print_json
 from fovea.errors import ConfigError
 
 if TYPE_CHECKING:
-    from fovea.explain import Attribution, TrustReport
+    from fovea.explain import Attribution, Method, TrustReport
 
 __all__ = ["BoxOption", "TrustOption", "run"]
 
@@ -40,7 +41,7 @@ def run(asked: Asked, box: list[str] | None, baseline: str | None, seed: int) ->
 
     image, names = asked.picture(), method_names(asked.method)
     model = load_model(asked.model)
-    target: Any = asked.target
+    target: Any = asked.aim(model)
     corners = [text for text in box or [] if "," in text or model.task.kind != "detection"]
     numbers = [text for text in box or [] if text not in corners]
     boxes = [_numbers(text) for text in corners] or None
@@ -48,10 +49,17 @@ def run(asked: Asked, box: list[str] | None, baseline: str | None, seed: int) ->
         target = Box(box_number(numbers), asked.target)
     methods = [find_method(name) for name in names] or [default_method(model)]
     out = asked.file(f"{image.stem}-{methods[0].name.replace('_', '-') if len(methods) == 1 else 'methods'}.png")
-    found = trusts(
-        model, image, [one.name for one in methods], target, asked.layer, boxes=boxes, score=asked.score,
-        engine=asked.engine, seed=seed, options={} if baseline is None else {"baseline": baseline},
-    )  # fmt: skip
+
+    def measure(methods: Sequence[Method]) -> list[TrustReport]:
+        return trusts(
+            model, image, [one.name for one in methods], target, asked.layer, boxes=boxes, score=asked.score,
+            engine=asked.engine, seed=seed, options={} if baseline is None else {"baseline": baseline},
+        )  # fmt: skip
+
+    if asked.method == "all":
+        found, left_out = by_each(methods, lambda one: measure([one]), asked)
+    else:
+        found, left_out = measure(methods), {}
     files = []
     for one in found:
         stem = out.stem if len(found) == 1 else f"{out.stem}-{one.attribution.method.replace('_', '-')}"
@@ -61,7 +69,7 @@ def run(asked: Asked, box: list[str] | None, baseline: str | None, seed: int) ->
         write(paths[2], trust_picture(one))
         files += [str(path) for path in paths]
     if asked.as_json:
-        print_json({"trust": [one.to_dict() for one in found], "files": files})
+        print_json({"trust": [one.to_dict() for one in found], "left_out": left_out, "files": files})
         return
     for one in found:
         at = f" at {one.attribution.layer}" if one.attribution.layer else ""
@@ -69,6 +77,7 @@ def run(asked: Asked, box: list[str] | None, baseline: str | None, seed: int) ->
         print(f"{one.verdict}\n{_known(one)}")
         head, rows = table_of(one)
         print(columns(head, rows))
+    say_left_out(left_out)
     print(f"wrote {', '.join(files)}")
 
 

@@ -170,7 +170,7 @@ def trusts(
         index, place = question.scores[0].index, question.scores[0].box
         fixed: Any = target if index is None else index
         if place is not None:
-            fixed = ask(plain, [shown], method, [target], at, score or method.score, engine).scores[0]
+            fixed = ask(plain, [shown], method, [target], at, score, engine).scores[0]
             if boxes is None:
                 sides = (seen.shape[1], seen.shape[2])
                 bench = replace(bench, mask=box_mask([place], sides, sides, None))
