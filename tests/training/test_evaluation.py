@@ -25,6 +25,13 @@ def test_a_run_keeps_its_evaluations(tmp_path: Path) -> None:
     assert fovea.evaluate(tmp_path / "model.safetensors", data, engine="reference")["loss"] == found["loss"]
 
 
+def test_a_result_that_cannot_be_kept_is_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, data = train_small(tmp_path, epochs=1), small_data()
+    (run.path / "evaluation.json").mkdir()
+    assert "accuracy" in fovea.evaluate(run, data, engine="reference")
+    assert "note: the result is not kept: [" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 4000])
 def test_the_batch_size_changes_nothing_but_rounding(batch_size: int) -> None:
     model, data = small_model(), small_data()

@@ -28,7 +28,11 @@ def written_whole(target: Path) -> Iterator[Path]:
     error."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
-    temporary.mkdir()
+    try:
+        temporary.mkdir()
+    except OSError as error:
+        error.filename = str(target)  # the name that the user knows
+        raise
     try:
         yield temporary
         if target.exists():

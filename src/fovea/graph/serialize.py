@@ -83,16 +83,18 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], None]
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
-    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)  # less what the user's umask takes
-    mode = os.fstat(handle).st_mode
-    os.close(handle)
     try:
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)  # less what the user's umask takes
+        mode = os.fstat(handle).st_mode
+        os.close(handle)
         write(temporary)
         os.chmod(temporary, mode)  # safetensors puts a file of its own in place
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            error.filename = str(target)  # the name that the user knows
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise

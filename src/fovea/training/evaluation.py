@@ -87,7 +87,10 @@ def evaluate(
     }  # fmt: skip
     if run:
         key = split if tta is None else f"{split}, {tta}"
-        write_json(run.path / EVALUATION_FILE, {**run.evaluation, key: result})
+        try:
+            write_json(run.path / EVALUATION_FILE, {**run.evaluation, key: result})
+        except ConfigError as error:  # a run that someone else keeps, or a full disk: the result is there all the same
+            progress.say(f"note: the result is not kept: {error}")
     return result
 
 
