@@ -1,5 +1,7 @@
 """Detectors at work, with one whose every box is known: letterboxing inverted, tiles, mirror images, sizes."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -89,6 +91,13 @@ def test_mirror_images_agree_with_the_image():
         assert one.score == pytest.approx(other.score, abs=1e-6)
 
 
+def test_the_rounding_of_a_fused_box_leaves_it_inside_the_image(monkeypatch):
+    beyond = np.array([[-1e-14, 3.0, 64.0 + 2e-14, 30.0, 0.9, 0.0]])
+    monkeypatch.setattr("fovea.detection.detect.fuse_boxes", lambda *given, **options: beyond)
+    (one,) = detect(finder(), painted(64, 64, []), tta=True)[0].objects
+    assert one.box == (0.0, 3.0, 64.0, 30.0)
+
+
 def test_an_open_network_looks_at_another_size():
     model = finder()
     detector = Detector(model, tta=True)
@@ -141,6 +150,9 @@ def test_mistakes_are_told():
         detect(model, "nowhere.jpg")
     with pytest.raises(ConfigError, match="expected a model, got str"):
         detect("runs/cells", image)
+    model.preprocessing = dataclasses.replace(model.preprocessing, size=None, resize="none")
+    with pytest.raises(DataError, match="fits images into a size, got one without"):
+        detect(model, image)
     model.preprocessing = None
     with pytest.raises(DataError, match="knows its preprocessing"):
         detect(model, image)

@@ -39,7 +39,7 @@ class Detector:
     """A detection model with the way in which it looks. ``seconds`` adds up what the stages have taken so far.
 
     Fields are those of ``fovea.detect``. Raises ConfigError for a model that finds no boxes, DataError for one that
-    does not know its preprocessing.
+    does not know its preprocessing, or none that fits images into a size.
     """
 
     model: Model
@@ -58,6 +58,9 @@ class Detector:
             raise ConfigError("detect", f"expected a model that finds boxes, got one for {task.kind}; use predict")
         if how is None or how.kind != "image":
             raise DataError("detect", "expected a model that knows its preprocessing, got one without; set it")
+        if how.size is None:
+            fix = f"set model.preprocessing with sides in multiples of {max(task.strides)}"
+            raise DataError("detect", f"expected a model that fits images into a size, got one without; {fix}")
         given = {
             name: getattr(self, name)
             for name in ("score_threshold", "iou_threshold", "class_agnostic")
@@ -139,6 +142,7 @@ class Detector:
         rows = groups[0]
         if len(groups) > 1:
             rows = fuse_boxes(groups, class_agnostic=task.class_agnostic, most=most)
+        rows[:, :4] = np.clip(rows[:, :4], 0, (width, height, width, height))  # a mean of edges may round beyond them
         rows = rows[(rows[:, 4] >= task.score_threshold) & (rows[:, 2:4] > rows[:, :2]).all(axis=1)]
         return rows[np.argsort(-rows[:, 4], kind="stable")][:most]
 

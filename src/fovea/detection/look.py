@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fovea.data.preprocess import Preprocessing
-from fovea.data.spatial import Placement, place
+from fovea.data.spatial import Placement
 from fovea.detection.tiles import Tile
 from fovea.errors import ConfigError
 
@@ -46,8 +46,7 @@ def look_at(image: U8, tile: Tile, how: Preprocessing, mirrored: bool = False, g
     top, left, bottom, right = tile
     part = image[top:bottom, left:right]
     pixels = how.apply_to_sample(part)
-    size = None if how.size is None else (how.size[0], how.size[1])
-    where = place(part.shape[0], part.shape[1], size, how.resize, how.resize_to)
+    where = how.placement(part.shape[0], part.shape[1])
     seen = np.ascontiguousarray(pixels[:, ::-1]) if mirrored else pixels
     return Look(seen, tile, where, mirrored, group)
 
