@@ -118,6 +118,24 @@ def test_names_that_meet_and_names_that_need_quotes(tmp_path: Path) -> None:
                          for shot in made}  # fmt: skip
 
 
+def test_spaces_that_readers_strip_lose_neither_objects_nor_images(tmp_path: Path) -> None:
+    folder = coco(tmp_path / "set", {"train": shots(3, 54, "t")})
+    file = folder / "annotations/instances_train.json"
+    content = json.loads(file.read_text())
+    image = next(folder.rglob(content["images"][0]["file_name"]))
+    image.rename(image.with_name(f"trail {image.suffix}"))
+    content["images"][0]["file_name"] = f"trail {image.suffix}"
+    for category, name in zip(content["categories"], ("a\tb", " c ", "d"), strict=True):
+        category["name"] = name
+    file.write_text(json.dumps(content))
+    before = fovea.dataset(folder, val_fraction=0).train
+    convert(folder, tmp_path / "voc", "voc")
+    after = fovea.dataset(tmp_path / "voc", val_fraction=0).train
+    assert after.classes == ("a b", "c", "d")
+    assert after.class_counts().tolist() == before.class_counts().tolist()
+    assert after.listed == 3
+
+
 def test_turned_pictures_stay_turned_and_arrays_become_pictures(tmp_path: Path) -> None:
     shot = shots(1, 58)[0]
     shot.file(tmp_path / "source", ".jpg", 6)

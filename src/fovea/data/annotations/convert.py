@@ -145,7 +145,8 @@ def _names(data: Dataset, flat: bool) -> dict[tuple[str, str], str]:
 
 
 def _base(path: str) -> str:
-    name = path.rsplit("/", 1)[-1].replace("#", "_")
+    stem, dot, suffix = path.rsplit("/", 1)[-1].replace("#", "_").rpartition(".")
+    name = stem.strip() + dot + suffix  # lists of files know no spaces at the ends of a line
     return name if name.lower().endswith(IMAGE_SUFFIXES) else name + ".png"
 
 

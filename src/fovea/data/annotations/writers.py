@@ -66,7 +66,7 @@ class VocWriter(Writer):
     flat = True
 
     def __init__(self, folder: Path, classes: Sequence[str], whole: bool) -> None:
-        super().__init__(folder, classes, whole)
+        super().__init__(folder, [" ".join(name.split()) for name in classes], whole)  # readers strip what they find
         self._lists: dict[str, list[str]] = {}
 
     def image_path(self, split: str, name: str) -> str:
@@ -108,7 +108,7 @@ class VocWriter(Writer):
     def finish(self) -> None:
         for split, stems in self._lists.items():
             self.write(f"ImageSets/Main/{split}.txt", "".join(f"{stem}\n" for stem in stems))
-        lines = [f"{' '.join(name.split())}:::" for name in self.classes]
+        lines = [f"{name}:::" for name in self.classes]
         self.write("labelmap.txt", "\n".join(["# label:color_rgb:parts:actions", *lines, ""]))
 
 
