@@ -19,7 +19,7 @@ import pytest
 
 import fovea
 from fovea.bulk import predict as module
-from fovea.bulk.items import Item, items
+from fovea.bulk.items import Item, check_inputs, items
 from fovea.bulk.predict import predict_files, share_from
 from fovea.errors import ConfigError, DataError, MissingExtra
 from tests.conftest import ROOT
@@ -255,6 +255,35 @@ def test_tar_files_need_no_labels(tmp_path: Path) -> None:
     assert [item.name.removeprefix(f"{tmp_path}/set/") for item in found] == ["a.tar/x/1.png", "a.tar/x/3.png", "b.png"]
     predict_files(network(), tmp_path / "set", tmp_path / "out.jsonl")
     assert [bool(row["error"]) for row in rows_of(tmp_path / "out.jsonl")] == [False, True, False]
+
+
+def test_a_tar_file_that_breaks_off_is_a_row_and_stops_nothing(tmp_path: Path) -> None:
+    """What it holds before is predicted, so is what follows; and a job that was stopped anywhere goes on."""
+    images, _ = numbered(4, side=12)
+    for number in range(2):
+        path = tmp_path / "set" / f"x-{number:06d}.tar"
+        path.parent.mkdir(exist_ok=True)
+        packed_shard(path, [(str(place), {"png": encoded(image)}) for place, image in enumerate(images)])
+    torn = tmp_path / "set" / "x-000000.tar"
+    torn.write_bytes(torn.read_bytes()[: 2 * 1024 + 600])
+    found = predict_files(network(), tmp_path / "set", tmp_path / "rows.jsonl")
+    rows = rows_of(tmp_path / "rows.jsonl")
+    assert (found["rows"], found["unreadable"]) == (len(rows), 1)
+    broken = next(place for place, row in enumerate(rows) if row["error"])
+    assert rows[broken]["path"] == str(torn)
+    assert "cannot be read as a tar file to its end" in rows[broken]["error"]
+    assert 0 < broken < 4
+    assert [row["label"] is None for row in rows[broken:]] == [True, *[False] * 4]
+    names = [row["path"] for row in rows]
+    for skip in range(1, len(names)):
+        rest = items([str(tmp_path / "set")], "image", skip=skip, last=names[skip - 1])
+        assert [item.name for item in rest] == names[skip:]
+
+
+def test_an_address_of_a_tar_file_asks_for_no_listing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below it there is nothing, which some servers answer with "forbidden"."""
+    monkeypatch.setattr("fovea.bulk.items.read_bytes", lambda name: pytest.fail(f"asks for {name}"))
+    check_inputs(["https://host/x-000000.tar", "s3://bucket/more.tgz"], "image")
 
 
 def test_sizes_that_stay_open_are_answered_by_shape(tmp_path: Path) -> None:

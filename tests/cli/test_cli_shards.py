@@ -31,6 +31,11 @@ def test_from_pictures_to_shards_to_a_network_to_a_table(
     assert (code, json.loads(out)["n"]) == (0, 8)
     code, out, _ = fovea("evaluate", "run", "shards", "--split", "train", "--json")
     assert (code, json.loads(out)["n"]) == (0, 22), "what training streams can be measured, too"
+    with monkeypatch.context() as second:  # of two processes
+        second.setenv("WORLD_SIZE", "2")
+        second.setenv("RANK", "1")
+        assert fovea("evaluate", "run", "shards", "--split", "val") == (0, "", "")
+    assert set(json.loads((tmp_path / "run" / "evaluation.json").read_text())) == {"test", "train"}
     code, out, _ = fovea("predict", "run", "data/test", "shards", "--out", "rows.csv", "--top-k", 1)
     assert code == 0
     assert out.startswith("40 rows in rows.csv (")

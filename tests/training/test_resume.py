@@ -207,10 +207,11 @@ def test_another_engine_continues(tmp_path: Path, engines: tuple[str, str]) -> N
     """The same training up to rounding, which a handful of steps cannot amplify beyond a thousandth."""
     if not set(engines) <= set(available_engines()):
         pytest.skip("needs PyTorch")
-    whole = train_small(tmp_path / "whole", engine=engines[0])
+    own = {"native": {"threads": 1}, "torch": {"precision": "tf32"}}.get(engines[0], {})  # what the other has not
+    whole = train_small(tmp_path / "whole", engine=engines[0], **own)
     folder = tmp_path / "run"
     with pytest.raises(Stop):
-        train_small(folder, callbacks=[stop_at(3)], log_every=1, engine=engines[0])
+        train_small(folder, callbacks=[stop_at(3)], log_every=1, engine=engines[0], **own)
     run = fovea.resume(folder, small_data(), engine=engines[1], report=False)
     assert run.history("val_loss")[0] == whole.history("val_loss")[0]
     assert run.history("val_loss") == pytest.approx(whole.history("val_loss"), rel=1e-3)

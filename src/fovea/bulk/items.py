@@ -26,10 +26,12 @@ _SUFFIXES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Item:
-    """One sample. ``name``: what its row is called; ``data``: the bytes of an image in a shard, None for a file."""
+    """One sample. ``name``: what its row is called; ``data``: the bytes of an image in a shard, None for a file;
+    ``error``: why the rest of a shard, which this then stands for, cannot be read."""
 
     name: str
     data: bytes | None = None
+    error: str | None = None
 
 
 def items(
@@ -43,18 +45,19 @@ def items(
     """
     left = skip
     for place, single in _places(inputs, kind, share):
-        first = 0
+        first, ended = 0, False
         if left:  # over what is done already
-            for passed in [place] if single else _names(place):
-                first, left = first + 1, left - 1
+            for passed in [Item(place)] if single else _inside(place, images=False):
+                first, left, ended = first + 1, left - 1, single or passed.error is not None
                 if not left:
-                    _check(passed, last)
+                    _check(passed.name, last)
                     break
-        if single and not first:
+        if left or ended:
+            continue
+        if single:
             yield Item(place)
-        elif not single and not left:
-            for member in members(place, first, labelled=False):
-                yield Item(f"{place}/{member.name}", member.data)
+        else:
+            yield from _inside(place, first)
     if left:
         raise _changed(last)
 
@@ -98,7 +101,7 @@ def _all_places(name: str, kind: str) -> Iterator[tuple[str, bool]]:
 
 
 def _tar_files(name: str) -> list[str]:
-    if is_url(name) and read_bytes(join(name.rstrip("/"), CATALOG)) is not None:
+    if is_url(name) and not name.endswith(_TAR) and read_bytes(join(name.rstrip("/"), CATALOG)) is not None:
         return [shard.place for contents in read_catalog(name).splits.values() for shard in contents.shards]
     return shard_files(name)
 
@@ -117,8 +120,13 @@ def _walked(name: str, kind: str) -> Iterator[tuple[str, bool]]:
         raise DataError(name[:200], f"expected {kind} files ({words}), found none in this folder; check the path")
 
 
-def _names(shard: str) -> Iterator[str]:
-    return (f"{shard}/{member.name}" for member in members(shard, images=False, labelled=False))
+def _inside(shard: str, first: int = 0, images: bool = True) -> Iterator[Item]:
+    """The samples of a shard from number ``first`` on; one that breaks off ends with an item that says so."""
+    try:
+        for member in members(shard, first, images, labelled=False):
+            yield Item(f"{shard}/{member.name}", member.data)
+    except DataError as error:
+        yield Item(shard, error=error.message)
 
 
 def _check(name: str, last: str) -> None:

@@ -142,6 +142,8 @@ class Predictor:
 
     def read(self, item: Item) -> Array | str:
         """A sample through the spatial half, or the reason why it cannot be read."""
+        if item.error is not None:
+            return item.error
         try:
             if item.data is not None:
                 sample = read_image(item.data, self.how.channels, item.name)

@@ -12,7 +12,7 @@ from fovea.cli.arguments import MODEL, Device, MinConfidence, Precision, Tta, lo
 from fovea.cli.output import columns, print_json
 from fovea.cli.source import data_options, open_data
 from fovea.errors import ConfigError
-from fovea.progress import say
+from fovea.progress import say, speaks
 
 if TYPE_CHECKING:
     from fovea.data.dataset import Dataset
@@ -69,6 +69,8 @@ def evaluate(
         tta=tta,
         min_confidence=min_confidence,
     )
+    if not speaks():  # of several processes the first says and writes what all have found
+        return
     if run and chosen.fingerprint == fingerprint:
         report.write(run, chosen)  # it shows the test result beside the validation result
     if as_json:

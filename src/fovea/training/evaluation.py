@@ -48,7 +48,8 @@ def evaluate(
     Keys: ``split``, ``n``, ``seconds``, ``images_per_second``, ``quarantined`` (unreadable samples left out) and the
     task's metrics: for classification ``loss``, ``accuracy``, ``top5``, ``per_class``, ``confusion``, ``ece``,
     ``reliability``, ``temperature``, ``selective``, ``classes``; for regression ``loss``, ``mae``, ``rmse``, ``r2``.
-    Given a Run or a run folder, the result is also kept in its ``evaluation.json`` under the split's name.
+    Given a Run or a run folder, the result is also kept in its ``evaluation.json`` under the split's name (under
+    torchrun every process measures everything, and the first alone writes).
     ``device``: "cuda" computes on a GPU, with PyTorch. ``precision``: "fp32" or "bf16"; None is the model's own.
     ``tta``: the mean over several views of each sample, as in ``Model.predict``. ``min_confidence``: of a classifier
     that abstains; the key ``answered`` then says how many samples it answers and how many of these rightly
@@ -85,7 +86,7 @@ def evaluate(
         "classes": list(used.classes or ()), "seconds": seconds,
         "images_per_second": len(chosen) / max(seconds, 1e-9), "quarantined": len(chosen.quarantined),
     }  # fmt: skip
-    if run:
+    if run and progress.speaks():
         key = split if tta is None else f"{split}, {tta}"
         try:
             write_json(run.path / EVALUATION_FILE, {**run.evaluation, key: result})

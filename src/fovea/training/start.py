@@ -176,8 +176,8 @@ def resume(
             f"expected the checkpoint of this run's model, got one of another network ({differs}); restore the folder",
         )
     del tensors
-    began = TrainConfig.from_dict(identity.get("train", {})).recipe()
-    edited = [name for name, value in config.recipe().items() if value != began[name]]
+    began = _recipe(TrainConfig.from_dict(identity.get("train", {})))
+    edited = [name for name, value in _recipe(config).items() if value != began[name]]
     if edited:
         fix = f"put the old value back into {CONFIG_FILE}, or begin a new run"
         raise ConfigError(
@@ -216,9 +216,22 @@ def _elsewhere(
             progress.say(f"note: the {used} engine is not here; {name} continues, with other rounding")
     if device is None and name != used:
         device = "cpu"  # the GPU of one engine is not another's
-    options = {"engine": name, "device": device, "workers": workers, "threads": threads}
-    options["compiled"] = config.compiled and name == "torch"
-    return dataclasses.replace(config, **{name: value for name, value in options.items() if value is not None})  # type: ignore[arg-type]  # each is of its field's type
+    options: dict[str, Any] = {"engine": name, "device": device, "workers": workers, "threads": threads}
+    options = {option: value for option, value in options.items() if value is not None}
+    if name != "native":
+        options.setdefault("threads", None)
+    if name != "torch":
+        options["compiled"] = False
+    if config.precision == "tf32" and name != "torch":
+        progress.say(f"note: tf32 is the torch engine's; {name} continues in fp32, with other rounding")
+        options["precision"] = "fp32"
+    return dataclasses.replace(config, **options)
+
+
+def _recipe(config: TrainConfig) -> dict[str, Any]:
+    """The options that a run must be resumed with; tf32 is a rounding of fp32 that some machines have."""
+    recipe = config.recipe()
+    return {**recipe, "precision": "fp32"} if recipe["precision"] == "tf32" else recipe
 
 
 def _finished(folder: Path, data: Dataset, report: bool) -> Run:
