@@ -277,7 +277,7 @@ class Model:
     def predict(
         self, samples: Any, *, top_k: int = 5, tta: str | None = None, min_confidence: float | None = None
     ) -> list[Prediction]:
-        """Images (uint8 H,W,C, a list of them, or N,H,W,C), or paths -> one Prediction each, decoded by the task.
+        """Images (uint8 H,W,C, a list of them, or N,H,W,C; Pillow's), or paths -> one Prediction each, by the task.
 
         ``tta``: "flip", "five-crop" or "ten-crop" averages over as many views (``fovea.tasks.views``);
         ``min_confidence``: a classifier less sure than this answers "unsure" (else as the task says).
@@ -296,6 +296,8 @@ class Model:
         task = self.task if min_confidence is None else self.task.abstaining(min_confidence)
         how = self.preprocessing if tta is None else enlarged(self.preprocessing, tta)
         given = as_samples(samples, how)
+        if not len(given):
+            return []
         inputs = how.apply_spatial(given)
         if tta is None:
             outputs = self.logits(inputs)

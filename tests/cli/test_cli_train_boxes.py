@@ -35,6 +35,18 @@ def test_a_detector_is_made_and_trained_as_suits_it(fovea: Run, folder: Path, tm
     assert model.graph.input_shapes == ((None, None, 3),)  # used at other sizes, too
 
 
+def test_a_trained_detector_goes_where_other_models_go(fovea: Run, folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert fovea("train", folder, "--epochs", 1, "--size", 64, "--out", run)[0] == 0
+    code, out, err = fovea("quantize", run, "-o", tmp_path / "int8.safetensors")
+    assert (code, "map (val)" in out) == (0, True), err
+    assert fovea("export", run, "-o", tmp_path / "net.onnx", "--images")[0] == 0  # at the size that it was trained at
+    code, out, err = fovea("verify", run, "--tolerance", 1e-3)
+    assert (code, "on 2 samples" in out) == (0, True), err
+    code, _, err = fovea("classmap", run, next(folder.glob("JPEGImages/*")), "-o", tmp_path / "map.png")
+    assert (code, err) == (2, "[class map] expected a classifier, got a model that finds boxes; use detect\n")
+
+
 def test_a_trained_backbone_is_carried_over_and_learns_slower(fovea: Run, folder: Path, tmp_path: Path) -> None:
     known = library.Preprocessing(size=(64, 64), mean=(0.5,) * 3, std=(0.25,) * 3)
     trained = library.models.mobilenetv3_small(num_classes=7, input_shape=(64, 64, 3), preprocessing=known)

@@ -82,6 +82,25 @@ def test_predictions_from_arrays_and_files(tmp_path):
         model.predict(tmp_path / "c.png")
 
 
+def test_images_of_pillow_are_what_their_files_would_be(tmp_path):
+    model = small_model()
+    (pixels,) = images(1, size=40)
+    turned = Image.Exif()
+    turned[0x112] = 6
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=turned)
+    (from_file,) = model.predict(tmp_path / "a.png")
+    opened = Image.open(tmp_path / "a.png")
+    assert model.predict(opened)[0] == model.predict([pixels, opened])[1] == from_file
+    assert model.predict(Image.fromarray(pixels).convert("RGBA"))[0] == model.predict(pixels)[0] != from_file
+    with pytest.raises(DataError, match="F pixels"):
+        model.predict(Image.new("F", (8, 8)))
+
+
+def test_nothing_to_predict_is_no_mistake():
+    assert small_model().predict([]) == []
+    assert small_model().predict(images(2)[:0]) == []
+
+
 def test_a_model_without_preprocessing_says_so():
     model = small_model()
     model.preprocessing = None

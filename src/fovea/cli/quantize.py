@@ -93,7 +93,8 @@ def _compare(before: Model, after: Model, data: Dataset, split: str) -> dict[str
     sides: list[dict[str, Any]] = []
     for precision, one in (("fp32", before), ("int8", after)):
         figures = fovea.evaluate(one, data, split)
-        sides.append({"precision": precision, "loss": figures["loss"], metric: figures[metric]})
+        kept = {name: figures[name] for name in ("loss", metric) if name in figures}  # boxes have no loss here
+        sides.append({"precision": precision, **kept})
     inputs = data.prepared(before.preprocessing).split(split).inputs[:_BATCH]  # type: ignore[arg-type]  # evaluated
     plans = [one.compile(None, len(inputs), pixels=True, input_shape=inputs.shape[1:]) for one in (before, after)]
     times: list[list[float]] = [[], []]
@@ -117,7 +118,7 @@ def _print(result: dict[str, Any]) -> None:
     rows = [
         ("file size", f"{before['bytes'] / 1e6:.2f} MB", f"{after['bytes'] / 1e6:.2f} MB"),
         (f"{metric} ({result['split']})", f"{before[metric]:.4f}", f"{after[metric]:.4f}"),
-        *([("loss", f"{before['loss']:.4f}", f"{after['loss']:.4f}")] if metric != "loss" else []),
+        *([("loss", f"{before['loss']:.4f}", f"{after['loss']:.4f}")] if metric != "loss" and "loss" in before else []),
         (f"images/s (batch {result['batch']})", *(f"{one['images_per_second']:,.0f}" for one in (before, after))),
     ]
     print(columns(["", "float32", "int8"], rows))

@@ -23,8 +23,8 @@ from PIL import Image, UnidentifiedImageError
 from fovea.errors import DataError
 
 __all__ = [
-    "IMAGE_SUFFIXES", "MAX_PIXELS", "ImageSize", "image_header", "image_size", "read_frames", "read_image",
-    "read_images",
+    "IMAGE_SUFFIXES", "MAX_PIXELS", "ImageSize", "image_header", "image_pixels", "image_size", "read_frames",
+    "read_image", "read_images",
 ]  # fmt: skip
 
 U8 = npt.NDArray[np.uint8]
@@ -76,16 +76,21 @@ def read_image(source: bytes | str | os.PathLike[str], channels: int = 3, name: 
     """
     where, data = _bytes_of(source, name)
     with _opened(data, where) as image:
-        try:
-            pixels = _to_mode(image, channels, where)
-            orientation = _orientation(image)  # now, for Pillow itself turns a TIFF when its pixels are read
-            if orientation in _TURNS:
-                pixels = pixels.transpose(_TURNS[orientation])
-            array = np.array(pixels)
-        except DataError:
-            raise
-        except _DAMAGE as error:
-            raise DataError(where, f"is damaged or cut short: {_reason(error)}") from None
+        return image_pixels(image, channels, where)
+
+
+def image_pixels(image: Image.Image, channels: int = 3, name: str = "image") -> U8:
+    """An image that Pillow has opened or made, as ``read_image`` gives a file. Raises DataError as that does."""
+    try:
+        pixels = _to_mode(image, channels, name)
+        orientation = _orientation(image)  # now, for Pillow itself turns a TIFF when its pixels are read
+        if orientation in _TURNS:
+            pixels = pixels.transpose(_TURNS[orientation])
+        array = np.array(pixels)
+    except DataError:
+        raise
+    except _DAMAGE as error:
+        raise DataError(name, f"is damaged or cut short: {_reason(error)}") from None
     return array if array.ndim == 3 else array[:, :, None]
 
 

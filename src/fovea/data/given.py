@@ -1,4 +1,4 @@
-"""Samples as a caller gives them: arrays, one array, or paths."""
+"""Samples as a caller gives them: arrays, one array, Pillow's images, or paths."""
 
 from __future__ import annotations
 
@@ -17,9 +17,17 @@ __all__ = ["as_samples"]
 def as_samples(samples: Any, preprocessing: Preprocessing) -> Any:
     """A batch before the spatial half: an array N,*spatial,C, or a sequence of ``*spatial,C`` arrays.
 
-    Paths are read as the record's kind; a single sample (``*spatial,C``, or one path) becomes a batch of one. Raises
-    DataError for anything else, and for files that cannot be read.
+    Paths are read as the record's kind, images of Pillow become what their files would; a single sample
+    (``*spatial,C``, one image or path) becomes a batch of one. Raises DataError for anything else, and for files that
+    cannot be read.
     """
+    if _is_pillow(samples):
+        samples = [samples]
+    if preprocessing.kind == "image" and isinstance(samples, (list, tuple)) and any(map(_is_pillow, samples)):
+        from fovea.data.decode import image_pixels  # brings Pillow, which the caller has loaded anyway
+
+        channels = preprocessing.channels
+        samples = [image_pixels(one, channels) if _is_pillow(one) else one for one in samples]
     single = isinstance(samples, (str, os.PathLike))
     paths = [samples] if single else samples
     if not isinstance(samples, (str, os.PathLike, list, tuple, np.ndarray)):
@@ -33,3 +41,7 @@ def as_samples(samples: Any, preprocessing: Preprocessing) -> Any:
     if isinstance(samples, np.ndarray) and samples.ndim == SPATIAL_AXES[preprocessing.kind] + 1:
         return samples[None]
     return samples
+
+
+def _is_pillow(sample: Any) -> bool:
+    return hasattr(sample, "getexif") and hasattr(sample, "convert")

@@ -168,6 +168,8 @@ def class_map(
     ``fully_convolutional``. Raises DataError for an image that cannot be read and a model without preprocessing,
     ConfigError for a size below that of training.
     """
+    if model.task.kind == "detection":
+        raise ConfigError("class map", "expected a classifier, got a model that finds boxes; use detect")
     known = model.preprocessing
     if known is None or known.kind != "image":
         what = "none" if known is None else f"that of {known.kind}s"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fovea.errors import MissingExtra, ModelFileError
+from fovea.interop.sizes import at_its_size
 from fovea.model import Model
 from fovea.model import load as load_model_file
 
@@ -49,9 +50,11 @@ def export_file(model: Model, path: str | os.PathLike[str], images: bool = False
     """Write a model for others, by the suffix of ``path``: ``.onnx``, or ``.pth``, ``.pt``: a ``state_dict`` with
     Python source of an ``nn.Module`` beside it (see ``fovea.interop.torch_code.export``).
 
-    ``images``: an ONNX file with preprocessing and probabilities inside. Raises ModelFileError, in one line;
-    MissingExtra without the extra "onnx" or "torch".
+    ``images``: an ONNX file with preprocessing and probabilities inside. Sizes that the network leaves open become
+    those that the model's preprocessing makes. Raises ModelFileError, in one line; MissingExtra without the extra
+    "onnx" or "torch".
     """
+    model = at_its_size(model)
     if Path(path).suffix.lower() in (".pth", ".pt"):
         return _export_torch(model, path, images)
     try:

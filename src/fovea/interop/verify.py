@@ -17,6 +17,7 @@ from fovea.errors import ConfigError, DataError, EngineError, FoveaError, ShapeE
 from fovea.graph.graph import Graph, Ref
 from fovea.graph.summary import summarize
 from fovea.interop.sides import EngineSide, RuntimeSide, Side, computed
+from fovea.interop.sizes import at_its_size
 from fovea.model import Model
 from fovea.ops.base import is_number
 
@@ -227,7 +228,7 @@ def _inputs(model: Model, inputs: Any, images: Any, input_shape: Sequence[int] |
     if images is not None:
         return [_pixels(model, images)]
     if inputs is None:
-        return _random(model.graph, input_shape, seed)
+        return _random(at_its_size(model).graph if input_shape is None else model.graph, input_shape, seed)
     given = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
     arrays = [np.asarray(array) for array in given]
     if len(arrays) != len(model.graph.inputs) or any(array.ndim < 1 or not len(array) for array in arrays):
