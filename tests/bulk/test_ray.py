@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="
 def cluster() -> Iterator[Any]:
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=200_000_000)
     yield ray
     ray.shutdown()
 
@@ -44,7 +45,39 @@ def test_rows_are_those_of_one_process(cluster: Any, tmp_path: Path) -> None:
     assert set(ours) == set(theirs)
     for path, row in ours.items():
         assert (theirs[path]["label"], theirs[path]["error"]) == (row["label"], row["error"])
-        assert theirs[path]["probability"] == pytest.approx(row["probability"], rel=1e-5)
+        if row["error"] is None:
+            assert theirs[path]["probability"] == pytest.approx(row["probability"], rel=1e-5)
+
+
+@needs_ray
+@pytest.mark.filterwarnings("ignore")
+def test_relative_names_and_names_that_are_no_text(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = class_folders(tmp_path / "photos", {"cat": 2})
+    (photos / "cat" / "000.png").rename(photos / "cat" / os.fsdecode(b"\xff.png"))
+    network().save(tmp_path / "model.safetensors")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out.parquet").mkdir()  # empty: as good as none
+    assert predict_on_ray("model.safetensors", "photos", "out.parquet")["rows"] == 2
+    rows = rows_of(tmp_path / "out.parquet")
+    assert {row["path"] for row in rows} == {"photos/cat/001.png", "photos/cat/\ufffd.png"}
+    assert {row["error"] for row in rows} == {None}
+
+
+@needs_ray
+@pytest.mark.filterwarnings("ignore")
+def test_a_tar_file_that_breaks_off_is_a_row(cluster: Any, tmp_path: Path) -> None:
+    """What comes before the tear has rows of its own. The model may be one in memory."""
+    whole = written(tmp_path / "set", 3, per_shard=3)
+    shard = next(path for path in sorted(whole.iterdir()) if path.suffix == ".tar")
+    torn = tmp_path / "torn-000000.tar"
+    # a sample is an image and a label, each a header and a block of 512 bytes: the second image breaks off
+    torn.write_bytes(shard.read_bytes()[: 2048 + 520])
+    found = predict_on_ray(network(), [torn], tmp_path / "out.parquet", workers=1)
+    (reason,) = (row for row in rows_of(tmp_path / "out.parquet") if row["error"] is not None)
+    assert (reason["path"], found["rows"], found["unreadable"]) == (str(torn), 2, 1)
+    assert reason["error"].startswith("cannot be read as a tar file to its end")
 
 
 @needs_ray
@@ -52,11 +85,10 @@ def test_rows_are_those_of_one_process(cluster: Any, tmp_path: Path) -> None:
 def test_wrong_input_is_told_before_the_cluster_works(cluster: Any, tmp_path: Path) -> None:
     model = network().save(tmp_path / "model.safetensors")
     photos = class_folders(tmp_path / "photos", {"cat": 2})
-    with pytest.raises(ConfigError, match=r"expected a new name that ends in .parquet for Ray, got '.*out.csv'"):
+    with pytest.raises(ConfigError, match=r"expected a name that ends in .parquet for Ray, got '.*out.csv'"):
         predict_on_ray(model, photos, tmp_path / "out.csv")
-    (tmp_path / "there.parquet").mkdir()
-    with pytest.raises(ConfigError, match=r"expected a new name that ends in .parquet for Ray"):
-        predict_on_ray(model, photos, tmp_path / "there.parquet")
+    with pytest.raises(DataError, match="expected a new folder, got one that holds something"):
+        predict_on_ray(model, photos, photos.rename(tmp_path / "there.parquet"))
     with pytest.raises(DataError, match="expected a file, found none"):
         predict_on_ray(model, tmp_path / "nothing", tmp_path / "out.parquet")
 

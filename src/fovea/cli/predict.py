@@ -44,7 +44,9 @@ def predict(
         str | None,
         typer.Option(metavar="I/N", help="With --out: part I of N (torchrun's RANK and WORLD_SIZE say it too)."),
     ] = None,
-    ray: Annotated[bool, typer.Option("--ray", help="With --out NAME.parquet: on a Ray cluster (extra ray).")] = False,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="With --out NAME.parquet, a new folder: on a Ray cluster (extra ray).")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
     """Classes with their probabilities (or values) for files.
@@ -72,7 +74,7 @@ def predict(
     if out is not None:
         options = {"top_k": top_k, "tta": tta}
         if ray:
-            _on_ray(model, samples, out, shard, as_json, min_confidence=min_confidence, precision=precision, **options)
+            _on_ray(loaded, samples, out, as_json, {"--shard": shard, "--threads": threads}, **options)
         else:
             _write_table(loaded, samples, out, shard, as_json, **options)
         return
@@ -113,24 +115,29 @@ def _write_table(model: Model, samples: list[str], out: Path, shard: str | None,
     if as_json:
         print_json(found)
         return
-    unreadable = f", {found['unreadable']:,} of them unreadable" if found["unreadable"] else ""
     rate = f"{found['new'] / found['seconds']:.0f} a second" if found["new"] else "nothing was left to do"
-    print(f"{found['rows']:,} rows{unreadable} in {found['out']} ({rate})")
+    print(f"{_rows(found)} in {found['out']} ({rate})")
 
 
-def _on_ray(model: str, samples: list[str], out: Path, shard: str | None, as_json: bool, **options: Any) -> None:
-    """The same by Ray Data, whose cluster shares the work by itself."""
+def _on_ray(model: Model, samples: list[str], out: Path, as_json: bool, others: dict[str, Any], **options: Any) -> None:
+    """The same by Ray Data, whose cluster shares the work by itself. ``others``: options that then have no meaning."""
     from fovea.bulk.cluster import predict_on_ray
 
-    if shard is not None:
-        raise ConfigError(
-            "--shard", f"expected none with --ray, which shares the work itself, got {shard!r}; leave it out"
-        )
+    for name, value in others.items():
+        if value is not None:
+            raise ConfigError(
+                name, f"expected none with --ray, which gives each core its work, got {value!r}; leave it out"
+            )
     found = predict_on_ray(model, samples, out, **options)
     if as_json:
         print_json(found)
         return
-    print(f"{found['rows']:,} rows, {found['unreadable']:,} of them unreadable, in {found['out']}")
+    print(f"{_rows(found)} in {found['out']}")
+
+
+def _rows(found: dict[str, Any]) -> str:
+    unreadable = f", {found['unreadable']:,} of them unreadable" if found["unreadable"] else ""
+    return f"{found['rows']:,} rows{unreadable}"
 
 
 def _predict(model: Model, files: list[Path], top_k: int, tta: str | None) -> list[tuple[Path, Any]]:
