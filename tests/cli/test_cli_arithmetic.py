@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,3 +111,23 @@ def test_mistakes_are_told_in_one_line(fovea: Run, world: Path, words: list[str]
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert message in err
     assert not list(world.glob("photo-*"))
+
+
+def test_grids_of_a_volume_are_slices_of_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pooling has one channel, whose grids are slices; a convolution has grids of channels and slices."""
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+    said: list[str] = []
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *_, **__: said.extend(one.get_text() for one in self.findobj(Text))
+    )
+    net = library.Sequential(library.Conv(2, 2), library.MaxPool(2))
+    model = library.Model(net, input_shape=(5, 5, 5, 2), seed=0)
+    x = np.random.default_rng(0).standard_normal((5, 5, 5, 2)).astype(np.float32)
+    for layer, drawn in (("maxpool1", r"X, from conv1, slice \d"), ("conv1", r"X, from input1, channel \d, slice \d")):
+        said.clear()
+        arithmetic_picture(layer_arithmetic(model, x, layer, (1, 1, 1), 1))
+        titles = [" ".join(text.split()) for text in said if "X, from" in text]
+        assert len(titles) == len(set(titles)) > 1
+        assert all(re.fullmatch(drawn, title) for title in titles)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import fovea as library
 from tests.explain.small_networks import pictures, trained
 
 Answer = tuple[int, str, str]
@@ -35,12 +36,33 @@ def opened(path: Path) -> tuple[int, int]:
         return drawn.size
 
 
-def test_maps_and_filters(fovea: Run, world: Path) -> None:
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """All words of every figure that is written, as one text each."""
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+    said: list[str] = []
+    save = Figure.savefig
+
+    def recorded(figure: Figure, *args: object, **options: object) -> None:
+        said.append(" ".join(" ".join(text.get_text() for text in figure.findobj(Text)).split()))
+        save(figure, *args, **options)
+
+    monkeypatch.setattr(Figure, "savefig", recorded)
+    return said
+
+
+def test_maps_and_filters(fovea: Run, world: Path, drawn: list[str]) -> None:
     code, out, _ = fovea("explain", "net.safetensors", "photo.png", "--maps", "relu1", "--json")
     found = json.loads(out)
     assert (code, found["shape"]) == (0, [16, 16, 8])
     assert np.load(world / "photo-relu1.npy").shape == (16, 16, 8)
     assert opened(world / "photo-relu1.png")[0] > 300
+    wide = library.Model(library.Sequential(library.Conv(70, 3), library.Conv(9, 3)), (8, 8, 3), seed=0)
+    wide.save("wide.safetensors")
+    for layer, words in (("conv1", "The first 64 of 70; the array"), ("conv2", "The first 8 of 9; the array")):
+        assert (fovea("explain", "wide.safetensors", "--filters", layer)[0], words in drawn[-1]) == (0, True)
     code, out, _ = fovea("explain", "net.safetensors", "--filters", "first")
     assert code == 0
     assert out.startswith("conv1: 8 x 3 x 3 x 3. Each filter in the colours of the input")
@@ -114,6 +136,39 @@ def test_visualise(fovea: Run, world: Path) -> None:
     assert out.count(" at 2,3: ") == 8
 
 
+def test_what_never_changes_is_said_so_and_sheets_hold_whole_rows(fovea: Run, world: Path, drawn: list[str]) -> None:
+    model = trained()
+    weight = model.parameters()["conv1.weight"].copy()
+    weight[..., 4] = 0
+    model.store.load({"conv1.weight": weight})
+    model.save("silent.safetensors")
+    code, out, _ = fovea("explain", "silent.safetensors", "--visualise", "conv1", "--count", 9, "--steps", 1)
+    assert (code, len({line.split(":")[0] for line in out.splitlines()[:-1]})) == (0, 7)  # 7 channels of 9 are 63 tiles
+    code, out, _ = fovea("explain", "silent.safetensors", "--visualise", "conv1", "--steps", 1, "--json")
+    assert [one["depends"] for one in json.loads(out)["images"]] == [channel != 4 for channel in range(8)]
+    assert "conv1 channel 4 never changes: noise" in drawn[-1]
+    words = ["explain", "net.safetensors", "--exciting", "relu1", "--data", "flat", "--json"]
+    assert len(json.loads(fovea(*words, "--top-k", 30)[1])["channels"]) == 2  # of 30 tiles each
+    code, out, _ = fovea(*words, "--top-k", 70)
+    assert (code, len(json.loads(out)["channels"])) == (0, 1)
+    assert "The 64 strongest of 70 are drawn" in drawn[-1]
+
+
+def test_signals_are_drawn_as_lines(fovea: Run, world: Path, drawn: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[int] = []
+    monkeypatch.setattr("matplotlib.axes.Axes.plot", lambda self, value, **_: lines.append(len(value)))
+    net = library.Sequential(library.Conv(3, 5), library.ReLU(), library.GlobalAvgPool(), library.Dense(2))
+    known = library.Preprocessing(kind="signal", size=(40,), channels=1, scale=1.0)
+    library.Model(net, (40, 1), preprocessing=known, seed=0).save("sound.safetensors")
+    assert fovea("explain", "sound.safetensors", "--visualise", "conv1", "--steps", 1)[0] == 0
+    assert lines == [40] * 3
+    np.savez(
+        "sounds.npz", x=np.random.default_rng(0).standard_normal((6, 40, 1)).astype(np.float32), y=np.arange(6) % 2
+    )
+    code, _, err = fovea("explain", "sound.safetensors", "--exciting", "conv1", "--data", "sounds.npz", "--top-k", 2)
+    assert (code, lines[3:]) == (0, [5] * 6), err
+
+
 def test_dream_and_invert(fovea: Run, world: Path) -> None:
     code, out, _ = fovea("explain", "net.safetensors", "photo.png", "--dream", "conv2", "--steps", 2)
     assert code == 0
@@ -137,6 +192,20 @@ def test_adversarial(fovea: Run, world: Path) -> None:
     code, out, _ = fovea("explain", "net.safetensors", "--adversarial", "fooling", "--target", 1, "--steps", 60)
     assert code == 0
     assert "after:  green" in out
+
+
+def test_a_name_goes_before_a_number(fovea: Run, world: Path) -> None:
+    """Classes that are called as other classes are numbered: every mode takes the name."""
+    model = trained()
+    library.Model.from_store(model.graph, model.store, ("2", "0", "1"), model.preprocessing).save("named.safetensors")
+    words = ["explain", "named.safetensors", "photo.png", "--json", "--target", "0"]
+    assert json.loads(fovea(*words)[1])["explained"][0]["target"] == 1
+    found = json.loads(fovea(*words, "--adversarial", "pgd", "--epsilon", "64/255")[1])
+    assert found["after"]["label"] == "0"
+    code, out, _ = fovea(
+        "explain", "named.safetensors", "--visualise", "class", "--target", "2", "--steps", 1, "--json"
+    )
+    assert (code, json.loads(out)["images"][0]["name"]) == (0, "2")
 
 
 WRONG = [

@@ -151,3 +151,9 @@ def test_mistakes_are_told_in_one_line(number: int) -> None:
 def test_other_tasks_and_kinds_are_refused() -> None:
     with pytest.raises(DataError, match="expected a model with preprocessing of images, got none"):
         adversarial(Model.from_store(trained().graph, trained().store), pictures(1)[0])
+    x = fovea.Input((16, 16, 3))
+    pooled = fovea.GlobalAvgPool()(fovea.Conv(2, 3)(x))
+    two = Model(fovea.Graph(x, [fovea.Dense(2)(pooled), fovea.Dense(3)(pooled)]), seed=0)
+    two.preprocessing = trained().preprocessing
+    with pytest.raises(ConfigError, match="expected a classifier with outputs N,classes, got 2 outputs"):
+        adversarial(two, pictures(1)[0])

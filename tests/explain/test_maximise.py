@@ -9,7 +9,7 @@ import pytest
 
 import fovea
 from fovea.errors import ConfigError, DataError, EngineError, FoveaError, GraphError
-from fovea.explain import activations, deep_dream, exciting, invert, maximise
+from fovea.explain import activations, deep_dream, exciting, fooling, invert, maximise
 from fovea.explain.visualise.climbed import given_to
 from fovea.explain.visualise.objectives import LEAK
 from fovea.explain.visualise.part import part_of
@@ -143,7 +143,7 @@ def test_deep_dream_strengthens_the_layer() -> None:
     assert dream.octaves == ((23, 23), (32, 32))
     assert dream.image.shape == dream.dreamed.shape == (32, 32, 3)
     assert model.preprocessing is not None
-    part = part_of(model, Ref("batchnorm2"), "test", size=(32, 32))
+    part = part_of(model, Ref("relu2"), "test", size=(32, 32))
     before, after = (
         float((part.outputs(model.preprocessing.apply_pixels(one[None])) ** 2).sum())
         for one in (dream.image, dream.dreamed)
@@ -151,6 +151,30 @@ def test_deep_dream_strengthens_the_layer() -> None:
     assert after > 2 * before
     one = deep_dream(model, images[1], "relu2", 3, octaves=1, steps=4, size=32)
     assert (one.dreamed != dream.dreamed).any()
+
+
+def test_deep_dream_does_not_strengthen_what_a_rectifier_cuts() -> None:
+    """One channel sees brightness, another is silent far below 0: the image gets brighter, not the silence deeper."""
+    net = fovea.Sequential(fovea.Conv(2, 3), fovea.ReLU(), fovea.GlobalAvgPool(), fovea.Dense(2))
+    model = Model(net, (16, 16, 3), preprocessing=fovea.Preprocessing(size=(16, 16)), seed=0)
+    model.store.load({"conv1.weight": np.ones((3, 3, 3, 2), np.float32), "conv1.bias": np.float32([0, -100])})
+    image = np.full((16, 16, 3), 100, np.uint8)
+    assert deep_dream(model, image, "relu1", octaves=1, steps=4, size=16).dreamed.mean() > 102
+
+
+def test_networks_of_any_size_get_the_usual_one() -> None:
+    net = fovea.Sequential(fovea.Conv(2, 3), fovea.Tanh(), fovea.GlobalAvgPool(), fovea.Dense(2))
+    model = Model(net, (None, None, 3), preprocessing=fovea.Preprocessing(), seed=0)
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    assert deep_dream(model, image, "conv1", octaves=1, steps=1).dreamed.shape == (448, 672, 3)
+    assert maximise(model, target=0, steps=1).images.shape == (1, 224, 224, 3)
+    assert fooling(model, 1, steps=1).images.shape == (1, 224, 224, 3)
+    assert maximise(model, "tanh1", 0, neuron=(20, 3), size=32, steps=1).names == ("tanh1 channel 0 at 20,3",)
+    with pytest.raises(ConfigError, match=r"expected a position inside of 30x30, or centre, got \(30, 3\); give one"):
+        maximise(model, "tanh1", 0, neuron=(30, 3), size=32, steps=1)
+    with pytest.raises(ConfigError, match=r"expected a size that the network's layers allow, got \(8, 8\)"):
+        maximise(Model(fovea.Sequential(fovea.Conv(2, 9), fovea.GlobalAvgPool()), (16, 16, 3),
+                       preprocessing=fovea.Preprocessing(size=(16, 16)), seed=0), "conv1", 0, size=8)  # fmt: skip
 
 
 def test_an_inversion_has_the_code_of_its_image() -> None:

@@ -158,6 +158,21 @@ def test_other_kinds_and_tasks(tmp_path: Path) -> None:
     assert "classes" not in page.anchors
 
 
+def test_outputs_that_no_task_reads_leave_out_the_answers_alone(tmp_path: Path) -> None:
+    """Two outputs, and a map of classes."""
+    x = fovea.Input((16, 16, 3))
+    seen = fovea.ReLU()(fovea.Conv(4, 3)(x))
+    pooled = fovea.GlobalAvgPool()(seen)
+    for outputs, why in (
+        ([fovea.Dense(2)(pooled), fovea.Dense(3)(pooled)], "answers: a task of classification has one output"),
+        ([fovea.Conv(3, 1)(seen)], "answers: expected outputs N,C, got shape"),
+    ):
+        model = Model(fovea.Graph(x, outputs), preprocessing=trained().preprocessing, seed=0)
+        page, html = checked(write(model, tmp_path / "t.html", list(pictures(1)[0])))
+        assert {"answers", "network", "maps", "channels"} <= set(page.anchors)
+        assert why in html
+
+
 def test_an_int8_network_is_shown_without_gradients(tmp_path: Path) -> None:
     quantized = fovea.quantize(trained(), data(60))
     page, html = checked(write(quantized, tmp_path / "q.html", list(pictures(1)[0]), data(24)))

@@ -13,7 +13,7 @@ from fovea import random
 from fovea.data.given import as_samples
 from fovea.errors import ConfigError
 from fovea.explain.target import class_index, scored_node
-from fovea.explain.visualise.part import Part, image_model, part_of
+from fovea.explain.visualise.part import Part, image_model, own_size, part_of
 from fovea.model import Model
 from fovea.tasks.base import Prediction
 from fovea.tasks.metrics import class_names, softmax
@@ -153,11 +153,7 @@ def fooling(
     given = targets if isinstance(targets, (list, tuple)) else [targets]
     if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= 10_000:
         raise ConfigError("fooling", f"expected steps as an integer from 1 to 10000, got {steps!r}; 100 is usual")
-    own = model.graph.input_shapes[0]
-    size = known.size if None in own[:-1] else own[:-1]
-    if size is None:
-        raise ConfigError("fooling", f"expected a network with a size, got the open input {own}; close it first")
-    shape = (len(given), *(int(n or 0) for n in size), known.channels)
+    shape = (len(given), *own_size(model, "fooling"), known.channels)
     keys = random.fold_in(random.key(seed, "fooling"), np.arange(len(given)))
     noise = (
         np.round(127.5 + 8 * random.normal(keys, int(np.prod(shape[1:])))).clip(0, 255).reshape(shape).astype(np.uint8)
@@ -195,6 +191,11 @@ def _slope(part: Part, known: Any, pixels: F32, classes: Array) -> tuple[Array, 
 
 
 def _logits(model: Model, seen: Array) -> Array:
+    outputs = model.graph.output_shapes
+    if len(outputs) != 1:
+        raise ConfigError(
+            _WHERE, f"expected a classifier with outputs N,classes, got {len(outputs)} outputs; use another"
+        )
     logits = np.asarray(model.logits(seen))
     if model.task.kind != "classification" or logits.ndim < 2 or logits[0].size != logits.shape[-1]:
         raise ConfigError(

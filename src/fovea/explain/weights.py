@@ -61,6 +61,9 @@ class Filters:
             below = "channel below" if self.groups == 1 else "channel of its group below"
             return (f"A kernel of one position: a matrix with one row for each channel and one column for each {below} "
                     "(bright raises, dark lowers). It mixes channels and sees no shapes.")  # fmt: skip
+        if self.weight.ndim == 3:
+            return ("A line for every channel below. These are no pictures of the input: what a line means depends on "
+                    "what its channel stands for.")  # fmt: skip
         return ("One slice for every channel below (bright raises, dark lowers), the strongest first. These are no "
                 "pictures of the input: what a slice means depends on what its channel stands for. Feature "
                 "visualisation and the most exciting patches show what the sum of them looks for.")  # fmt: skip

@@ -87,7 +87,7 @@ def _draw(part: SubFigure, found: LayerArithmetic, one: Calculation, planes: lis
         else:
             _source(source, found, one, terms)
         alone = len(terms) > 1 and all(term.weight == 1 and not term.label for term in one.terms)
-        where = f", {'sample' if one.quantity.startswith('grad_w') else 'channel'} {key[0]}" if len(planes) > 1 else ""
+        where = _which(one, key)
         _terms(values, [term.value for term in terms], terms, f"{one.values}{where}", padding=True)
         if alone:  # a plain sum needs one grid
             weights.set_axis_off()
@@ -107,6 +107,16 @@ def _draw(part: SubFigure, found: LayerArithmetic, one: Calculation, planes: lis
         last.text(0.0, 0.5, text, fontsize=8.5, va="center", transform=last.transAxes)
     else:
         grid[0][4].set_xlabel(text, fontsize=8)
+
+
+def _which(one: Calculation, key: tuple[int, ...]) -> str:
+    """Of several grids: which channel, or sample, and in volumes which slice of the window."""
+    words = ""
+    if len({term.plane for term in one.terms}) > 1:
+        words += f", {'sample' if one.quantity.startswith('grad_w') else 'channel'} {key[0]}"
+    if len({term.cell[:-2] for term in one.terms}) > 1:
+        words += f", slice {','.join(map(str, key[1:]))}"
+    return words
 
 
 def _steps(one: Calculation, width: int, terms: Sequence[Term] = ()) -> list[str]:

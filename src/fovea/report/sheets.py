@@ -16,11 +16,14 @@ from fovea.explain.patches import Exciting
 from fovea.explain.weights import Filters
 from fovea.report.lettering import png
 
-__all__ = ["Tile", "attack_tiles", "filter_tiles", "map_tiles", "patch_tiles", "picture_of", "scatter", "sheet"]
+__all__ = [
+    "MOST_TILES", "Tile", "attack_tiles", "filter_tiles", "filters_drawn", "map_tiles", "patch_tiles", "picture_of",
+    "scatter", "sheet", "tile_of",
+]  # fmt: skip
 
 Array = npt.NDArray[Any]
 _DPI = 110
-_MOST = 64
+MOST_TILES = 64
 """Tiles of one sheet."""
 _GREY = "#80808080"
 _COLOURS = [f"C{i}" for i in range(10)]  # as many classes as the eye tells apart
@@ -34,6 +37,12 @@ class Tile:
     words: str = ""
     smooth: bool = False
     is_signal: bool = False
+
+
+def tile_of(sample: Array, words: str = "", smooth: bool = False) -> Tile:
+    """A sample as a tile: a picture, or the lines of a signal L,C."""
+    is_signal = sample.ndim == 2 and sample.dtype != np.uint8
+    return Tile(sample if is_signal else picture_of(sample), words, smooth, is_signal)
 
 
 def picture_of(sample: Array) -> Array:
@@ -50,7 +59,7 @@ def sheet(tiles: Sequence[Tile], title: str, note: str = "", columns: int = 8, s
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    shown = list(tiles)[:_MOST]
+    shown = list(tiles)[:MOST_TILES]
     columns = max(1, min(columns, len(shown)))
     rows = -(-len(shown) // columns)
     lines = textwrap.wrap(note, int(max(4.0, side * columns) * 14))
@@ -97,10 +106,10 @@ def map_tiles(activation: Array) -> tuple[list[Tile], str]:
     and a note."""
     count = activation.shape[-1]
     peaks = activation.reshape(-1, count).max(axis=0)
-    order = np.arange(count) if count <= _MOST else np.argsort(-peaks, kind="stable")[:_MOST]
+    order = np.arange(count) if count <= MOST_TILES else np.argsort(-peaks, kind="stable")[:MOST_TILES]
     note = "Each channel from its lowest value (dark) to its highest, which stands above it."
-    if count > _MOST:
-        note += f" The {_MOST} of {count} channels with the highest values; the array holds all."
+    if count > MOST_TILES:
+        note += f" The {MOST_TILES} of {count} channels with the highest values; the array holds all."
     if activation.ndim == 1:
         width = int(np.ceil(np.sqrt(count)))
         padded = np.pad(activation, (0, width * width - count), constant_values=float(activation.min()))
@@ -119,22 +128,30 @@ def _plane(values: Array) -> Array:
 def filter_tiles(found: Filters, rgb: bool) -> list[Tile]:
     """Filters of a first layer in the colours of the input; of deeper ones, for each output, its strongest slices; of
     1x1 convolutions one matrix, rows for channels and columns for channels below."""
-    weight = found.weight
+    weight, drawn = found.weight, filters_drawn(found, rgb)
     if weight.ndim == 3:  # of a signal
-        return [Tile(np.asarray(one), str(i), is_signal=True) for i, one in enumerate(weight[:_MOST])]
+        return [Tile(np.asarray(one), str(i), is_signal=True) for i, one in enumerate(weight[:drawn])]
     if weight.ndim == 5:
         weight = weight[:, weight.shape[1] // 2]
     if found.is_first and rgb and weight.shape[-1] == 3:
-        return [Tile(_stretched(one), str(i)) for i, one in enumerate(weight[:_MOST])]
+        return [Tile(_stretched(one), str(i)) for i, one in enumerate(weight[:drawn])]
     if found.is_pointwise and weight.shape[-1] > 1:
         return [Tile(_stretched(weight.reshape(len(weight), -1)))]
     tiles = []
     offset = len(weight) // found.groups
-    for channel in range(min(len(weight), 8 if weight.shape[-1] > 1 else _MOST)):
+    for channel in range(drawn):
         for below in found.strongest(channel, min(8, weight.shape[-1])):
             plane = weight[channel, ..., below - channel // offset * weight.shape[-1]]
             tiles.append(Tile(_stretched(plane), f"{channel}, of {below}"))
     return tiles
+
+
+def filters_drawn(found: Filters, rgb: bool) -> int:
+    """How many of the filters, the first ones, a sheet holds."""
+    count, below = len(found.weight), found.weight.shape[-1]
+    if found.weight.ndim == 3 or below == 1 or (found.is_first and rgb and below == 3):
+        return min(count, MOST_TILES)
+    return count if found.is_pointwise else min(count, MOST_TILES // 8)
 
 
 def _stretched(values: Array) -> npt.NDArray[np.uint8]:
@@ -143,7 +160,7 @@ def _stretched(values: Array) -> npt.NDArray[np.uint8]:
     return np.round(127.5 + 127.5 * values / size).astype(np.uint8)
 
 
-def patch_tiles(found: Exciting, names: Sequence[str] | None = None, most: int = 9) -> list[Tile]:
+def patch_tiles(found: Exciting, most: int = 9) -> list[Tile]:
     """The most exciting patches, one row of ``most`` for each channel."""
     tiles = []
     for row, channel in enumerate(found.channels):
@@ -152,7 +169,7 @@ def patch_tiles(found: Exciting, names: Sequence[str] | None = None, most: int =
                 tiles.append(Tile(np.zeros((1, 1, 3), np.uint8), "none"))
                 continue
             word = f"{channel}: " if rank == 0 else ""
-            tiles.append(Tile(picture_of(found.patch(row, rank)), f"{word}{found.values[row, rank]:.3g}"))
+            tiles.append(tile_of(found.patch(row, rank), f"{word}{found.values[row, rank]:.3g}"))
     return tiles
 
 

@@ -97,7 +97,7 @@ def _maps(asked: Asked, words: Learned, model: Model) -> None:
 
 def _filters(asked: Asked, words: Learned, model: Model) -> None:
     from fovea.explain import filters
-    from fovea.report.sheets import filter_tiles, sheet
+    from fovea.report.sheets import filter_tiles, filters_drawn, sheet
 
     found = filters(model, None if words.filters == "first" else words.filters)
     out = asked.file(f"{Path(asked.model).stem}-{found.layer}-filters.png")
@@ -106,8 +106,9 @@ def _filters(asked: Asked, words: Learned, model: Model) -> None:
     turned = found if rgb or not found.is_first else replace(found, weight=found.weight[..., ::-1])
     shape = " x ".join(map(str, found.weight.shape))
     tiles = filter_tiles(turned, True)
-    title = f"{found.layer}: {shape}"
-    write(out, sheet(tiles, title, found.note(), side=1.35 if len(tiles) > 1 else 8.0))  # a matrix alone is large
+    title, drawn = f"{found.layer}: {shape}", filters_drawn(turned, True)
+    rest = "" if drawn == len(found.weight) else f" The first {drawn} of {len(found.weight)}; the array holds all."
+    write(out, sheet(tiles, title, found.note() + rest, side=1.35 if len(tiles) > 1 else 8.0))  # one matrix
     array = out.with_suffix(".npy")
     write_array(array, found.weight)
     record = {"layer": found.layer, "shape": list(found.weight.shape), "first": found.is_first, "note": found.note(),
@@ -148,21 +149,24 @@ def _channels(asked: Asked, words: Learned, model: Model) -> None:
 
 def _exciting(asked: Asked, words: Learned, model: Model) -> None:
     from fovea.explain import exciting
-    from fovea.report.sheets import patch_tiles, sheet
+    from fovea.report.sheets import MOST_TILES, patch_tiles, sheet
 
     layer = str(words.exciting)
     out = asked.file(f"{Path(asked.model).stem}-{layer}-exciting.png")
     data, _ = open_data_for(model, _needed(words))
     count = int(model.graph.shape(layer)[-1] or 0)
-    spread = sorted({round(i * (count - 1) / max(1, _SHOWN - 1)) for i in range(_SHOWN)})
+    rows = max(1, min(_SHOWN, MOST_TILES // max(1, words.top_k)))  # a sheet holds so many whole ones
+    spread = sorted({round(i * (count - 1) / max(1, rows - 1)) for i in range(rows)})
     chosen = spread if words.channel is None else [words.channel]
     found = exciting(model, data.train, layer, chosen, top_k=words.top_k, engine=asked.engine)[layer]
     note = "Rows are channels, the strongest sample first; each patch is all that the value depends on."
     if found.gated:
         note = ("Rows are channels, the strongest sample first; each patch is where the channel looks, and a factor of "
                 "the whole image acts on it as well.")  # fmt: skip
+    if words.top_k > MOST_TILES:
+        note += f" The {MOST_TILES} strongest of {words.top_k} are drawn, --json lists all."
     write(out, sheet(patch_tiles(found, most=words.top_k), f"{layer}: most exciting patches of {data.name}", note,
-                     columns=min(words.top_k, 12)))  # fmt: skip
+                     columns=words.top_k if len(chosen) > 1 else min(words.top_k, 12)))  # fmt: skip
     ids = data.train.ids
     record = {
         "layer": layer, "data": data.name, "gated": found.gated, "files": [str(out)],

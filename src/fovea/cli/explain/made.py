@@ -97,7 +97,7 @@ def run(asked: Asked, words: Made) -> None:
 
 def _visualise(asked: Asked, words: Made, model: Model) -> None:
     from fovea.explain import maximise
-    from fovea.report.sheets import Tile, picture_of, sheet
+    from fovea.report.sheets import MOST_TILES, sheet, tile_of
 
     layer = str(words.visualise)
     out = asked.file(f"{Path(asked.model).stem}-{_name(asked, words)}.png")
@@ -107,24 +107,28 @@ def _visualise(asked: Asked, words: Made, model: Model) -> None:
             raise ConfigError(
                 "--target", "expected a class beside --visualise class, got none; give its name or number"
             )
-        number = int(asked.target) if asked.target.isdecimal() else asked.target
-        found = maximise(model, target=number, **common)
+        found = maximise(model, target=asked.target, **common)
     else:
         count = int(model.graph.shape(layer)[-1] or 0) if model.graph.shape(layer) else 0
-        spread = sorted({round(i * (count - 1) / max(1, _SHOWN - 1)) for i in range(_SHOWN)})
+        shown = max(1, min(_SHOWN, MOST_TILES // max(1, words.count)))  # so many a sheet holds
+        spread = sorted({round(i * (count - 1) / max(1, shown - 1)) for i in range(shown)})
         chosen = spread if words.channel is None else [words.channel]
         found = maximise(model, layer, chosen, neuron=_neuron(words), **common)
+    words_of = [
+        f"{start:.3g} to {value:.3g}" if depends else "never changes: noise"
+        for start, value, depends in zip(found.start, found.values, found.depends, strict=True)
+    ]
     tiles = [
-        Tile(picture_of(image), f"{_short(title)}\n{start:.3g} to {value:.3g}", smooth=True)
-        for image, title, start, value in zip(found.images, found.names, found.start, found.values, strict=True)
+        tile_of(image, f"{_short(title)}\n{said}", smooth=True)
+        for image, title, said in zip(found.images, found.names, words_of, strict=True)
     ]
     note = f"Made by ascent on {found.node}; the numbers are its mean on the first noise and on the image."
     if words.neuron or words.visualise == "class":
         note = note.replace("its mean", "its value there" if words.neuron else "the logit")
     write(out, sheet(tiles, f"What excites {_name(asked, words)}", note, columns=4, side=2.3))
-    rows = zip(found.names, found.start.tolist(), found.values.tolist(), strict=True)
-    records = [{"name": title, "start": start, "value": value} for title, start, value in rows]
-    lines = [f"{one['name']}: {one['start']:.4g} to {one['value']:.4g}" for one in records]
+    rows = zip(found.names, found.start.tolist(), found.values.tolist(), found.depends.tolist(), strict=True)
+    records = [{"name": title, "start": start, "value": value, "depends": d} for title, start, value, d in rows]
+    lines = [f"{title}: {said}" for title, said in zip(found.names, words_of, strict=True)]
     _tell(asked, {"node": found.node, "images": records, "files": [str(out)]}, "\n".join([*lines, f"wrote {out}"]))
 
 
@@ -182,7 +186,7 @@ def _adversarial(asked: Asked, words: Made, model: Model) -> None:
     from fovea.report.sheets import attack_tiles, sheet
 
     method = str(words.adversarial)
-    target: Any = int(asked.target) if asked.target is not None and asked.target.isdecimal() else asked.target
+    target = asked.target  # a name goes before a number, as in every mode
     if method not in (*ATTACKS, "fooling"):
         raise ConfigError("--adversarial", f"expected fgsm, pgd or fooling, got {method!r}; choose one of them")
     if method == "fooling":

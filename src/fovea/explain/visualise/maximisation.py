@@ -16,9 +16,9 @@ from fovea.explain.visualise.canvas import Canvas
 from fovea.explain.visualise.climbed import Goal, channel_goal, class_goal
 from fovea.explain.visualise.colours import Colours, colours_for
 from fovea.explain.visualise.objectives import units, with_diversity
-from fovea.explain.visualise.part import Part, part_of
+from fovea.explain.visualise.part import Part, own_size, part_of, resized
 from fovea.explain.visualise.transforms import Movement
-from fovea.graph.graph import Graph
+from fovea.graph.graph import Graph, Ref
 from fovea.graph.receptive import receptive_fields
 from fovea.model import Model
 
@@ -85,8 +85,11 @@ def maximise(
     """
     known = _preprocessing(model)
     _check(layer, channels, target, count, steps, movement)
-    spatial = _own_size(model, known, size)
-    graph = model.graph.at((*spatial, known.channels)) if size is None else model.graph
+    spatial = _size(model, size)
+    if size is None:
+        graph = model.graph.at((*spatial, known.channels))
+    else:  # only the part below the layer has to allow it
+        graph = model.graph if layer is None else resized(model, Ref(layer), spatial, "visualise")
     goal = channel_goal(graph, layer, channels, neuron) if layer is not None else class_goal(model, graph, target)
     colours = colours_for(known, images) if known.kind in ("image", "clip") else None
     jobs = [index for index in range(len(goal.channels)) for _ in range(count)]
@@ -172,21 +175,15 @@ def _preprocessing(model: Model) -> Preprocessing:
     return model.preprocessing
 
 
-def _own_size(model: Model, known: Preprocessing, size: Any) -> tuple[int, ...]:
+def _size(model: Model, size: Any) -> tuple[int, ...]:
     own = model.graph.input_shapes[0][:-1]
-    if size is not None:
-        given = tuple(size) if isinstance(size, (tuple, list)) else (size,) * len(own)
-        whole = all(isinstance(n, int) and not isinstance(n, bool) and 8 <= n <= 4096 for n in given)
-        if len(given) != len(own) or not whole:
-            raise ConfigError(
-                "visualise", f"expected size as one or {len(own)} integers from 8, got {size!r}; give 128"
-            )
-        return given
-    closed = tuple(n for n in own if n is not None)
-    chosen = closed if len(closed) == len(own) else known.size
-    if chosen is None:
-        raise ConfigError("visualise", f"expected a size for the open input {own}, got none; give size=128, say")
-    return chosen
+    if size is None:
+        return own_size(model, "visualise")
+    given = tuple(size) if isinstance(size, (tuple, list)) else (size,) * len(own)
+    whole = all(isinstance(n, int) and not isinstance(n, bool) and 8 <= n <= 4096 for n in given)
+    if len(given) != len(own) or not whole:
+        raise ConfigError("visualise", f"expected size as one or {len(own)} integers from 8, got {size!r}; give 128")
+    return given
 
 
 def _check(layer: Any, channels: Any, target: Any, count: int, steps: int, movement: float) -> None:

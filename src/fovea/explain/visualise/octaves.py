@@ -15,7 +15,8 @@ from fovea.data.given import as_samples
 from fovea.errors import ConfigError, DataError
 from fovea.explain.visualise.climbed import channel_goal
 from fovea.explain.visualise.objectives import units
-from fovea.explain.visualise.part import image_model, part_of
+from fovea.explain.visualise.part import image_model, own_size, part_of
+from fovea.graph.graph import Ref
 from fovea.model import Model
 
 __all__ = ["Dream", "deep_dream", "resized"]
@@ -66,12 +67,9 @@ def deep_dream(
     if not 1 < scale <= 4 or not 0 < strength <= 100:
         got = f"scale={scale!r}, strength={strength!r}"
         raise ConfigError("dream", f"expected scale above 1 and strength above 0, got {got}; leave them out")
-    closed = (
-        model.graph.at((*(known.size or (224, 224)), known.channels))
-        if None in model.graph.input_shapes[0]
-        else model.graph
-    )
+    closed = model.graph.at((*own_size(model, "dream"), known.channels))
     goal = channel_goal(closed, layer, 0 if channel is None else channel, None)
+    node = Ref(layer) if channel is None else goal.node  # its own squares: what a rectifier is given goes below 0
     whole = _at_size(model, image, size)
     sizes = _sizes(whole.shape[:2], octaves, scale)
     detail = np.zeros((*sizes[0], known.channels), np.float32)
@@ -79,7 +77,7 @@ def deep_dream(
         for number, (height, width) in enumerate(sizes):
             base = resized(whole.astype(np.float32), (height, width))
             detail = resized(detail, (height, width))
-            part = part_of(model, goal.node, "dream", size=(height, width), engine=engine)
+            part = part_of(model, node, "dream", size=(height, width), engine=engine)
             objective = _strongest if channel is None else units(goal.channels, None)
             for step in range(steps):
                 shift = random.integers(random.key(seed, "dream", number, step), 2, -_JITTER, _JITTER + 1)
@@ -106,7 +104,7 @@ def _uphill(part: Any, known: Any, pixels: F32, shift: tuple[int, ...], objectiv
 def _at_size(model: Model, image: Any, size: int | None) -> npt.NDArray[np.uint8]:
     known = image_model(model, "dream")
     if size is None:
-        size = 2 * min(known.size or model.graph.input_shapes[0][:-1] or (112,))  # type: ignore[type-var, operator]
+        size = 2 * min(own_size(model, "dream"))
     if isinstance(size, bool) or not isinstance(size, int) or not _SMALLEST <= size <= 4096:
         raise ConfigError("dream", f"expected size as pixels from {_SMALLEST} to 4096, got {size!r}; 448 is usual")
     loaded = as_samples(image, known)

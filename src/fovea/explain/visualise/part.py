@@ -14,9 +14,25 @@ from fovea.explain.visualise.objectives import Objective
 from fovea.graph.graph import Graph, Ref
 from fovea.model import Model
 
-__all__ = ["Part", "image_model", "part_of"]
+__all__ = ["Part", "image_model", "own_size", "part_of", "resized"]
 
 Array = npt.NDArray[Any]
+USUAL = 224
+"""Pixels along an axis of images for a network of any size whose preprocessing names none: what most are trained on."""
+
+
+def own_size(model: Model, where: str) -> tuple[int, ...]:
+    """Spatial size of the input of a model with preprocessing: its own, that of preprocessing where it is open, else
+    for images the usual one. Raises ConfigError."""
+    own, known = model.graph.input_shapes[0][:-1], model.preprocessing
+    closed = tuple(size for size in own if size is not None)
+    if len(closed) == len(own):
+        return closed
+    if known is not None and known.size is not None:
+        return known.size
+    if known is not None and known.kind == "image":
+        return tuple(USUAL if size is None else size for size in own)
+    raise ConfigError(where, f"expected a size for the open input {own}, got none; give size=128, say")
 
 
 class Part:
@@ -61,16 +77,25 @@ def part_of(
     chosen = size or (known if None in own[:-1] else own[:-1])
     if chosen is None or len(chosen) != len(own) - 1:
         raise ConfigError(where, f"expected a size for the open input {own}, got {chosen}; give size=(224, 224), say")
-    shape = (*chosen, own[-1])
-    pruned = model.graph.pruned([node])
+    closed = tuple(int(one or 0) for one in chosen)
+    try:
+        return Part(resized(model, node, closed, where), model, engine, batch_size)
+    except ShapeError as error:
+        raise ConfigError(where, f"expected a size that the network's layers allow, got {chosen}: {error}") from None
+
+
+def resized(model: Model, node: Ref, size: tuple[int, ...], where: str) -> Graph:
+    """What ``node`` needs of the network, for inputs of another spatial size. Raises ConfigError for a layer that does
+    not allow it."""
+    shape, pruned = (*size, model.graph.input_shapes[0][-1]), model.graph.pruned([node])
     entries: list[Any] = [
         (one.name, type(one.op)(shape) if one.name == pruned.inputs[0] else one.op, one.inputs)  # type: ignore[call-arg]
         for one in pruned.nodes.values()
     ]
     try:
-        return Part(Graph.from_nodes(entries, pruned.inputs, [node]), model, engine, batch_size)
+        return Graph.from_nodes(entries, pruned.inputs, [node])
     except ShapeError as error:
-        raise ConfigError(where, f"expected a size that the network's layers allow, got {chosen}: {error}") from None
+        raise ConfigError(where, f"expected a size that the network's layers allow, got {size}: {error}") from None
 
 
 def image_model(model: Model, where: str) -> Preprocessing:

@@ -48,14 +48,14 @@ def answers(visit: Visit) -> Section | None:
     if not len(visit.images):
         return None
     figures = []
-    for image, name, said in zip(visit.images, visit.names, visit.predictions, strict=True):
-        record = said.to_dict()
-        top = record.get("top")
+    for row, (image, name) in enumerate(zip(visit.images, visit.names, strict=True)):
+        said = visit.predictions[row] if visit.predictions else None
+        top = None if said is None else said.to_dict().get("top")
         if top:
             rows = [(str(one["label"]), percent(float(one["probability"]), 1)) for one in top]
             words = table(["class", "probability"], rows, wide=False)
         else:
-            words = f"<p>{text(said)}</p>"
+            words = "" if said is None else f"<p>{text(said)}</p>"
         if isinstance(said, DetectionPrediction):
             image = _with_boxes(image, said)
         drawn = pictures.sample(visit.known.kind, image, name)

@@ -140,11 +140,19 @@ class Visit:
 
     @cached_property
     def predictions(self) -> list[Prediction]:
-        """What the network says of the images."""
+        """What the network says of the images; nothing where its task cannot read its outputs."""
         if not len(self.images):
             return []
-        outputs = self.model.logits(self.images)
-        return self.model.task.decode(outputs, classes=self.model.classes, top_k=5)
+        count = len(self.model.graph.outputs)
+        if count > 1 and self.model.task.kind != "detection":
+            self.left_out.append(f"answers: a task of {self.model.task.kind} has one output, this network {count}")
+            return []
+
+        def decode() -> list[Prediction]:
+            outputs = self.model.logits(self.images)
+            return self.model.task.decode(outputs, classes=self.model.classes, top_k=5)
+
+        return self.attempt("answers", decode) or []
 
 
 def evenly(count: int, most: int) -> list[int]:
