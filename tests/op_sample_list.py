@@ -317,6 +317,8 @@ def losses() -> Iterator[Case]:
         yield case(f"{note}-soft-map", soft, (2, 3, 5), (2, 3, 5), draws=("normal", "probabilities"))
     yield case("large", ops.SoftmaxCrossEntropy(), (7,), (), draws=("large", "classes"), n=6)
     yield case("all-ignored", ops.SoftmaxCrossEntropy(), (7,), (), draws=("normal", "all ignored"))
+    nothing = ops.SoftmaxCrossEntropy(label_smoothing=0.1, class_weights=(0.0, 1.0, 2.0))
+    yield case("nothing-weighs", nothing, (3,), (), draws=("normal", "first class"))
     others = (
         ops.BinaryCrossEntropy(),
         ops.FocalLoss(),

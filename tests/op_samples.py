@@ -41,8 +41,15 @@ DRAWS: dict[str, Draw] = {
     "classes": lambda rng, shape, classes: rng.integers(0, classes, shape),
     "some ignored": lambda rng, shape, classes: rng.integers(-1, classes, shape),
     "all ignored": lambda rng, shape, _: np.full(shape, -1),
+    "first class": lambda rng, shape, _: np.zeros(shape, np.int64),
 }
-_DTYPES = {"bytes": "uint8", "classes": "int64", "some ignored": "int64", "all ignored": "int64"}
+_DTYPES = {
+    "bytes": "uint8",
+    "classes": "int64",
+    "some ignored": "int64",
+    "all ignored": "int64",
+    "first class": "int64",
+}
 _NOT_SMOOTH = ("ties", "kinks")
 
 

@@ -157,7 +157,7 @@ def asymmetric(x: Tensor, size: tuple[int | None, ...]) -> Tensor:
 def cross_entropy(op: ops.SoftmaxCrossEntropy, logits: Tensor, targets: Tensor) -> Tensor:
     weight = None if op.class_weights is None else torch.tensor(op.class_weights, dtype=logits.dtype)
     if not op.soft_targets:
-        if (targets < 0).all():
+        if (targets < 0).all() or (weight is not None and not weight[targets].any()):
             pytest.skip("torch's mean over no target is not a number")
         return F.cross_entropy(first(logits), targets, weight, ignore_index=-1, label_smoothing=op.label_smoothing)
     mean = F.cross_entropy(first(logits), first(targets), weight, label_smoothing=op.label_smoothing)

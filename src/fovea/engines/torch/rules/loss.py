@@ -51,7 +51,7 @@ def _soft(op: Any, fixed: Fixed, logits: torch.Tensor, targets: torch.Tensor) ->
 
 def _divided(total: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """total / weight, and 0 where nothing counts: its gradient, too."""
-    return total / weight.where(weight != 0, 1)
+    return total / weight.where(weight != 0, 1) * (weight != 0)
 
 
 def focalloss(node: Node, mode: Mode) -> Run:
