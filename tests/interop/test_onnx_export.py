@@ -103,17 +103,18 @@ def test_axes_stay_where_no_layer_tells_their_order(images: bool) -> None:
         np.testing.assert_allclose(theirs, ours, atol=1e-5)
 
 
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("interpolation", "antialias"), [("bilinear", True), ("bicubic", True), ("bilinear", False)])
 @pytest.mark.parametrize(
     ("resize", "resize_to"), [("shorter-side", 20), ("shorter-side", None), ("stretch", None), ("letterbox", None)]
 )
-def test_images_of_any_size(interpolation: str, resize: str, resize_to: int | None) -> None:
+def test_images_of_any_size(interpolation: str, antialias: bool, resize: str, resize_to: int | None) -> None:
     """The network's input within one step of 255 of Pillow's, seen through a network that is the identity."""
     how = fovea.Preprocessing(
         size=(16, 16),
         resize=resize,
         resize_to=resize_to,
         interpolation=interpolation,
+        antialias=antialias,
         mean=(0.1, 0.2, 0.3),
         std=(0.5,) * 3,
     )
@@ -165,6 +166,9 @@ def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
         exporting.onnx_model(models.lenet5(), images=True)
     how = fovea.Preprocessing(size=(28, 28), channels=1, interpolation="lanczos")
     with pytest.raises(ModelFileError, match="lanczos"):
+        exporting.onnx_model(models.lenet5(preprocessing=how), images=True)
+    how = fovea.Preprocessing(size=(28, 28), channels=1, interpolation="bicubic", antialias=False)
+    with pytest.raises(ModelFileError, match="or bicubic with antialias, got"):
         exporting.onnx_model(models.lenet5(preprocessing=how), images=True)
     (tmp_path / "file").write_text("")
     with pytest.raises(ModelFileError, match="expected to write the file"):

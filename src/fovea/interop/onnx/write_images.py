@@ -38,11 +38,13 @@ def resized_images(write: Writer, images: str, how: Preprocessing) -> Resized:
     pixels differ by at most one step of 255 from Pillow's. Raises ModelFileError for what
     ONNX has no operator for.
     """
-    if how.kind != "image" or how.size is None or how.interpolation not in MODES or how.resize == "none":
+    points = how.interpolation == "bicubic" and not how.antialias  # runtimes only enlarge so
+    if how.kind != "image" or how.size is None or how.interpolation not in MODES or how.resize == "none" or points:
         raise ModelFileError(
             write.where,
-            f"expected images that are resized to a size by {', '.join(MODES)}, got kind {how.kind!r}, size "
-            f"{how.size}, {how.resize!r}, {how.interpolation!r}; export without images",
+            "expected images that are resized to a size by bilinear, or bicubic with antialias, got kind "
+            f"{how.kind!r}, size {how.size}, {how.resize!r}, {how.interpolation!r}, "
+            f"antialias={how.antialias}; export without images",
         )
     place = _Arithmetic(write)
     shape = write.emit("Shape", [images])
@@ -51,8 +53,11 @@ def resized_images(write: Writer, images: str, how: Preprocessing) -> Resized:
     new = _new_size(place, how, height, width, (rows, columns))
     floats = write.emit("Transpose", [write.emit("Cast", [images], to=FLOAT)], perm=[0, 3, 1, 2])
     ends = [write.emit("Gather", [shape, write.integers(axis)]) for axis in (0, 3)]
-    wide = _resampled(write, floats, [*ends, height, new[1]], how)  # rows first, as Pillow does, whole numbers between
-    whole = _resampled(write, wide, [*ends, *new], how)
+    if how.antialias:  # rows first, as Pillow does, whole numbers between
+        wide = _resampled(write, floats, [*ends, height, new[1]], how)
+        whole = _resampled(write, wide, [*ends, *new], how)
+    else:
+        whole = _resampled(write, floats, [*ends, *new], how)
     offsets = [place.half(place.minus(now, side)) for now, side in zip(new, (rows, columns), strict=True)]
     if how.resize == "letterbox":
         whole = _padded(write, place, whole, new, (rows, columns), float(how.fill))
@@ -69,17 +74,19 @@ def resized_images(write: Writer, images: str, how: Preprocessing) -> Resized:
 
 
 def _resampled(write: Writer, x: str, sizes: Sequence[str], how: Preprocessing) -> str:
-    """N,C,H,W resized along the axis that changes, and rounded to whole numbers from 0 to 255."""
+    """N,C,H,W resized, as whole numbers from 0 to 255: rounded, halves up, along one axis with antialiasing; Pillow
+    samples points of both axes at once, and drops what is behind the point."""
     empty = write.constant("nothing", np.zeros(0, np.float32))
     resized = write.emit(
         "Resize", [x, empty, empty, write.emit("Concat", list(sizes), axis=0)], mode=MODES[how.interpolation],
         coordinate_transformation_mode="half_pixel", antialias=int(how.antialias),
-        exclude_outside=1,  # weights beyond the border are dropped, and the others grow
+        exclude_outside=int(how.antialias),  # weights beyond the border are dropped, and the others grow
         cubic_coeff_a=-0.5 if how.interpolation == "bicubic" else None,
     )  # fmt: skip
     limits = [write.constant("limit", np.array(value, np.float32)) for value in (0.0, 255.0)]
-    raised = write.emit("Add", [resized, write.constant("half_up", np.array(0.5, np.float32))])
-    return write.emit("Clip", [write.emit("Floor", [raised]), *limits])  # halves go up, as in Pillow; Round's do not
+    more = 0.5 if how.antialias else 1e-3  # Round's halves do not go up; a sum of equal pixels may fall short of them
+    raised = write.emit("Add", [resized, write.constant("raise", np.array(more, np.float32))])
+    return write.emit("Clip", [write.emit("Floor", [raised]), *limits])
 
 
 class _Arithmetic:
