@@ -15,6 +15,7 @@ from fovea.engines.base import Array, Outputs, Plan, Step
 from fovea.engines.frozen import reaching
 from fovea.engines.spec import PlanSpec
 from fovea.engines.torch import device as devices
+from fovea.engines.torch.compiled import Compiled
 from fovea.engines.torch.distributed import Processes, parallel
 from fovea.engines.torch.function import Part, Program
 from fovea.engines.torch.gradients import Gradients
@@ -70,7 +71,7 @@ class TorchPlan(Plan):
         self._shared = parallel(self._network, device) if self._averages else None
         self._forward: Any = self._network if self._shared is None else self._shared
         if settings.compiled and not spec.wrt:
-            self._forward = torch.compile(self._forward)
+            self._forward = Compiled(self._forward)
         trained = {path: one for path, one in spec.graph.parameters().items() if path in spec.trainable}
         self._update = Update(spec.optimizer, self._weights, self._leaves, trained) if spec.optimizer else None
         self._values: dict[Ref, torch.Tensor] = {}
@@ -239,8 +240,9 @@ class TorchPlan(Plan):
         for value in asked.values():
             value.grad = None
         if roots:
+            keeps = isinstance(self._forward, Compiled) and self._forward.keeps_graph()
             with devices.computing(self.device, "tf32" if self.spec.precision == "tf32" else "fp32"):
-                torch.autograd.backward(roots, grads, retain_graph=not last)
+                torch.autograd.backward(roots, grads, retain_graph=keeps or not last)
         self.wrt_gradients = {
             name: np.zeros(tuple(value.shape), np.float32) if value.grad is None else to_array(value.grad)
             for name, value in asked.items()
