@@ -49,14 +49,26 @@ def test_train_says_what_it_decided_and_where_things_are(
         assert text in out
 
 
+def test_classes_that_cannot_be_learnt_are_told(fovea: Callable[..., Answer], world: Path, tmp_path: Path) -> None:
+    shutil.copytree(world / "data", tmp_path / "data")
+    (tmp_path / "data/test/red").rename(tmp_path / "data/test/Red")
+    code, _, err = fovea("train", tmp_path / "data", "--epochs", 1, "--batch-size", 8, "--out", tmp_path / "run")
+    assert code == 0
+    assert "note        class names that differ by case, space or hyphen only: 'Red' / 'red'" in err
+    assert "note        no training samples of 'Red': it cannot be learnt; see fovea data check" in err
+
+
 def test_files_left_out_are_told(fovea: Callable[..., Answer], world: Path, tmp_path: Path) -> None:
     shutil.copytree(world / "data", tmp_path / "data")
-    for place in ("train/red/1.png", "test/red/1.png"):
+    shutil.copytree(world / "data/test", tmp_path / "data/val")
+    for place in ("train/red/1.png", "val/red/1.png", "test/red/1.png"):
         (tmp_path / "data" / place).write_bytes(b"no picture")
     few = ["--epochs", 1, "--batch-size", 8, "--max-bad", 0.2]
     code, _, err = fovea("train", tmp_path / "data", *few, "--out", tmp_path / "run")
     assert code == 0
-    assert "note: 1 file was left out as unreadable: train/red/1.png " in err
+    assert "note: 2 files were left out as unreadable: train/red/1.png " in err
+    kept = Run(tmp_path / "run").config["data"]["quarantined"]
+    assert [one["path"] for one in kept] == ["train/red/1.png", "val/red/1.png"]
     code, out, _ = fovea("evaluate", tmp_path / "run", "--max-bad", 0.2)
     assert code == 0
     assert out.splitlines()[1] == "1 more left out, since they cannot be read; fovea data check names them"

@@ -57,7 +57,9 @@ def describe(data: Dataset) -> None:
     what = what.format(len(data.classes))
     say(f"data        {data.name}: {data.kind}s {shape}, {what}; {sizes}")
     say(f"validation  {data.validation}")
-    for note in data.notes:
+    from fovea.data.check import class_doubts
+
+    for note in (*data.notes, *class_doubts(data)):
         say(f"note        {note}")
 
 

@@ -22,7 +22,7 @@ from fovea.data.problems import Problem, problem
 from fovea.data.source import FileSource
 from fovea.errors import DataError
 
-__all__ = ["DataReport", "Problem", "check"]
+__all__ = ["DataReport", "Problem", "check", "class_doubts"]
 
 _IMBALANCE = 5.0  # largest class over smallest
 _FEW = 5  # samples of a class
@@ -155,12 +155,39 @@ def _label_problems(data: Dataset) -> list[Problem]:
             problems += problem("missing class", "warning", f"{len(missing)} classes have no {what} in {name}", missing)
     if len(data.classes) == 1 and data.task != "detection":
         problems.append(Problem("labels", "error", f"there is one class only, {data.classes[0]!r}"))
+    problems += problem("class names", "warning", "some class names differ by case, space or hyphen only", _alike(data))
+    return problems
+
+
+def _alike(data: Dataset) -> list[str]:
     alike: dict[str, list[str]] = defaultdict(list)
     for label in data.classes:
         alike["".join(label.casefold().replace("_", " ").replace("-", " ").split())].append(label)
-    pairs = [" / ".join(map(repr, group)) for group in alike.values() if len(group) > 1]
-    problems += problem("class names", "warning", "some class names differ by case, space or hyphen only", pairs)
-    return problems
+    return [" / ".join(map(repr, group)) for group in alike.values() if len(group) > 1]
+
+
+def class_doubts(data: Dataset) -> list[str]:
+    """What makes the result of a training meaningless and can be told from the labels alone; decodes nothing."""
+    doubts = (
+        [f"class names that differ by case, space or hyphen only: {', '.join(pairs)}"]
+        if (pairs := _alike(data))
+        else []
+    )
+    if data.task != "classification":
+        return doubts
+    if len(data.classes) == 1:
+        doubts.append(f"there is one class only, {data.classes[0]!r}: nothing to learn")
+    train = data.train
+    counts = (
+        np.bincount(train.listed_targets, minlength=len(data.classes)) if type(train) is Split else train.class_counts()
+    )
+    unseen = [repr(data.classes[index]) for index in np.flatnonzero(counts == 0)]
+    if unseen:
+        more = f" and {len(unseen) - 5} more" if len(unseen) > 5 else ""
+        doubts.append(
+            f"no training samples of {', '.join(unseen[:5])}{more}: it cannot be learnt; see fovea data check"
+        )
+    return doubts
 
 
 def _duplicates(data: Dataset, splits: list[Split]) -> list[Problem]:

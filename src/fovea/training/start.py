@@ -129,10 +129,11 @@ def train(
     if out is not None and goes_on(out, world):
         return resume(out, ready, engine=chosen, callbacks=callbacks, report=report)
     check_same(model, ready, config, world)
-    about = _config_file(model, ready, config, chosen, world, record)
-    as_json("record", about)
     loop = Loop(model, ready, config, chosen, world)
     loop.begin()  # an option that is refused leaves nothing behind
+    about = _config_file(model, ready, config, chosen, world, record)  # now all is decoded: what was left out is known
+    as_json("record", about)
+    _note_unreadable(ready)
     folder = folder_for(out, model.name or ready.name, world)
     with event_logs(config.log_to, folder) as logs, contextlib.closing(loop):
         loop.open(folder, (*callbacks, *logs))
