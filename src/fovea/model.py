@@ -114,6 +114,8 @@ class Model:
         self.classes = self._checked_classes(classes)
         self.precision = "fp32"
         """Of inference by this object ("bf16": activations as bfloat16; a quantised model starts with "int8")."""
+        self.device: str | None = None
+        """Of inference by this object: "cuda" computes on a GPU, with PyTorch."""
         self._frozen: set[str] = set()
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._bytes: dict[tuple[tuple[int, ...], ...], int] = {}
@@ -264,10 +266,10 @@ class Model:
             self._bytes[shapes] = summarize(self.graph.at(*shapes)).totals["activation_bytes"]
         limit = max(1, min(256, _CHUNK_BYTES // max(1, self._bytes[shapes])))
         capacity = min(limit, 1 << (n - 1).bit_length())
-        engine = get_engine(None)
-        key = (engine.name, shapes, capacity, keep, pixels, self.preprocessing if pixels else None, self.precision)
+        engine, how = get_engine(None, self.device), self.preprocessing if pixels else None
+        key = (engine.name, shapes, capacity, keep, pixels, how, self.precision, self.device)
         if key not in self._plans:
-            options = {"input_shape": shapes, "keep": keep, "precision": self.precision}
+            options = {"input_shape": shapes, "keep": keep, "precision": self.precision, "device": self.device}
             self._plans[key] = self.compile(engine, capacity, pixels=pixels, **options)
             while len(self._plans) > _CACHED_PLANS:
                 self._plans.popitem(last=False)

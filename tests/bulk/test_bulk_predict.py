@@ -303,6 +303,7 @@ def test_sizes_that_stay_open_are_answered_by_shape(tmp_path: Path) -> None:
         ({"out": "out.xlsx"}, ConfigError, r"expected a file that ends in .parquet, .csv, .jsonl, got 'out.xlsx'"),
         ({"top_k": 0}, ConfigError, "expected top_k as an integer of at least 1"),
         ({"batch_size": 0}, ConfigError, "expected batch_size as an integer of at least 1"),
+        ({"workers": -1}, ConfigError, "expected workers as an integer of at least 1"),
         ({"share": (3, 3)}, ConfigError, r"expected i/n with i from 0 to n-1, such as 0/4, got \(3, 3\)"),
         ({"share": "0/4"}, ConfigError, "expected i/n with i from 0 to n-1"),
         ({"tta": "sideways"}, ConfigError, "sideways"),

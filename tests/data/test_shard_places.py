@@ -44,6 +44,12 @@ def test_shards_without_a_listing_are_counted(tmp_path: Path, label: str) -> Non
     assert any("counted by reading the headers of 4 shards" in note for note in data.notes)
 
 
+def test_the_listing_of_a_folder_at_home_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    written(tmp_path / "set")
+    assert dataset("~/set").classes == ("ant", "bee", "cow")
+
+
 def test_a_pattern_names_shards(tmp_path: Path) -> None:
     for part in range(4):
         foreign(tmp_path, f"x-{part:06d}.tar", 10 * part, 10)
@@ -237,6 +243,7 @@ def test_a_shard_that_is_cut_short_is_named(tmp_path: Path) -> None:
     [
         ({"format": 9}, "has format 9, 1 is expected"),
         ({"classes": []}, "is damaged"),
+        ({"classes": ["number 0"] * 3}, "names a class twice"),
         ({"splits": {}}, "lists no classes or no samples"),
         (
             {"splits": {"train": {"samples": 1, "class_counts": [1, 1, 1], "shards": [{"name": "../x.tar"}]}}},

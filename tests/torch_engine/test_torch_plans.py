@@ -78,6 +78,20 @@ def test_an_absent_gpu_is_said_in_one_sentence() -> None:
         get_engine("torch").compile(network(), filled(network()), batch_size=1, device="cuda")
 
 
+def test_a_model_infers_on_the_device_that_it_is_told() -> None:
+    model = fovea.Model(fovea.Sequential(fovea.Conv(4, 3), fovea.GlobalAvgPool(), fovea.Dense(3)), (8, 8, 3))
+    x, _ = batch(3)
+    expected = model(x)
+    model.device = "cuda"
+    if torch.cuda.is_available():
+        np.testing.assert_allclose(model(x), expected, atol=1e-5)
+        return
+    with pytest.raises(EngineError, match=r"^\[device\] expected a GPU for cuda, found 0 here"):
+        model(x)
+    model.device = "cpu"
+    np.testing.assert_array_equal(model(x), expected)
+
+
 @pytest.mark.parametrize("device", ["gpu", "meta", "cuda:-1", 3])
 def test_devices_that_are_none(device: Any) -> None:
     with pytest.raises(EngineError, match=r"\[device\] expected"):

@@ -63,10 +63,10 @@ def predict_files(
 
     >>> predict_files("runs/photos", "archive/", "results.parquet")["rows"]  # doctest: +SKIP
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ConfigError(
-            "predict", f"expected batch_size as an integer of at least 1, got {batch_size!r}; 64 is usual"
-        )
+    for option, value in (("batch_size", batch_size), ("workers", 1 if workers is None else workers)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            fix = "leave it out"
+            raise ConfigError("predict", f"expected {option} as an integer of at least 1, got {value!r}; {fix}")
     check_format(Path(out))
     own = share_from(os.environ) if share is None else checked_share(share)
     predictor = Predictor(model if isinstance(model, Model) else load(model), top_k, tta, min_confidence)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fovea.cli.arguments import MODEL, MinConfidence, Precision, Tta, load_model, sample_files, set_threads
+from fovea.cli.arguments import MODEL, Device, MinConfidence, Precision, Tta, load_model, sample_files, set_threads
 from fovea.cli.output import print_json
 from fovea.errors import ConfigError, DataError
 
@@ -31,6 +31,7 @@ def predict(
     ],
     top_k: Annotated[int, typer.Option(help="How many classes to name, the most probable first.")] = 5,
     threads: Annotated[int | None, typer.Option(help="Threads (default: every core).")] = None,
+    device: Device = None,
     precision: Precision = None,
     tta: Tta = None,
     min_confidence: MinConfidence = None,
@@ -60,7 +61,7 @@ def predict(
 
     set_threads(threads)
     loaded = load_model(model)
-    loaded.precision = precision or loaded.precision
+    loaded.precision, loaded.device = precision or loaded.precision, device
     if loaded.preprocessing is None:
         raise DataError(
             model,
@@ -74,7 +75,9 @@ def predict(
     if out is not None:
         options = {"top_k": top_k, "tta": tta}
         if ray:
-            _on_ray(loaded, samples, out, as_json, {"--shard": shard, "--threads": threads}, **options)
+            _on_ray(
+                loaded, samples, out, as_json, {"--shard": shard, "--threads": threads, "--device": device}, **options
+            )
         else:
             _write_table(loaded, samples, out, shard, as_json, **options)
         return

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fovea import progress
@@ -98,7 +98,7 @@ class Catalog:
 
 def read_catalog(text: str) -> Catalog:
     """The catalog of a folder, file, pattern or address. Raises DataError."""
-    where = text.rstrip("/")
+    where = (text if is_url(text) else str(Path(text).expanduser())).rstrip("/")
     listing = None if where.endswith((".tar", ".gz", ".tgz")) else read_bytes(join(where, CATALOG))
     if listing is not None:
         return _listed(where, listing)
@@ -177,6 +177,8 @@ def _listed(where: str, listing: bytes) -> Catalog:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         text = f"{type(error).__name__} {error}"[:80]
         raise DataError(join(where, CATALOG), f"is damaged ({text}); write the shards again") from None
+    if len(set(classes)) != len(classes):
+        raise DataError(join(where, CATALOG), "names a class twice; write the shards again")
     if not classes or not splits or not shapes or not all(own.samples for own in splits.values()):
         raise DataError(join(where, CATALOG), "lists no classes or no samples; write the shards again")
     notes = () if made in ("", "its own split") else (f"validation was made when the shards were written: {made}",)

@@ -53,6 +53,8 @@ def write_shards(
     """
     from fovea.data.load import dataset  # which opens shards, too
 
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise ConfigError("seed", f"expected an integer, got {seed!r}; 0 is usual")
     if per_shard is not None and (isinstance(per_shard, bool) or not isinstance(per_shard, int) or per_shard < 1):
         raise ConfigError("per_shard", f"expected an integer of at least 1, got {per_shard!r}; leave it out")
     opened = data if isinstance(data, Dataset) else dataset(data, stream=False)
