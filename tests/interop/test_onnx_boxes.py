@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     image = photo(9, 96, 96)
     assert same(model, [image], given.run(None, {"image": image[None]})) > 0
     assert json.loads(given.get_modelmeta().custom_metadata_map["classes"]) == ["kind 0", "kind 1", "kind 2"]
-    finder().save(tmp_path / "open.safetensors")
+    open_one = finder()
+    open_one.preprocessing = dataclasses.replace(open_one.preprocessing, size=None)  # its size would be taken
+    open_one.save(tmp_path / "open.safetensors")
     assert main(["export", str(tmp_path / "open.safetensors"), "-o", str(tmp_path / "open.onnx"), "--images"]) == 2
     assert "--input-shape" in capsys.readouterr().err
     words = ["export", str(tmp_path / "open.safetensors"), "-o", str(tmp_path / "open.onnx"), "--images"]

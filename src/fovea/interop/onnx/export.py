@@ -21,7 +21,8 @@ from fovea.interop.onnx.metadata import PRODUCER, metadata_of, network_text
 from fovea.interop.onnx.write_boxes import FOUND, found_boxes
 from fovea.interop.onnx.write_images import Resized, resized_images
 from fovea.interop.onnx.write_rules import WRITE_RULES
-from fovea.interop.onnx.writer import OPSET, Writer, Written
+from fovea.interop.onnx.writer import OPSET, Writer
+from fovea.interop.writing import Value
 from fovea.model import Model
 from fovea.tasks import Classification, Detection, Regression
 
@@ -65,7 +66,7 @@ def onnx_model(model: Model, where: str = "export", images: bool = False) -> Any
     return proto
 
 
-def onnx_values(model: Model, where: str = "export") -> tuple[Any, dict[Ref, Written]]:
+def onnx_values(model: Model, where: str = "export") -> tuple[Any, dict[Ref, Value]]:
     """The same with every value that a node computes as a further output, and what each is called there."""
     write, inputs, outputs = _written(model, where, False)
     computed = {name for node in write.nodes for name in node.output}

@@ -9,6 +9,7 @@ import numpy as np
 
 from fovea.graph.graph import Node
 from fovea.interop.onnx.writer import Writer
+from fovea.interop.writing import rules_into
 from fovea.ops import GELU, Clip, Resize
 
 __all__ = ["WRITE_RULES"]
@@ -18,15 +19,7 @@ WRITE_RULES: dict[str, WriteRule] = {}
 """Kind of op -> rule."""
 
 
-def rule(*kinds: str) -> Callable[[WriteRule], WriteRule]:
-    """Decorator: the function writes these kinds."""
-
-    def made(function: WriteRule) -> WriteRule:
-        for kind in kinds:
-            WRITE_RULES[kind] = function
-        return function
-
-    return made
+rule = rules_into(WRITE_RULES)
 
 
 def _pads(axes: Sequence[Any]) -> list[int]:
@@ -36,11 +29,7 @@ def _pads(axes: Sequence[Any]) -> list[int]:
 
 def _weight(write: Writer, node: Node) -> list[str]:
     """Convolution weights in ONNX's order (out first; in first for the transposed one), and the bias."""
-    array = np.moveaxis(write.array(node, "weight"), (-1, -2), (0, 1))
-    names = [write.constant(f"{node.name}.weight", array)]
-    if write.has(node, "bias"):
-        names.append(write.constant(f"{node.name}.bias", write.array(node, "bias")))
-    return names
+    return [write.constant(f"{node.name}.{name}", array) for name, array in write.weight(node).items()]
 
 
 @rule("conv")
@@ -77,8 +66,9 @@ def _conv_transpose(write: Writer, node: Node) -> None:
 
 @rule("dense")
 def _dense(write: Writer, node: Node) -> None:
+    op: Any = node.op
     weight = write.constant(f"{node.name}.weight", write.array(node, "weight"))
-    bias = write.constant(f"{node.name}.bias", write.array(node, "bias")) if write.has(node, "bias") else ""
+    bias = write.constant(f"{node.name}.bias", write.array(node, "bias")) if op.use_bias else ""
     if len(node.input_shapes[0]) == 1:
         write.give(node, write.emit("Gemm", [write.plain(node), weight, *([bias] if bias else [])], node.name), False)
         return

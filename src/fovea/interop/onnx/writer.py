@@ -3,50 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from fovea.errors import ModelFileError
 from fovea.graph.graph import Graph, Node, Ref
 from fovea.graph.store import ParameterStore
-from fovea.interop.onnx.values import Array
+from fovea.interop.writing import Array, Value, Writing
 
-__all__ = ["OPSET", "Writer", "Written"]
+__all__ = ["OPSET", "Writer"]
 
 OPSET = 18
 """New enough for resizing as Pillow does it (antialias), old enough for runtimes of the last years."""
 
 
-@dataclass(frozen=True)
-class Written:
-    """An ONNX value. ``first``: N,C,*spatial; else the axes lie as ours, N,*spatial,C. One spatial axis or more."""
+class Writer(Writing):
+    """A walk that leaves nodes and weights of an ONNX graph behind."""
 
-    name: str
-    first: bool
-
-
-class Writer:
-    """Rules ask for inputs in the order that they need, and give outputs with theirs."""
+    target = "as ONNX"
 
     def __init__(self, where: str, graph: Graph, store: ParameterStore, ends: Sequence[str] = ()) -> None:
         """``ends``: what the file's own inputs and outputs are called; no value of the network takes such a name."""
-        self.where = where
-        self.graph = graph
-        self.store = store
+        super().__init__(where, graph, store)
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
-        self.values: dict[Ref, Written] = {}
         self._count = 0
         self._taken = set(ends)
         self._converted: dict[tuple[str, bool], str] = {}
-
-    def refuse(self, node: Node, why: str) -> ModelFileError:
-        """The error for a node that ONNX has no operator for; raise it."""
-        return ModelFileError(self.where, f"node {node.name!r} ({node.op.kind}) cannot be written as ONNX: {why}")
 
     def emit(self, operator: str, inputs: Sequence[str], name: str = "", outputs: int = 1, **attributes: Any) -> str:
         """Append a node; the name of its first output (others are numbered from there)."""
@@ -88,20 +73,7 @@ class Writer:
         self._count += 1
         return self.constant(f"sizes_{self._count}", np.array(values, np.int64))
 
-    def array(self, node: Node, name: str) -> Array:
-        """A parameter or buffer of a node."""
-        path = f"{node.name}.{name}"
-        return self.store.parameters[path] if path in self.store.parameters else self.store.buffers[path]
-
-    def has(self, node: Node, name: str) -> bool:
-        """Whether the node has that parameter."""
-        return f"{node.name}.{name}" in self.store.parameters
-
     # --- axis order
-
-    def input(self, node: Node, index: int = 0) -> Written:
-        """An input in whatever order it has."""
-        return self.values[node.inputs[index]]
 
     def first(self, node: Node, index: int = 0) -> str:
         """An input as N,C,*spatial."""
@@ -111,7 +83,7 @@ class Writer:
         """An input as N,*spatial,C."""
         return self.ordered(self.input(node, index), len(node.input_shapes[index]) + 1, False)
 
-    def ordered(self, value: Written, ndim: int, first: bool) -> str:
+    def ordered(self, value: Value, ndim: int, first: bool) -> str:
         """A value in one of the two orders; transposed once, however often it is asked for."""
         if value.first == first or ndim <= 2:
             return value.name
@@ -123,12 +95,4 @@ class Writer:
 
     def give(self, node: Node, name: str, first: bool, index: int = 0) -> None:
         """Say where an output of a node is."""
-        self.values[Ref(node.name, index)] = Written(name, first)
-
-    @staticmethod
-    def axis(axis: int, ndim: int, first: bool) -> int:
-        """ONNX's number of one of our axes (of N,*spatial,C)."""
-        axis %= ndim
-        if not first or axis == 0 or ndim <= 2:
-            return axis
-        return 1 if axis == ndim - 1 else axis + 1
+        self.values[Ref(node.name, index)] = Value(name, first)

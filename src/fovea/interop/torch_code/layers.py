@@ -11,6 +11,7 @@ from fovea.engines.torch.rules.pool import torch_counts
 from fovea.engines.torch.rules.window import alike
 from fovea.graph.graph import Node
 from fovea.interop.torch_code.writer import Writer, number, numbers
+from fovea.interop.writing import rules_into
 from fovea.ops.base import size_of
 from fovea.ops.window import Axis, per_axis
 
@@ -21,15 +22,7 @@ RULES: dict[str, WriteRule] = {}
 """Kind of op -> rule."""
 
 
-def rule(*kinds: str) -> Callable[[WriteRule], WriteRule]:
-    """Decorator: the function writes these kinds."""
-
-    def made(function: WriteRule) -> WriteRule:
-        for kind in kinds:
-            RULES[kind] = function
-        return function
-
-    return made
+rule = rules_into(RULES)
 
 
 def _few(write: Writer, node: Node) -> int:

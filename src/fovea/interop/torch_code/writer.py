@@ -5,48 +5,33 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fovea.engines.torch.state import MODULE_NAMES
-from fovea.errors import ModelFileError
 from fovea.graph.graph import Graph, Node, Ref
 from fovea.graph.store import ParameterStore
+from fovea.interop.writing import Array, Value, Writing
 
-__all__ = ["Value", "Writer", "identifier", "number", "numbers"]
+__all__ = ["Array", "Writer", "identifier", "number", "numbers"]
 
-Array = npt.NDArray[Any]
 _VARIABLES = ("x", "y", "z", "u", "v", "w")
 
 
-@dataclass(frozen=True)
-class Value:
-    """A variable of ``forward``. ``first``: N,C,*spatial; else the axes lie as ours, N,*spatial,C."""
+class Writer(Writing):
+    """A walk that leaves lines of source and a state_dict behind: rules give one expression for each node."""
 
-    name: str
-    first: bool
-
-
-class Writer:
-    """Rules ask for inputs in the order that they need, and give one expression for each node with its own order."""
+    target = "for PyTorch"
 
     def __init__(self, where: str, graph: Graph, store: ParameterStore) -> None:
-        self.where, self.graph, self.store = where, graph.pruned(graph.outputs), store
+        super().__init__(where, graph.pruned(graph.outputs), store)
         self.init: list[str] = []
         self.forward: list[str] = []
         self.state: dict[str, Array] = {}
-        self.values: dict[Ref, Value] = {}
         self._names: dict[str, str] = {}
         self._free: list[str] = []
         self._made = 0
         self._last = {ref: node.name for node in self.graph.nodes.values() for ref in node.inputs}
-
-    def refuse(self, node: Node, why: str) -> ModelFileError:
-        """The error for a node that cannot be written; raise it."""
-        return ModelFileError(self.where, f"node {node.name!r} ({node.op.kind}) cannot be written for PyTorch: {why}")
 
     # --- what a node owns
 
@@ -81,18 +66,6 @@ class Writer:
         self.init.append(f"self.{name} = " + source.format(shape=tuple(array.shape)))
         return f"self.{name}"
 
-    def array(self, node: Node, name: str) -> Array:
-        """A parameter or buffer of a node."""
-        path = f"{node.name}.{name}"
-        return self.store.parameters[path] if path in self.store.parameters else self.store.buffers[path]
-
-    def weight(self, node: Node) -> dict[str, Array]:
-        """Weight and bias of a product with PyTorch's axes: out,in,*kernel (in,out,*kernel where it is transposed)."""
-        arrays = {"weight": np.moveaxis(self.array(node, "weight"), (-1, -2), (0, 1))}
-        if f"{node.name}.bias" in self.store.parameters:
-            arrays["bias"] = self.array(node, "bias")
-        return arrays
-
     # --- values
 
     def begin(self, node: Node) -> str:
@@ -100,10 +73,6 @@ class Writer:
         name = self._variable()
         self.values[Ref(node.name)] = Value(name, len(node.output_shapes[0]) > 1)
         return name
-
-    def input(self, node: Node, index: int = 0) -> Value:
-        """An input in whatever order it has."""
-        return self.values[node.inputs[index]]
 
     def first(self, node: Node, index: int = 0) -> str:
         """An input as N,C,*spatial."""
@@ -143,14 +112,6 @@ class Writer:
             return name
         self._made += 1
         return _VARIABLES[self._made - 1] if self._made <= len(_VARIABLES) else f"v{self._made}"
-
-    @staticmethod
-    def axis(axis: int, ndim: int, first: bool) -> int:
-        """PyTorch's number of one of our axes (of N,*spatial,C)."""
-        axis %= ndim
-        if not first or axis == 0 or ndim <= 2:
-            return axis
-        return 1 if axis == ndim - 1 else axis + 1
 
 
 def identifier(text: str, otherwise: str = "layer") -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from fovea.interop.onnx.importer import Importer
 from fovea.interop.onnx.values import Traced
+from fovea.interop.writing import rules_into
 
 __all__ = ["RULES", "Rule", "rule"]
 
@@ -15,12 +16,4 @@ RULES: dict[str, Rule] = {}
 """Operator -> rule."""
 
 
-def rule(*operators: str) -> Callable[[Rule], Rule]:
-    """Decorator: the function imports these operators."""
-
-    def made(function: Rule) -> Rule:
-        for operator in operators:
-            RULES[operator] = function
-        return function
-
-    return made
+rule = rules_into(RULES)
