@@ -280,6 +280,32 @@ def test_a_tar_file_that_breaks_off_is_a_row_and_stops_nothing(tmp_path: Path) -
         assert [item.name for item in rest] == names[skip:]
 
 
+def test_a_tar_file_that_cannot_be_reached_stops_a_job_that_goes_on_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, _ = numbered(4, side=12)
+    (tmp_path / "set").mkdir()
+    for name in ("a", "b"):
+        shard = [(str(place), {"png": encoded(image)}) for place, image in enumerate(images)]
+        packed_shard(tmp_path / "set" / f"{name}.tar", shard)
+    whole = module.items
+
+    def away(*words: Any, **options: Any) -> Iterator[Item]:
+        for number, item in enumerate(whole(*words, **options)):
+            if number == 3:
+                (tmp_path / "set" / "b.tar").rename(tmp_path / "b.tar")
+            yield item
+
+    monkeypatch.setattr(module, "items", away)
+    monkeypatch.setattr(module, "_PART_ROWS", 2)
+    with pytest.raises(DataError, match=r"b\.tar\] is not there"):
+        predict_files(network(), tmp_path / "set", tmp_path / "rows.jsonl", batch_size=2)
+    monkeypatch.setattr(module, "items", whole)
+    (tmp_path / "b.tar").rename(tmp_path / "set" / "b.tar")
+    found = predict_files(network(), tmp_path / "set", tmp_path / "rows.jsonl")
+    assert (found["rows"], found["unreadable"]) == (8, 0)
+
+
 def test_an_address_of_a_tar_file_asks_for_no_listing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Below it there is nothing, which some servers answer with "forbidden"."""
     monkeypatch.setattr("fovea.bulk.items.read_bytes", lambda name: pytest.fail(f"asks for {name}"))

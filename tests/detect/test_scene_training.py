@@ -106,3 +106,21 @@ def test_the_range_test_sees_the_loss_that_training_sees(tmp_path: Path) -> None
     run = fovea.train(model(), data(), epochs=1, lr=1e-6, log_every=1, out=tmp_path, report=False, **options)
     found = fovea.find_lr(model(), data(), steps=10, high=1e-5, **options)
     assert found.losses[0] == pytest.approx(run.history("loss", event="step")[0], rel=1e-5)
+
+
+def test_a_detector_is_measured_by_the_looks_that_it_is_used_with() -> None:
+    squares = [*SQUARES[:2], (36, 44, 44, 52, 0)]  # the last lies off the network's grid
+    pictures = np.stack([painted(64, 64, squares[: n + 1]) for n in range(3)])
+    rows = [np.array([[*square] for square in squares[: n + 1]]) for n in range(3)]
+    scenes = fovea.from_arrays((pictures, rows), task="detection", classes=NAMES, val_fraction=0)
+    net = finder()
+    result = fovea.evaluate(net, scenes, "train", tta="looks")
+    assert result["tta"] == "looks"
+    found = np.full((3, net.task.max_detections, 6), -1.0, np.float32)
+    for row, said in zip(found, fovea.detect(net, pictures, tta=True, score_threshold=0.001), strict=True):
+        for place, one in enumerate(said.objects):
+            row[place] = [*one.box, one.score, one.index]
+    assert result["map"] == pytest.approx(net.task.metrics(found, scenes.train.targets)["map"])
+    assert result["map"] != fovea.evaluate(net, scenes, "train")["map"]
+    with pytest.raises(ConfigError, match="expected looks for a detector, whose boxes move with the view, got 'flip'"):
+        fovea.evaluate(net, scenes, "train", tta="flip")

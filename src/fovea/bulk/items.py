@@ -10,7 +10,7 @@ from pathlib import Path
 from fovea.data.decode import IMAGE_SUFFIXES
 from fovea.data.shards.catalog import read_catalog
 from fovea.data.shards.places import CATALOG, is_shards, is_url, join, read_bytes, shard_files
-from fovea.data.shards.tar import members
+from fovea.data.shards.tar import TornShard, members
 from fovea.errors import DataError
 
 __all__ = ["Item", "check_inputs", "items", "places"]
@@ -125,7 +125,7 @@ def _inside(shard: str, first: int = 0, images: bool = True) -> Iterator[Item]:
     try:
         for member in members(shard, first, images, labelled=False):
             yield Item(f"{shard}/{member.name}", member.data)
-    except DataError as error:
+    except TornShard as error:  # one that cannot be reached may be there later: the job stops, and goes on then
         yield Item(shard, error=error.message)
 
 

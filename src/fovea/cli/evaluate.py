@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fovea.cli import source
-from fovea.cli.arguments import MODEL, Device, MinConfidence, Precision, Tta, load_model, set_threads
+from fovea.cli.arguments import MODEL, Device, MinConfidence, Precision, load_model, set_threads
 from fovea.cli.output import columns, print_json
 from fovea.cli.source import data_options, open_data
 from fovea.errors import ConfigError
@@ -35,7 +35,13 @@ def evaluate(
     engine: Annotated[str | None, typer.Option(help="native, reference or torch (default: the fastest here).")] = None,
     device: Device = None,
     precision: Precision = None,
-    tta: Tta = None,
+    tta: Annotated[
+        str | None,
+        typer.Option(
+            metavar="flip|five-crop|ten-crop|looks",
+            help="Average over 2, 5 or 10 views; of a detector looks: several, whose boxes are fused.",
+        ),
+    ] = None,
     min_confidence: MinConfidence = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
@@ -115,7 +121,9 @@ def _print(result: dict[str, Any]) -> None:
     if result.get("quarantined"):
         print(f"{result['quarantined']} more left out, since they cannot be read; fovea data check names them")
     if result.get("tta"):
-        print(f"mean over the views of {result['tta']}")
+        print(
+            "boxes of several looks, fused" if result["tta"] == "looks" else f"mean over the views of {result['tta']}"
+        )
     if result.get("answered"):
         print(_answered(result["answered"]))
     if "ar100" in result:

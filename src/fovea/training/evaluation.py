@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from fovea import progress
 from fovea.data.dataset import Dataset, Split
 from fovea.data.loader import Loader
+from fovea.detection.detect import Detector
 from fovea.engines.base import Engine, Plan
 from fovea.engines.world import World
 from fovea.errors import ConfigError, DataError, NonFiniteError
@@ -22,6 +24,7 @@ from fovea.loading import load
 from fovea.model import Model
 from fovea.run import EVALUATION_FILE, Run
 from fovea.tasks.base import Task
+from fovea.tasks.detect.task import JUDGED_SCORE
 from fovea.tasks.views import averaged, enlarged
 from fovea.training.prepare import check_shapes, open_data
 from fovea.training.recorder import write_json
@@ -51,9 +54,10 @@ def evaluate(
     Given a Run or a run folder, the result is also kept in its ``evaluation.json`` under the split's name (under
     torchrun every process measures everything, and the first alone writes).
     ``device``: "cuda" computes on a GPU, with PyTorch. ``precision``: "fp32" or "bf16"; None is the model's own.
-    ``tta``: the mean over several views of each sample, as in ``Model.predict``. ``min_confidence``: of a classifier
-    that abstains; the key ``answered`` then says how many samples it answers and how many of these rightly
-    (``accuracy`` stays that of all).
+    ``tta``: the mean over several views of each sample, as in ``Model.predict``; of a detector "looks", those of
+    ``fovea.detect(tta=True)``, at the network's size. ``min_confidence``: of a classifier that abstains; the
+    key ``answered`` then says how many samples it answers and how many of these rightly (``accuracy`` stays that of
+    all).
 
     Raises DataError or ShapeError when data and model do not belong together, NonFiniteError for broken outputs.
 
@@ -70,13 +74,20 @@ def evaluate(
     task = used.task if min_confidence is None else used.task.abstaining(min_confidence)
     opened = _as_trained(used, open_data(data))
     chosen = opened.split(split)
-    plan = evaluation_plan(used, chosen, engine, batch_size, precision or used.precision, device)
+    precision, device = precision or used.precision, device or used.device
+    plan = evaluation_plan(used, chosen, engine, batch_size, precision, device)
+    looks = tta is not None and task.kind == "detection"
+    if looks:
+        _check_looks(tta, engine)
     forward = None if tta is None else _averaging(used, plan, tta, task)
-    if tta is not None and used.preprocessing is not None:
+    if tta is not None and not looks and used.preprocessing is not None:
         chosen = opened.prepared(enlarged(used.preprocessing, tta)).split(split)
     with progress.bar(len(chosen), f"evaluate {split}") as bar:
         begin = time.perf_counter()
-        outputs = outputs_of(plan, chosen, task, bar, finite=True, forward=forward)
+        if looks:
+            outputs = _looked(used, chosen, precision, device, bar)
+        else:
+            outputs = outputs_of(plan, chosen, task, bar, finite=True, forward=forward)
         outputs = used.as_logits(outputs) if tta is None else outputs
         seconds = time.perf_counter() - begin
         metrics = task.metrics(outputs, chosen.targets, classes=used.classes, detail=True)
@@ -99,6 +110,29 @@ def _averaging(model: Model, plan: Plan, tta: str, task: Task) -> Callable[[Arra
     """A batch as ``enlarged`` prepares it -> the task's mean over its views."""
     size = None if model.preprocessing is None else model.preprocessing.size
     return lambda inputs: averaged(lambda view: model.as_logits(plan.forward(view)), inputs, tta, size, task)
+
+
+def _check_looks(tta: str | None, engine: str | Engine | None) -> None:
+    """Raise ConfigError for other views than a detector has, and for an engine that its looks cannot be given."""
+    if tta != "looks":
+        fix = "give looks, or leave tta out"
+        raise ConfigError("tta", f"expected looks for a detector, whose boxes move with the view, got {tta!r}; {fix}")
+    if engine is not None:
+        raise ConfigError("engine", f"expected none with looks, got {engine!r}; leave it out, or give a device")
+
+
+def _looked(model: Model, split: Split, precision: str, device: str | None, bar: progress.Bar) -> Array:
+    """What a detector finds by several looks at each picture: rows as its task condenses them."""
+    own = copy.copy(model)
+    own.precision, own.device = precision, device
+    detector = Detector(own, JUDGED_SCORE, tta=True)
+    rows = np.zeros((len(split), detector.task.max_detections, 6), np.float32)
+    rows[..., 5] = -1
+    for row, image in zip(rows, split.inputs, strict=True):
+        found = detector.found(image)
+        row[: len(found)] = found
+        bar.update(1)
+    return rows
 
 
 def _as_trained(model: Model, data: Dataset) -> Dataset:

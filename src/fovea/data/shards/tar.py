@@ -14,13 +14,17 @@ from fovea.data.decode import IMAGE_SUFFIXES
 from fovea.data.shards.places import is_url, open_binary
 from fovea.errors import DataError, FoveaError
 
-__all__ = ["Member", "members"]
+__all__ = ["Member", "TornShard", "members"]
 
 _KEY = re.compile(r"^((?:.*/)?[^./][^./]*)\.([^/]+)$")
 """WebDataset's rule: the key ends at the first dot of the file's name."""
 _MOST_LABEL = 1 << 12  # bytes of a label
 _PAUSES = (0.5, 2.0, 8.0)  # seconds before an address is tried again
-_BROKEN = (tarfile.TarError, OSError, EOFError, zlib.error)
+_TORN = (tarfile.TarError, EOFError, zlib.error)
+
+
+class TornShard(DataError):
+    """A shard that can be reached, and is no tar file to its end."""
 
 
 class Member(NamedTuple):
@@ -36,8 +40,8 @@ def members(shard: str, first: int = 0, images: bool = True, labelled: bool = Tr
     """The samples of a shard from number ``first`` on. Runs of members without an image are no samples, nor, where
     samples are ``labelled``, those without a label.
 
-    An address that fails in the middle is opened again and continued. Raises DataError for what is missing or no tar
-    file.
+    An address that fails in the middle is opened again and continued. Raises DataError for what is missing or cannot be
+    read, TornShard for what is no tar file.
     """
     failures = 0
     while True:
@@ -52,10 +56,10 @@ def members(shard: str, first: int = 0, images: bool = True, labelled: bool = Tr
             raise
         except Exception as error:  # libraries behind addresses raise what they like
             if not is_url(shard) or failures == len(_PAUSES):
-                if not is_url(shard) and not isinstance(error, _BROKEN):
+                if not is_url(shard) and not isinstance(error, (*_TORN, OSError)):
                     raise
-                words = str(error) or type(error).__name__
-                raise DataError(shard[:200], f"cannot be read as a tar file to its end: {words}") from None
+                words, kind = str(error) or type(error).__name__, TornShard if isinstance(error, _TORN) else DataError
+                raise kind(shard[:200], f"cannot be read as a tar file to its end: {words}") from None
             time.sleep(_PAUSES[failures])
             failures += 1
 

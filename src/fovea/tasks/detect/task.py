@@ -21,9 +21,9 @@ from fovea.tasks.detect.coco import best_threshold, measure
 from fovea.tasks.detect.nms import nms
 from fovea.tasks.detect.points import around, flat, points_of
 
-__all__ = ["CANDIDATES", "Detected", "Detection", "DetectionPrediction"]
+__all__ = ["CANDIDATES", "JUDGED_SCORE", "Detected", "Detection", "DetectionPrediction"]
 
-_JUDGED_SCORE = 0.001
+JUDGED_SCORE = 0.001
 """Boxes down to this score count when a detector is judged, as is usual for the mean average precision."""
 CANDIDATES = 1000
 """The surest boxes of an image among which suppression chooses."""
@@ -205,7 +205,7 @@ class Detection(Task):
     def condense(self, outputs: Any, targets: Array) -> Array:
         """Maps of a batch -> the boxes that it found ``float32 (n, max_detections, 6)``: x1, y1, x2, y2 in pixels of
         the input, score, label; down to a score of 0.001, label -1 fills up."""
-        return self.found(outputs, _JUDGED_SCORE)
+        return self.found(outputs, JUDGED_SCORE)
 
     def found(self, outputs: Any, score_threshold: float | None = None) -> Array:
         """Maps -> boxes as in ``condense``, those at least as sure as ``score_threshold`` (None: the task's own)."""
