@@ -227,9 +227,48 @@ WRONG = [
     ("--neuron", "[--neuron] expected --visualise beside it, got none"),
     ("photo.png --top-k 3", "[--top-k] expected --exciting NODE beside it"),
     ("photo.png --steps 3", "[--steps] expected --visualise beside it"),
+    ("photo.png --seconds 3", "[--seconds] expected --report PAGE.html beside it"),
+    ("photo.png --maps conv1 --filters first", "[explain] expected one of --maps and --filters, got both; ask one"),
+    ("photo.png --maps conv1 --layer conv2", "[--layer] expected it without --maps, which does not read it"),
+    ("photo.png --maps conv1 --backward", "[--backward] expected --arithmetic NODE beside it, got --maps, which"),
+    ("photo.png --data flat", "[--data] expected --report PAGE.html beside it, got none; leave it out"),
+    ("photo.png --top-k 9", "[--top-k] expected --exciting NODE beside it, got none"),
+    ("photo.png --seed 3", "[grad_cam] expected its own options, got 'seed'"),
+    ("photo.png --arithmetic conv1 --weight 0,0,0,0", "[--weight] expected --backward beside it, got --arithmetic"),
+    ("--visualise conv1 --at 3,4", "[--at] expected --neuron beside it, got --visualise alone"),
+    ("--visualise conv1 --target red", "[--target] expected --visualise class beside it, got conv1"),
+    ("--visualise class --target red --channel 3", "[--channel] expected a layer beside it, got --visualise class"),
+    ("--adversarial fooling --target red --epsilon 9/255", "[--epsilon] expected fgsm or pgd beside it, got fooling"),
     ("--channels net.safetensors", "holds net.safetensors, no layout that is known"),
     ("--visualise conv1 -o x.jpg", "[--out] expected a file that ends in .png, got x.jpg"),
 ]  # fmt: skip
+
+
+def test_every_option_belongs_to_a_mode() -> None:
+    import typer
+
+    from fovea.cli.app import app
+    from fovea.cli.explain import words
+
+    command = typer.main.get_command(app).commands["explain"]  # type: ignore[attr-defined]
+    options = {max(one.opts, key=len) for one in command.params if one.opts[0].startswith("-")} - {"--help"}
+    read = {option for _, options in words._MODES.values() for option in options}
+    assert options == (read | {*words._MODES, *words._EVERYWHERE}) - {""}
+
+
+def test_methods_that_draw_take_the_seed(fovea: Run, world: Path) -> None:
+    command = ["explain", "net.safetensors", "photo.png", "--method", "smoothgrad,gradient", "--json", "--seed"]
+    first, again, other = (json.loads(fovea(*command, seed)[1])["explained"] for seed in (3, 3, 4))
+    assert first == again
+    assert first[0]["sum"] != other[0]["sum"]
+    assert first[1] == other[1]
+
+
+def test_names_with_slashes_make_no_folders(fovea: Run, world: Path) -> None:
+    net = library.Sequential({"a/b": library.Conv(2, 3), "pool": library.GlobalAvgPool(), "head": library.Dense(2)})
+    library.Model(net, (16, 16, 3), preprocessing=trained().preprocessing, seed=0).save("slashed.safetensors")
+    code, _, _ = fovea("explain", "slashed.safetensors", "photo.png", "--maps", "a/b")
+    assert (code, (world / "photo-a-b.png").exists()) == (0, True)
 
 
 @pytest.mark.parametrize(("words", "answer"), WRONG)

@@ -194,7 +194,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     for wrong, answer in (
         (["--report", "tour.pdf"], "[--report] expected a file that ends in .html, got tour.pdf"),
         (["--report", "t.html", "--seconds", "0"], "[--seconds] expected seconds above 0, got 0.0"),
-        (["--seconds", "5"], "[--seconds] expected --report PAGE.html beside it"),
+        (["--seconds", "5"], "[--data] expected --report PAGE.html beside it"),
         (["nothing.png", "--report", "t.html"], "[nothing.png] expected a file, found none"),
     ):
         assert main([*words, *wrong]) == 2

@@ -60,14 +60,6 @@ class Place:
     weight: str | None
     training: bool
 
-    def asked(self) -> bool:
-        """Whether this mode is wanted. Raises ConfigError for its options without a layer."""
-        others = [self.at is not None, self.channel is not None, self.backward, self.weight is not None, self.training]
-        if self.layer is None and any(others):
-            option = ("--at", "--channel", "--backward", "--weight", "--batch-statistics")[others.index(True)]
-            raise ConfigError(option, "expected --arithmetic NODE beside it, got none; name a layer, conv1 for example")
-        return self.layer is not None
-
 
 def run(asked: Asked, place: Place) -> None:
     """Print the numbers, draw them, and say whether the engine has the same."""

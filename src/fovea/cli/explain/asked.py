@@ -45,7 +45,7 @@ class Asked:
 
     def file(self, name: str, suffix: str = ".png") -> Path:
         """Where to write: ``--out``, or ``name`` in this folder. Raises ConfigError for another kind of file."""
-        path = Path(name) if self.out is None else self.out
+        path = Path(name.replace("/", "-")) if self.out is None else self.out  # a layer's name may have slashes
         if path.suffix.lower() != suffix:
             raise ConfigError("--out", f"expected a file that ends in {suffix}, got {path}; name one")
         return path

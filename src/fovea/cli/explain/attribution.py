@@ -41,8 +41,9 @@ BaselineOption = Annotated[
 ]
 
 
-def run(asked: Asked, baseline: str | None = None, box: int | None = None) -> None:
-    """Explain one image, write picture and array, and say what they show. ``box``: the number of one that is found."""
+def run(asked: Asked, baseline: str | None = None, box: int | None = None, seed: int = 0) -> None:
+    """Explain one image, write picture and array, and say what they show. ``box``: the number of one that is found;
+    ``seed``: of methods that draw."""
     from fovea.explain import Box, attributions, default_method, find_method
     from fovea.report.attribution import picture, sheet
 
@@ -65,6 +66,8 @@ def run(asked: Asked, baseline: str | None = None, box: int | None = None) -> No
         options: dict[str, Any] = {"score": asked.score, "engine": asked.engine}
         if baseline is not None and (len(methods) == 1 or "baseline" in method.options):
             options["baseline"] = baseline
+        if seed and (len(methods) == 1 or "seed" in method.options):
+            options["seed"] = seed
         return attributions(model, [image], method.name, [target], layer, **options)
 
     found, left_out = by_each(methods, explain, asked)

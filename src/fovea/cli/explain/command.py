@@ -2,8 +2,8 @@
 
 A mode is a file of this folder with a function that takes ``Asked`` (the common words of the command line) and, beside
 it, the values of options of its own; its options are declared there as ``Annotated`` types, so that this file gets two
-lines for each mode: the parameter of ``explain`` and a branch that calls the mode. Without a mode's option the command
-explains one image by attribution (``attribution.py``).
+lines for each mode: the parameter of ``explain`` and a branch that calls the mode. ``words.py`` says which options a
+mode reads. Without a mode's option the command explains one image by attribution (``attribution.py``).
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from typing import Annotated
 
 import typer
 
-from fovea.cli.arguments import set_threads
+from fovea.cli.arguments import MODEL, set_threads
 from fovea.cli.explain import arithmetic, attribution, learned, made, shift, tour, trust
 from fovea.cli.explain.asked import Asked
+from fovea.cli.explain.words import checked
 from fovea.errors import ConfigError
 
 __all__ = ["explain"]
 
 
 def explain(
-    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="A model file or run folder.")] = None,
+    context: typer.Context,
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL)] = None,
     images: Annotated[
         list[Path] | None, typer.Argument(metavar="[IMAGE...]", help="A picture of any size (several for --report).")
     ] = None,
@@ -81,16 +83,15 @@ def explain(
     --embedding what a network has learned, --visualise, --dream, --invert and --adversarial what it makes of pictures,
     --report all of it on one page, --trust whether to believe a map, --shift what moving the picture does.
     """
+    checked(_given(context))
     set_threads(threads)
     number = attribution.box_number(box) if box and not with_trust else None
     if model is None and not by_shift:
         raise ConfigError("explain", "expected a MODEL, got none; name a model file or a run folder")
     asked = Asked(model or "", tuple(images or ()), method, layer, target, score, engine, out, as_json)
-    looked = learned.Learned(maps, filters, channels, exciting, embedding, data, channel, top_k)
+    looked = learned.Learned(maps, filters, channels, exciting, embedding, data, channel, top_k, seed)
     drawn = made.Made(visualise, dream, invert, adversarial, channel, neuron, at, count, epsilon, steps, seed)
     place = arithmetic.Place(arithmetic_of, at, channel, backward, weight, batch_statistics)
-    if seconds is not None and report is None:
-        raise ConfigError("--seconds", "expected --report PAGE.html beside it, got none; name a page")
     if report is not None:
         tour.run(asked, report, data, seconds, seed)
     elif by_shift:
@@ -99,9 +100,19 @@ def explain(
         learned.run(asked, looked)
     elif drawn.wanted():
         made.run(asked, drawn)
-    elif place.asked():
+    elif place.layer is not None:
         arithmetic.run(asked, place)
     elif with_trust:
         trust.run(asked, box, baseline, seed)
     else:
-        attribution.run(asked, baseline, number)
+        attribution.run(asked, baseline, number, seed)
+
+
+def _given(context: typer.Context) -> list[str]:
+    """The options that stand on the command line, by their long names."""
+    named = {param.name: max(param.opts, key=len) for param in context.command.params if param.name}
+    return [
+        option
+        for name, option in named.items()
+        if option.startswith("--") and (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"
+    ]

@@ -62,13 +62,11 @@ class Learned:
     data: str | None
     channel: int | None
     top_k: int
+    seed: int
 
     def wanted(self) -> str | None:
-        """The mode that was asked for. Raises ConfigError for --top-k without --exciting."""
-        mode = next((one for one in _MODES if getattr(self, one)), None)
-        if self.top_k != TOP_K and mode != "exciting":
-            raise ConfigError("--top-k", "expected --exciting NODE beside it, got none; name a layer")
-        return mode
+        """The mode that was asked for."""
+        return next((one for one in _MODES if getattr(self, one)), None)
 
 
 def run(asked: Asked, words: Learned) -> None:
@@ -197,7 +195,7 @@ def _embedding(asked: Asked, words: Learned, model: Model) -> None:
     method = checked_method(str(words.embedding))
     data, labelled = open_data_for(model, _needed(words))
     found = fovea.codes(model, data.train, asked.layer, engine=asked.engine)
-    points = embed(found.array, method)
+    points = embed(found.array, method, seed=words.seed)
     pictures = list(data.train.inputs) if len(points.points) <= 400 and data.kind == "image" else None
     write(out, scatter(points, pictures, data.train.targets if labelled else None, data.classes))
     array = out.with_suffix(".npy")

@@ -49,7 +49,7 @@ EpsilonOption = Annotated[
     str, typer.Option("--epsilon", metavar="SHARE", help="With --adversarial: how far a pixel may change.")
 ]
 StepsOption = Annotated[int | None, typer.Option("--steps", help="Steps of ascent (default: what the mode needs).")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of noise and movements.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Of everything that is drawn: noise, masks, weights.")]
 EPSILON = "4/255"
 _SHOWN = 8
 """Channels of a sheet when nobody names one."""
@@ -72,16 +72,8 @@ class Made:
     seed: int
 
     def wanted(self) -> str | None:
-        """The mode that was asked for. Raises ConfigError for options of one that was not."""
-        mode = next((one for one in ("visualise", "dream", "invert", "adversarial") if getattr(self, one)), None)
-        mine: dict[str, tuple[bool, str | None]] = {
-            "--neuron": (self.neuron, "visualise"), "--count": (self.count != 1, "visualise"),
-            "--epsilon": (self.epsilon != EPSILON, "adversarial"), "--steps": (self.steps is not None, mode),
-        }  # fmt: skip
-        for option, (given, belongs) in mine.items():
-            if given and (mode is None or mode != belongs):
-                raise ConfigError(option, f"expected --{belongs or 'visualise'} beside it, got none; say what to do")
-        return mode
+        """The mode that was asked for."""
+        return next((one for one in ("visualise", "dream", "invert", "adversarial") if getattr(self, one)), None)
 
     def common(self, asked: Asked) -> dict[str, Any]:
         """Options of every function behind these modes."""
@@ -107,8 +99,15 @@ def _visualise(asked: Asked, words: Made, model: Model) -> None:
             raise ConfigError(
                 "--target", "expected a class beside --visualise class, got none; give its name or number"
             )
+        if words.channel is not None or words.neuron:
+            option = "--channel" if words.channel is not None else "--neuron"
+            raise ConfigError(
+                option, "expected a layer beside it, got --visualise class; name a layer, or leave it out"
+            )
         found = maximise(model, target=asked.target, **common)
     else:
+        if asked.target is not None:
+            raise ConfigError("--target", f"expected --visualise class beside it, got {layer}; leave one of them out")
         count = int(model.graph.shape(layer)[-1] or 0) if model.graph.shape(layer) else 0
         shown = max(1, min(_SHOWN, MOST_TILES // max(1, words.count)))  # so many a sheet holds
         spread = sorted({round(i * (count - 1) / max(1, shown - 1)) for i in range(shown)})
@@ -190,6 +189,8 @@ def _adversarial(asked: Asked, words: Made, model: Model) -> None:
     if method not in (*ATTACKS, "fooling"):
         raise ConfigError("--adversarial", f"expected fgsm, pgd or fooling, got {method!r}; choose one of them")
     if method == "fooling":
+        if words.epsilon != EPSILON:
+            raise ConfigError("--epsilon", "expected fgsm or pgd beside it, got fooling, which starts from noise")
         if target is None:
             raise ConfigError("--target", "expected the class that noise is to become, got none; name one")
         found, stem = fooling(model, target, **words.common(asked)), Path(asked.model).stem
