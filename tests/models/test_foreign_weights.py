@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,46 @@ def test_unknown_names_by_order() -> None:
     model = models.resnet18(num_classes=7, input_shape=(64, 64, 3))
     assign(model, renamed)
     compare(model, network, 64)
+
+
+def as_torchvision(model: fovea.Model) -> dict[str, np.ndarray]:
+    """The model's numbers as torchvision would store them."""
+    stored = {}
+    nodes = [node for node in model.graph.nodes.values() if node.parameters]
+    for node, name in zip(nodes, SCHEMES[model.name][0].names(model.graph), strict=True):
+        for path in (*node.parameters, *node.buffers):
+            array = model.store.tensors()[path]
+            stored[f"{name}.{path.rpartition('.')[2]}"] = (
+                np.moveaxis(array, (-1, -2), (0, 1)) if array.ndim > 1 else array
+            )
+    return stored
+
+
+@pytest.mark.parametrize("wrapped", ["module.", "_orig_mod.", "model.backbone."])
+def test_names_inside_of_what_trainers_wrap_around_networks(wrapped: str) -> None:
+    trained = models.resnet20(num_classes=3, seed=4)
+    model = models.resnet20(num_classes=3)
+    tensors = {
+        wrapped + name: array for name, array in reversed(as_torchvision(trained).items())
+    }  # in no order of ours
+    assign(model, tensors)
+    for path, array in model.store.tensors().items():
+        np.testing.assert_array_equal(array, trained.store.tensors()[path])
+
+
+def test_bfloat16_of_safetensors(tmp_path: Path) -> None:
+    numbers = as_torchvision(models.resnet20(num_classes=3, seed=4))
+    bits = {name: np.ascontiguousarray(array).view(np.uint32) >> 16 for name, array in numbers.items()}
+    header, place = {}, 0
+    for name, array in bits.items():
+        header[name] = {"dtype": "BF16", "shape": array.shape, "data_offsets": [place, place + 2 * array.size]}
+        place += 2 * array.size
+    text = json.dumps(header).encode()
+    content = [len(text).to_bytes(8, "little"), text, *(array.astype("<u2").tobytes() for array in bits.values())]
+    (tmp_path / "net.safetensors").write_bytes(b"".join(content))
+    read = as_torchvision(models.resnet20(weights=tmp_path / "net.safetensors"))
+    for name, array in bits.items():
+        np.testing.assert_array_equal(read[name], (array << 16).view(np.float32))
 
 
 def test_timm_names_of_mobilenetv2() -> None:

@@ -6,7 +6,8 @@ Layers are found by the names of a known scheme, else by their order and shapes;
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
 from pathlib import Path
@@ -14,12 +15,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
 
 from fovea.errors import ModelFileError
 from fovea.graph.graph import Graph, Node
 from fovea.graph.serialize import is_plain_safetensors
 from fovea.interop.keras_file import KerasLayer, read_keras_file
+from fovea.interop.safetensors_file import read_safetensors
 from fovea.interop.torch_file import read_torch_file, state_dict
 from fovea.model import Model
 from fovea.models.foreign_names import recognised
@@ -53,10 +54,12 @@ class Foreign:
 
     @classmethod
     def of_torch(cls, where: str, tensors: Mapping[str, Array]) -> Foreign:
-        """Of a dictionary of PyTorch's, ``layer.weight`` -> array; counters of batches are dropped."""
+        """Of a dictionary of PyTorch's, ``layer.weight`` -> array; counters of batches are dropped, and what wrappers
+        put before all names ("module", "_orig_mod", a trainer's "model")."""
         layers: dict[str, dict[str, Array]] = {}
+        outer = _common(list(tensors))
         for name, array in tensors.items():
-            prefix, _, short = name.removeprefix("module.").rpartition(".")
+            prefix, _, short = name[len(outer) :].removeprefix("module.").rpartition(".")
             if short != "num_batches_tracked":
                 layers.setdefault(prefix, {})[short] = array
         return cls(where, layers)
@@ -164,12 +167,13 @@ def read_foreign(path: str | PathLike[str]) -> Foreign | None:
         return _keras(where, path)
     if suffix != ".safetensors" or not is_plain_safetensors(path):  # what is damaged, the reader of model files tells
         return None
-    try:
-        with safe_open(where, framework="numpy") as content:
-            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118  # no mapping
-    except (SafetensorError, OSError, TypeError, ValueError) as error:
-        raise ModelFileError(where, f"expected a safetensors file that can be read, got: {error}") from None
-    return Foreign.of_torch(where, tensors)
+    return Foreign.of_torch(where, read_safetensors(path))
+
+
+def _common(names: Sequence[str]) -> str:
+    """The scopes that all layers lie in: ``module.`` of ``module.fc.weight`` and ``module.conv.weight``."""
+    levels = zip(*(name.split(".")[:-2] for name in names), strict=False)
+    return "".join(f"{level[0]}." for level in itertools.takewhile(lambda level: len(set(level)) == 1, levels))
 
 
 def _keras(where: str, path: str | PathLike[str]) -> Foreign:
