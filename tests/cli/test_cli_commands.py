@@ -44,6 +44,7 @@ def test_train_says_what_it_decided_and_where_things_are(
     assert code == 0
     assert "chosen by the data" in err
     assert "stratified" in err
+    assert "training    1 epoch, batches of 8, sgd at lr 0.025, onecycle, weight decay 0.0005, standard augm" in err
     assert "epoch 1/1" in err
     for text in ("validation: accuracy", str(tmp_path / "run"), "report.html", "fovea evaluate"):
         assert text in out

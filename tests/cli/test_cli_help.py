@@ -49,6 +49,12 @@ def example(command: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
     return shlex.split(" ".join(out.partition("Example: ")[2].split()))
 
 
+def test_lists_of_commands_are_not_cut_short(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["data"]):
+        assert main([*words, "--help"]) == 0
+        assert "..." not in capsys.readouterr().out.partition("Commands:")[2]
+
+
 def test_the_list_of_commands_is_whole() -> None:
     group = typer.main.get_command(app)
     names = set(group.commands)  # type: ignore[attr-defined]  # a group has commands

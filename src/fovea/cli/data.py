@@ -21,7 +21,11 @@ app = typer.Typer(
 )
 
 
-@app.command("check", epilog="Example: fovea data check digits --json")
+@app.command(
+    "check",
+    short_help="What is wrong with data, before a training finds out.",
+    epilog="Example: fovea data check digits --json",
+)
 def check(
     data: Annotated[str, source.DataName],
     size: source.Size = None,
@@ -50,7 +54,11 @@ def check(
         raise typer.Exit(1)
 
 
-@app.command("shard", epilog="Example: fovea data shard digits --out shards/digits")
+@app.command(
+    "shard",
+    short_help="Tar shards, for data that do not fit into memory.",
+    epilog="Example: fovea data shard digits --out shards/digits",
+)
 def shard(
     data: Annotated[str, source.DataName],
     out: Annotated[Path, typer.Option(help="A new folder for the shards.", show_default=False)],
@@ -89,10 +97,14 @@ def shard(
     print(f"{len(listing['classes'])} classes, in {out}")
 
 
-@app.command("convert", epilog="Example: fovea data convert cells_voc cells_coco --to coco")
+@app.command(
+    "convert",
+    short_help="Images with boxes in another layout: VOC, COCO, YOLO.",
+    epilog="Example: fovea data convert cells_voc cells_coco --to coco",
+)
 def convert(
     data: Annotated[str, source.DataName],
-    out: Annotated[Path, typer.Argument(help="A new folder.", show_default=False)],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.", show_default=False)],
     to: Annotated[str, typer.Option(help="voc, coco or yolo.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
@@ -115,7 +127,11 @@ def convert(
     print(f"{sum(done.images.values())} images ({splits}) with {done.boxes} boxes as {to}, in {out}")
 
 
-@app.command("sheet", epilog="Example: fovea data sheet cells_voc --out sheet.png")
+@app.command(
+    "sheet",
+    short_help="Annotated images with their boxes on one picture.",
+    epilog="Example: fovea data sheet cells_voc --out sheet.png",
+)
 def sheet(
     data: Annotated[str, source.DataName],
     out: Annotated[Path, typer.Option(help="A PNG file.")] = Path("sheet.png"),
@@ -135,9 +151,11 @@ def sheet(
     print(out)
 
 
-@app.command("get", epilog="Example: fovea data get digits")
+@app.command("get", short_help="Download a known data set, or list them.", epilog="Example: fovea data get digits")
 def get(
-    name: Annotated[str | None, typer.Argument(help="A known data set; none lists them.", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="A known data set; none lists them.", show_default=False)
+    ] = None,
 ) -> None:
     """Download a known data set, checked by its published checksum, and print its folder; without a name list them."""
     from fovea.data import fetch

@@ -20,9 +20,9 @@ from fovea.errors import ConfigError, EngineError
 __all__ = ["doctor"]
 
 _EXTRAS = {
-    "demo": "sklearn", "onnx": "onnx", "torch": "torch", "verify": "onnxruntime", "keras": "h5py", "serve": "fastapi",
+    "demo": "sklearn", "onnx": "onnx", "torch": "torch", "verify": "onnxruntime", "keras": "h5py",
     "explain": "sklearn", "transfer": "sklearn", "detect": "pycocotools", "shards": "webdataset", "bulk": "pyarrow",
-    "log": "tensorboard", "ray": "ray", "games": "pyspiel", "bench": "openvino",
+    "log": "tensorboard", "ray": "ray", "bench": "openvino",
 }  # fmt: skip
 _JSON_ONLY = ("section", "sizes")
 _SECONDS = 0.4  # each measurement repeats for this long and keeps the best

@@ -134,6 +134,7 @@ def train(
     about = _config_file(model, ready, config, chosen, world, record)  # now all is decoded: what was left out is known
     as_json("record", about)
     _note_unreadable(ready)
+    progress.say(f"training    {_in_words(config)}")
     folder = folder_for(out, model.name or ready.name, world)
     with event_logs(config.log_to, folder) as logs, contextlib.closing(loop):
         loop.open(folder, (*callbacks, *logs))
@@ -243,6 +244,18 @@ def _finished(folder: Path, data: Dataset, report: bool) -> Run:
         except (FoveaError, OSError) as error:  # the training itself is done and safe
             progress.say(f"no report: {error}")
     return run
+
+
+def _in_words(config: TrainConfig) -> str:
+    """What was chosen, by the caller or for them."""
+    many = f"{config.epochs} epoch{'s' * (config.epochs != 1)}, batches of {config.batch_size}"
+    how = f"{config.optimizer.kind} at lr {config.lr:.3g}, {config.schedule.kind}"
+    decay = f"weight decay {config.optimizer.weight_decay:g}"
+    augment = config.augment if isinstance(config.augment, str) else "augmentation of its own"
+    more = [augment if augment != "standard" else "standard augmentation"]
+    more += [f"mix {config.mix['kind']}"] if isinstance(config.mix, dict) and "kind" in config.mix else []
+    more += [config.precision] if config.precision != "fp32" else []
+    return ", ".join([many, how, decay, *more])
 
 
 def _note_unreadable(data: Dataset) -> None:
