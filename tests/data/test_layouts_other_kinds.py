@@ -77,6 +77,35 @@ def test_wav_widths(width: int) -> None:
     assert np.array_equal(read[:, 0], values)
 
 
+@pytest.mark.parametrize("width", [1, 2, 3, 4])
+def test_wav_that_calls_itself_extensible(width: int) -> None:
+    """As ffmpeg writes 24 bits: another tag, and 24 bytes more behind the format. Floats so named are refused."""
+    from fovea.data.wav import read_wav
+
+    values = np.array([-1.0, -0.5, 0.0, 0.25, 0.5])
+    plain = builders.wav(values, width=width)
+    end = plain.index(b"fmt ") + 8 + 16
+    guid = bytes.fromhex("0000001000800000aa00389b71")
+    for kind in (1, 3):
+        more = (
+            (22).to_bytes(2, "little")
+            + (8 * width).to_bytes(2, "little")
+            + bytes(4)
+            + kind.to_bytes(3, "little")
+            + guid
+        )
+        junk = b"JUNK" + (3).to_bytes(4, "little") + b"odd\0"
+        data = (
+            plain[:12] + junk + b"fmt " + (40).to_bytes(4, "little") + b"\xfe\xff" + plain[22:end] + more + plain[end:]
+        )
+        data = data[:4] + (len(data) - 8).to_bytes(4, "little") + data[8:]
+        if kind == 3:
+            with pytest.raises(DataError, match="is not a PCM wav file"):
+                read_wav(data, "x.wav")
+        else:
+            assert np.array_equal(read_wav(data, "x.wav")[0][:, 0], values)
+
+
 def test_volumes(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     for label in ("left", "right"):

@@ -14,6 +14,11 @@ from fovea.errors import DataError
 __all__ = ["WavHeader", "read_wav", "wav_header"]
 
 
+_HEAD = 1 << 16  # the format comes before the sound
+_PCM = bytes.fromhex("0100000000001000800000aa00389b71")
+"""How PCM is named in WAVE_FORMAT_EXTENSIBLE (Microsoft, ksmedia.h: KSDATAFORMAT_SUBTYPE_PCM)."""
+
+
 class WavHeader(NamedTuple):
     """``rate`` in samples per second, ``width`` in bytes a sample."""
 
@@ -44,9 +49,21 @@ def wav_header(data: bytes, name: str) -> WavHeader:
     return _parse(data, name, frames=False)[0]
 
 
+def _plain(data: bytes) -> bytes:
+    """PCM that calls itself "extensible", as many programs write 24 bits or more than two channels, said as plain PCM:
+    Python knows the other only from 3.12 on."""
+    place = 12
+    while place + 8 <= min(len(data), _HEAD) and data[place : place + 4] != b"fmt ":
+        size = int.from_bytes(data[place + 4 : place + 8], "little")
+        place += 8 + size + size % 2
+    begin = place + 8
+    extensible = data[begin : begin + 2] == b"\xfe\xff" and data[begin + 24 : begin + 40] == _PCM
+    return data[:begin] + b"\x01\x00" + data[begin + 2 :] if extensible else data
+
+
 def _parse(data: bytes, name: str, frames: bool) -> tuple[WavHeader, bytes]:
     try:
-        with wave.open(io.BytesIO(data), "rb") as reader:
+        with wave.open(io.BytesIO(_plain(data)), "rb") as reader:
             header = WavHeader(reader.getnframes(), reader.getnchannels(), reader.getframerate(), reader.getsampwidth())
             raw = reader.readframes(header.frames) if frames else b""
     except wave.Error as error:
