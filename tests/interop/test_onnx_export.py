@@ -90,6 +90,22 @@ def test_there_and_back(tmp_path: Path, name: str) -> None:
     assert not any(node.op.kind == "transpose" for node in again.graph.nodes.values())
 
 
+def test_dense_layers_on_maps_come_back_with_biases_that_train() -> None:
+    """ONNX writes them as a product and a sum; a sum with something else stays one."""
+    x = fovea.Input((5, 4, 3))
+    y = fovea.Dense(6)(fovea.GELU()(fovea.Dense(7)(x)))
+    z = fovea.Dense(6, use_bias=False)(x)
+    offset = fovea.Constant(np.arange(24.0).reshape(4, 6))()
+    last = [fovea.Add()(z, offset), fovea.Add()(fovea.Dense(1)(y), z), z]
+    model = Model(fovea.Graph(x, last), initializer=fovea.Initializer(overrides=(("*.bias", "ones"),)))
+    again = loading.import_model("again", exporting.onnx_model(model)).model
+    shapes = [array.shape for array in model.parameters().values()]
+    assert [array.shape for array in again.parameters().values()] == shapes
+    given = np.random.default_rng(0).standard_normal((2, 5, 4, 3)).astype(np.float32)
+    for theirs, ours in zip(again(given), model(given), strict=True):
+        np.testing.assert_allclose(theirs, ours, atol=1e-5)
+
+
 @pytest.mark.parametrize("images", [False, True])
 def test_axes_stay_where_no_layer_tells_their_order(images: bool) -> None:
     """Of a first layer that takes anything, and of outputs that lie in memory as no feature map does."""

@@ -36,6 +36,10 @@ class Importer:
         self.values: dict[str, Traced] = {}
         self.absent: dict[str, str] = {}
         """Outputs of operators that nothing here gives, and what they are: an error where one is read."""
+        self.following: dict[str, onnx.NodeProto] = {}
+        """Of every value that one node alone reads, that node."""
+        self.absorbed: dict[str, str] = {}
+        """Outputs of nodes that became part of an earlier one, and what that one gives."""
         self.transposes: list[str] = []
         """Nodes that had to be transposed at run time: import tells about each."""
         self.fixed_batch: int | None = None

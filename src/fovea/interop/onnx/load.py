@@ -128,7 +128,12 @@ def _imported(
     into.values = {name: Const(array) for name, array in weights.items()}
     infos = [one for one in graph.input if one.name not in weights]
     inputs, orders = _inputs(into, graph, infos, input_shape, layout.inputs)
-    for node in with_gelu(graph, weights):
+    nodes = with_gelu(graph, weights)
+    into.following = _following(nodes, {one.name for one in graph.output})
+    for node in nodes:
+        if node.output and node.output[0] in into.absorbed:
+            into.values[node.output[0]] = into.values[into.absorbed[node.output[0]]]
+            continue
         into.enter(node)
         for name, value in zip(node.output, _node(into), strict=False):
             if name:
@@ -146,6 +151,15 @@ def _imported(
         made, store, name=graph.name[:80], provenance={"imported": {"format": "onnx", "opset": opset}}, **about
     )
     return Imported(model, tuple(into.transposes), tuple(orders), tuple(order for _, order in results))
+
+
+def _following(nodes: Sequence[onnx.NodeProto], ends: set[str]) -> dict[str, onnx.NodeProto]:
+    """The one node that reads a value, of values that are read once and are no outputs."""
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in nodes:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    return {name: read[0] for name, read in readers.items() if len(read) == 1 and name not in ends}
 
 
 def _node(into: Importer) -> list[Traced]:

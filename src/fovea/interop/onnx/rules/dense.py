@@ -9,7 +9,7 @@ import numpy as np
 from fovea.interop.onnx.importer import Importer
 from fovea.interop.onnx.rules.rule import rule
 from fovea.interop.onnx.rules.shape import reshaped
-from fovea.interop.onnx.values import BATCH, Array, Tensor, Traced
+from fovea.interop.onnx.values import BATCH, Array, Const, Tensor, Traced
 from fovea.ops import LRN, BatchNorm, Dense, GroupNorm, LayerNorm, MatMul
 
 __all__: list[str] = []
@@ -52,9 +52,25 @@ def _dense(into: Importer, x: Tensor, weight: Array, bias: Array | None) -> Tens
 def _matmul(into: Importer) -> list[Traced]:
     second = into.value(1)
     if not isinstance(second, Tensor):
-        return [_dense(into, into.tensor(0), second.array.astype(np.float32), None)]
+        x, weight = into.tensor(0), second.array.astype(np.float32)
+        return [_dense(into, x, weight, _bias_behind(into, x, weight))]
     a, b = into.plain(into.tensor(0)), into.plain(second)
     return [into.fresh(into.emit(MatMul(), a.ref, b.ref), (*a.sizes[:-1], b.sizes[-1]))]
+
+
+def _bias_behind(into: Importer, x: Tensor, weight: Array) -> Array | None:
+    """What the next node adds to every output: the layer's bias, trained with it, for which no node remains."""
+    own, node = into.node.output[0], into.following.get(into.node.output[0])
+    if node is None or node.op_type != "Add" or weight.ndim != 2:
+        return None
+    held = [into.values.get(name) for name in node.input if name != own]
+    if len(held) != 1 or not isinstance(held[0], Const):
+        return None
+    shape = held[0].array.shape
+    if not 0 < len(shape) <= x.ndim or not held[0].array.size == shape[-1] == weight.shape[1]:
+        return None
+    into.absorbed[node.output[0]] = own
+    return held[0].array.astype(np.float32).reshape(-1)
 
 
 @rule("BatchNormalization")
