@@ -85,6 +85,15 @@ def test_saturation_by_construction(activation: Any, biases: list[float], low: l
     assert (found.low.tolist(), found.high.tolist()) == (low, high)
 
 
+def test_deviations_far_from_zero_keep_their_digits() -> None:
+    model = Model(fovea.Conv(2, 1), (16, 16, 1), preprocessing=fovea.Preprocessing(size=(16, 16), channels=1), seed=0)
+    model.store.load({"conv1.weight": np.ones((1, 1, 1, 2), np.float32), "conv1.bias": np.float32([0, 1000])})
+    images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 1)).astype(np.uint8)
+    found = channel_statistics(model, images, ["conv1"])["conv1"]
+    assert found.std == pytest.approx((images / 255).std(), rel=1e-3)
+    assert found.mean - [0, 1000] == pytest.approx((images / 255).mean(), rel=1e-3)
+
+
 def test_a_saturated_channel_still_changes() -> None:
     model = built(fovea.Sigmoid(), [20.0])
     images = np.concatenate([IMAGES[1:]] * 19 + [IMAGES[:1]])
@@ -117,6 +126,9 @@ def test_filters_of_the_first_layer_and_of_deeper_ones() -> None:
     assert second.norms[4, 3] == pytest.approx(np.linalg.norm(model.parameters()["conv2.weight"][:, :, 3, 4]), rel=1e-6)
     assert second.strongest(4, 2)[0] == int(second.norms[4].argmax())
     assert "no pictures of the input" in second.note().replace("\n", " ")
+    behind = [fovea.Normalize(mean=(0.5,) * 3, std=(0.2,) * 3), fovea.Pad(1), fovea.Conv(2, 3), fovea.Pad(1)]
+    padded = Model(fovea.Sequential(*behind, fovea.Conv(2, 3)), (8, 8, 3), seed=0)
+    assert [filters(padded, name).is_first for name in ("conv1", "conv2")] == [True, False]
     assert "colours of the input" in first.note()
     signal = filters(Model(fovea.Sequential(fovea.Conv(4, 9)), (64, 1), seed=0))
     assert "colours" not in signal.note()

@@ -121,6 +121,7 @@ class _Counter:
     def __init__(self, node: Node, channels: int) -> None:
         self._node, self._limits = node, range_of(node)
         self._samples, self._positions = 0, 1
+        self._origin: Array | None = None  # squares of what is far from 0 would leave no digits for the deviation
         self._sum, self._squares = np.zeros(channels), np.zeros(channels)
         self._counts = np.zeros((3, channels), np.int64)  # exactly 0, at the lower limit, at the upper limit
         self._active = np.zeros(channels, np.int64)
@@ -131,8 +132,11 @@ class _Counter:
         flat = outputs.reshape(len(outputs), -1, outputs.shape[-1])
         self._samples += len(flat)
         self._positions = flat.shape[1]
+        if self._origin is None:
+            self._origin = flat[0, 0].copy()
+        moved = flat - self._origin
         ones = np.ones((1, flat.shape[1]), flat.dtype)
-        for sums, squares in zip(np.matmul(ones, flat), np.matmul(ones, flat * flat), strict=True):
+        for sums, squares in zip(np.matmul(ones, moved), np.matmul(ones, moved * moved), strict=True):
             self._sum += sums[0]  # each sample on its own: how the data are cut changes nothing
             self._squares += squares[0]
         low, high = self._at_limits(flat)
@@ -152,8 +156,9 @@ class _Counter:
     def result(self) -> ChannelStatistics:
         """The statistics of all that was counted."""
         count = self._samples * self._positions
-        mean = self._sum / count
-        variance = np.maximum(self._squares / count - mean * mean, 0)
+        apart = self._sum / count
+        mean = apart + (0.0 if self._origin is None else self._origin.astype(np.float64))
+        variance = np.maximum(self._squares / count - apart * apart, 0)
         zeros, low, high = self._counts / count
         return ChannelStatistics(
             self._node.name, self._node.op.kind, self._limits, self._samples, self._positions, mean, np.sqrt(variance),

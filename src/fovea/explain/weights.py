@@ -77,10 +77,9 @@ def filters(model: Model, layer: str | None = None) -> Filters:
     weight = np.moveaxis(model.parameters()[f"{node.name}.weight"], -1, 0)
     groups: int = node.op.groups  # type: ignore[attr-defined]  # it is a Conv
     source = model.graph.node(node.inputs[0].node)
-    is_first = source.op.kind in ("input", "normalize", "pad") and (
-        source.op.kind != "pad" or model.graph.node(source.inputs[0].node).op.kind == "input"
-    )
-    return Filters(node.name, np.ascontiguousarray(weight), groups, is_first)
+    while source.op.kind in ("normalize", "pad"):
+        source = model.graph.node(source.inputs[0].node)
+    return Filters(node.name, np.ascontiguousarray(weight), groups, source.op.kind == "input")
 
 
 def first_layer(model: Model) -> Node:
