@@ -71,7 +71,7 @@ def test_a_model_brings_its_own_order_of_classes() -> None:
     assert np.array_equal(other.train.targets, np.array([2, 1])[y])
     assert other.train.class_counts().tolist() == [0, 10, 10]
     assert data.with_classes(["cat", "dog"]) is data
-    with pytest.raises(DataError, match="has classes 'cat' that are not among dog, owl"):
+    with pytest.raises(DataError, match="has classes 'cat' that are not among dog, owl; give them the names"):
         data.with_classes(["dog", "owl"])
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 import fovea
 from fovea import models
 from fovea.cli import main
-from fovea.errors import FoveaError
+from fovea.errors import DataError, FoveaError
 from fovea.model import Model
 
 ENGINES = ("reference", "native")
@@ -247,6 +247,10 @@ def test_a_map_shows_where() -> None:
     heat = found.heat(found.index("light"))
     assert heat.shape == (64, 96)
     assert np.unravel_index(heat.argmax(), heat.shape) in {(43, 67), (43, 68), (44, 67), (44, 68)}
+    opened = fovea.class_map(bright(), Image.fromarray(spot()[..., 0]), size=64)
+    np.testing.assert_array_equal(opened.probabilities, found.probabilities)
+    with pytest.raises(DataError, match="expected one image, got 2"):
+        fovea.class_map(bright(), [spot(), spot()])
     larger = fovea.class_map(bright(), np.repeat(np.repeat(spot(), 2, 0), 2, 1), size=64)
     assert larger.peak(1)[1] == (88.0, 136.0)  # in pixels of the image, whatever the network's scale
     assert larger.window == (32, 32)
@@ -287,3 +291,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     ):
         assert main([*words, *extra]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_an_attribution_is_printed_without_its_arrays() -> None:
+    shown = repr(fovea.explain.gradient(bright(), spot()[:16, :16]))
+    assert "method='gradient'" in shown
+    assert "array(" not in shown

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fovea
-from fovea.errors import FoveaError
+from fovea.errors import ConfigError, FoveaError
 from fovea.training import TrainConfig, read_options
 
 OPTIONS: dict[str, Any] = {"epochs": 1, "report": False, "engine": "reference"}
@@ -72,3 +72,9 @@ def test_a_file_that_nests_without_end_is_refused(tmp_path: Path) -> None:
     (tmp_path / "deep.json").write_text("[" * 200_000)
     with pytest.raises(FoveaError, match="expected a readable TOML or JSON file"):
         read_options(tmp_path / "deep.json")
+
+
+@pytest.mark.parametrize("what", [fovea.quantize, fovea.find_lr])
+def test_a_path_is_no_model(what: Callable[..., object]) -> None:
+    with pytest.raises(ConfigError, match=rf"\[{what.__name__}\] expected a fovea.Model, got str; .* load one"):
+        what("runs/digits", "digits")

@@ -358,7 +358,11 @@ class Dataset:
         unknown = [name for name in self.classes if name not in classes]
         if unknown:
             known = ", ".join(list(classes)[:10]) + (", ..." if len(classes) > 10 else "")
-            raise DataError(self.name, f"has classes {', '.join(map(repr, unknown[:5]))} that are not among {known}")
+            raise DataError(
+                self.name,
+                f"has classes {', '.join(map(repr, unknown[:5]))} that are not among {known}; give them "
+                "the names that the model has for them, or other data",
+            )
         renumber = np.array([list(classes).index(name) for name in self.classes], np.int64)
         parts = {name: part.renumbered(renumber) for name, part in self._parts.items()}
         other = self._changed(classes=tuple(classes), parts=parts)

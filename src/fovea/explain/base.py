@@ -39,9 +39,9 @@ class Attribution:
     pixels of ``image``.
     """
 
-    image: npt.NDArray[np.uint8]
-    values: npt.NDArray[np.float32]
-    raw: npt.NDArray[np.float32]
+    image: npt.NDArray[np.uint8] = field(repr=False)
+    values: npt.NDArray[np.float32] = field(repr=False)
+    raw: npt.NDArray[np.float32] = field(repr=False)
     method: str
     layer: str | None
     target: int | None

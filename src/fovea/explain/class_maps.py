@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fovea.data import spatial
+from fovea.data.given import as_samples
 from fovea.data.preprocess import Preprocessing
-from fovea.data.samples import read_samples
 from fovea.errors import ConfigError, DataError, ShapeError
 from fovea.explain.placing import between
 from fovea.explain.target import class_index
@@ -181,7 +181,9 @@ def class_map(
     network = fully_convolutional(model, pooling=pooling, trained_size=trained_size)
     how = replace(known, size=None, resize="shorter-side", resize_to=side)
     network.preprocessing = how
-    pixels = image if isinstance(image, np.ndarray) else read_samples([_path(image)], how)[0]
+    if isinstance(image, (list, tuple)):
+        raise DataError("class map", f"expected one image, got {len(image)}; give them one after the other")
+    pixels = image if isinstance(image, np.ndarray) else as_samples(image, how)[0]
     inputs = how.apply_spatial([pixels])
     outputs = np.asarray(network.logits(inputs))[0]
     if outputs.ndim != 3:
@@ -201,11 +203,3 @@ def class_map(
         tuple(class_names(model.classes, values.shape[-1])), centres[0], centres[1],
         (height * factors[0], width * factors[1]),
     )  # fmt: skip
-
-
-def _path(image: Any) -> Any:
-    from pathlib import Path
-
-    if not isinstance(image, (str, os.PathLike)):
-        raise DataError("class map", f"expected an image as uint8 H,W,C or a path, got {type(image).__name__}")
-    return Path(image)

@@ -60,7 +60,9 @@ def _precision_recall(facts: Facts) -> Section:
     sizes = [(name, detail.get(f"map_{name}")) for name in ("small", "medium", "large")]
     rows = [(f"AP of {name} objects", value) for name, value in sizes if value is not None]
     rows += [
-        (f"recall with {key[2:]} boxes an image", detail[key]) for key in ("ar1", "ar10", "ar100") if key in detail
+        (f"recall with {key[2:]} box{'es' * (key != 'ar1')} an image", detail[key])
+        for key in ("ar1", "ar10", "ar100")
+        if key in detail
     ]
     rows += [("VOC mAP@.50", detail["voc_map50"])] if "voc_map50" in detail else []
     listed = table(["", "value"], [(name, f"{value:.3f}") for name, value in rows], wide=False)

@@ -70,7 +70,7 @@ def find_lr(
     if not (is_number(low) and is_number(high) and isinstance(steps, int)) or not 0 < low < high or steps < 10:
         raise ConfigError("find_lr", f"expected 0 < low < high and 10 steps or more, got {low}, {high}, {steps}")
     config = TrainConfig(**checked_names("find_lr", options)) if config is None else config
-    check_model(model)
+    check_model(model, "find_lr")
     kept = model.store.copy()
     before = (model.task, model.classes, model.preprocessing)
     try:

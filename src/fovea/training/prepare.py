@@ -62,11 +62,11 @@ def fit_model(model: Model, data: Dataset) -> Dataset:
     return data
 
 
-def check_model(model: Any) -> None:
+def check_model(model: Any, where: str = "train") -> None:
     """Raise ConfigError for anything but a Model (a network without one, say)."""
     if not isinstance(model, Model):
-        fix = "make one: fovea.Model(network, input_shape)"
-        raise ConfigError("train", f"expected a fovea.Model, got {type(model).__name__}; {fix}")
+        fix = "make one: fovea.Model(network, input_shape), or load one: fovea.load(path)"
+        raise ConfigError(where, f"expected a fovea.Model, got {type(model).__name__}; {fix}")
 
 
 def check_shapes(model: Model, data: Dataset, task: Task | None = None) -> None:

@@ -47,7 +47,7 @@ def quantize(
 
     >>> small = fovea.quantize(fovea.load("runs/digits"), "digits")  # doctest: +SKIP
     """
-    check_model(model)
+    check_model(model, "quantize")
     if model.quantization is not None:
         raise ConfigError("quantize", "expected a float32 model, got one quantised to int8 already; give the original")
     if method not in METHODS:
