@@ -20,7 +20,7 @@ from fovea.engines.reference import ReferenceEngine  # noqa: E402
 from fovea.errors import ModelFileError  # noqa: E402
 from fovea.graph.store import ParameterStore  # noqa: E402
 from fovea.interop.load import export_file  # noqa: E402
-from fovea.interop.torch_code.export import torch_source  # noqa: E402
+from fovea.interop.torch_code.export import export_torch, torch_source  # noqa: E402
 from fovea.model import Model  # noqa: E402
 from tests.op_samples import SAMPLES, Sample  # noqa: E402
 
@@ -106,6 +106,13 @@ def test_layers_may_be_called_as_modules_call_their_own_things() -> None:
         model = Model(layers, (2, 2, 1), name=name)
         x = np.random.default_rng(0).standard_normal((2, 2, 2, 1)).astype(np.float32)
         agree(model(x), network_of(model)(as_theirs(x)), False)
+
+
+def test_the_weights_do_not_take_the_place_of_the_source(tmp_path: Path) -> None:
+    weights = export_torch(Model(fovea.Dense(2), (3,)), tmp_path / "net.py")
+    assert weights == tmp_path / "net.pth"
+    assert "class Network" in (tmp_path / "net.py").read_text()
+    assert set(torch.load(weights, weights_only=True)) == {"dense1.weight", "dense1.bias"}
 
 
 def test_several_inputs_and_outputs_constants_and_gradients() -> None:

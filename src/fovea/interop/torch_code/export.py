@@ -32,7 +32,9 @@ def export_torch(model: Model, path: str | os.PathLike[str]) -> Path:
 
     >>> export_torch(model, "digits.pth")  # doctest: +SKIP
     """
-    weights = Path(path).with_suffix(Path(path).suffix or ".pth")
+    weights = Path(path)
+    if weights.suffix in ("", ".py"):  # the source has that name
+        weights = weights.with_suffix(".pth")
     source = weights.with_suffix(".py")
     text, state = torch_source(model, weights.name, str(path))
     try:
