@@ -10,7 +10,7 @@ from fovea.interop.onnx.fold import array_of
 from fovea.interop.onnx.importer import Importer
 from fovea.interop.onnx.rules.rule import rule
 from fovea.interop.onnx.values import BATCH, Const, Tensor, Traced
-from fovea.ops import Concat, Reduce, Slice, Split
+from fovea.ops import Concat, Multiply, Reduce, Slice, Split, Sqrt
 
 __all__: list[str] = []
 
@@ -108,8 +108,9 @@ def _gather(into: Importer) -> list[Traced]:
     return [Tensor(picked.ref, kept, picked.memory)]
 
 
-@rule("ReduceMean", "ReduceSum", "ReduceMax")
+@rule("ReduceMean", "ReduceSum", "ReduceMax", "ReduceL2")
 def _reduce(into: Importer) -> list[Traced]:
+    """The Euclidean norm, by which other systems divide, is the root of a sum of squares."""
     x, order = into.in_place(into.tensor(0))
     kind = into.node.op_type
     by_input = into.opset >= (13 if kind == "ReduceSum" else 18)
@@ -121,7 +122,12 @@ def _reduce(into: Importer) -> list[Traced]:
         axes = list(range(x.ndim))
     if order[0] in axes:
         raise into.refuse("expected axes of the sample, got the batch axis")
-    ref = into.emit(Reduce(tuple(order.index(axis) for axis in axes), kind[6:].lower(), True), x.ref)
+    norm, ref = kind == "ReduceL2", x.ref
+    if norm:
+        ref = into.emit(Multiply(), ref, ref, hint="square")
+    ref = into.emit(Reduce(tuple(order.index(axis) for axis in axes), "sum" if norm else kind[6:].lower(), True), ref)
+    if norm:
+        ref = into.emit(Sqrt(), ref, hint="root")
     result = into.fresh_like(ref, order)
     if into.attribute("keepdims", 1):
         return [result]
