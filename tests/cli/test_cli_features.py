@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 import fovea as library
+from tests.data.boxes_on_disk import shots, voc
 from tests.explain.small_networks import pictures, trained
+from tests.interop.test_onnx_boxes import random_detector
 
 Answer = tuple[int, str, str]
 Run = Callable[..., Answer]
@@ -117,6 +119,18 @@ def test_embedding(fovea: Run, world: Path, data: str) -> None:
     assert "of the variance in the plane" in out
     points = np.load(world / "plane.npy")
     assert points.shape == (18 if data == "flat" else 16, 2)
+
+
+def test_embeddings_of_boxes_have_no_colours_and_need_a_layer(fovea: Run, world: Path) -> None:
+    model = random_detector(0)
+    model.save("detector.safetensors")
+    voc(world / "set", {"train": shots(6, 61, "t"), "val": shots(3, 62, "v")})
+    words = ["explain", "detector.safetensors", "--embedding", "pca", "--data", "set"]
+    code, out, err = fovea(*words, "--layer", "conv3", "--json")
+    assert (code, json.loads(out)["samples"]) == (0, 6), err
+    code, out, err = fovea(*words)
+    assert (code, out) == (2, "")
+    assert "[--layer] expected a NODE whose codes are shown, got none" in err
 
 
 def test_visualise(fovea: Run, world: Path) -> None:

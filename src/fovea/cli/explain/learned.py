@@ -13,7 +13,7 @@ from fovea.cli.arguments import load_model
 from fovea.cli.explain.asked import Asked
 from fovea.cli.files import write, write_array
 from fovea.cli.output import columns, print_json
-from fovea.errors import ConfigError, DataError
+from fovea.errors import ConfigError, DataError, GraphError
 
 if TYPE_CHECKING:
     from fovea.data.dataset import Dataset
@@ -194,10 +194,19 @@ def _embedding(asked: Asked, words: Learned, model: Model) -> None:
     out = asked.file(f"{Path(asked.model).stem}-{words.embedding}.png")
     method = checked_method(str(words.embedding))
     data, labelled = open_data_for(model, _needed(words))
-    found = fovea.codes(model, data.train, asked.layer, engine=asked.engine)
+    try:
+        found = fovea.codes(model, data.train, asked.layer, engine=asked.engine)
+    except GraphError:
+        if asked.layer is not None:
+            raise
+        raise ConfigError(
+            "--layer", "expected a NODE whose codes are shown, got none, and this network ends in no classifier whose "
+            "features would be taken; see fovea summary",
+        ) from None  # fmt: skip
     points = embed(found.array, method, seed=words.seed)
     pictures = list(data.train.inputs) if len(points.points) <= 400 and data.kind == "image" else None
-    write(out, scatter(points, pictures, data.train.targets if labelled else None, data.classes))
+    targets = data.train.targets if labelled and data.task == "classification" else None  # values, boxes: no colours
+    write(out, scatter(points, pictures, targets, data.classes))
     array = out.with_suffix(".npy")
     write_array(array, points.points)
     layer = next(iter(found.nodes.values()))
