@@ -21,8 +21,9 @@ __all__ = ["TorchEngine"]
 class TorchEngine(Engine):
     """Computes with PyTorch: device "cpu" or "cuda"; precision "fp32", "tf32" (on GPUs that have it) or "bf16".
 
-    ``compiled``: networks go through torch.compile (plans with ``wrt`` do not). ``sync_batchnorm``: under torchrun
-    batch statistics are those of all processes. Raises EngineError for a device that is not here.
+    ``compiled``: networks go through torch.compile (plans with ``wrt`` do not), for the number of samples that first
+    comes twice in a row. ``sync_batchnorm``: under torchrun batch statistics are those of all processes. Raises
+    EngineError for a device that is not here.
     """
 
     name = "torch"
