@@ -80,6 +80,7 @@ def test_unreadable_files_are_counted(fovea: Callable[..., Answer], tmp_path: Pa
         (["data", "shard", "digits"], "Missing option '--out'"),
         (["data", "shard", "digits", "--out", "x", "--per-shard", "0"], "expected an integer of at least 1, got 0"),
         (["predict", "lenet5:mnist", "x.png", "--shard", "0/2"], "expected --out with it"),
+        (["predict", "lenet5:mnist", "s3://bucket/x"], "expected it with shards such as s3://bucket/x, got none"),
         (
             ["predict", "lenet5:mnist", ".", "--out", "x.parquet", "--ray", "--device", "cuda"],
             "expected none with --ray",

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fovea import progress
 from fovea.data.decode import IMAGE_SUFFIXES
 from fovea.data.shards.catalog import read_catalog
-from fovea.data.shards.places import CATALOG, is_shards, is_url, join, read_bytes, shard_files
+from fovea.data.shards.places import CATALOG, TAR, is_shards, is_url, join, read_bytes, shard_files
 from fovea.data.shards.tar import TornShard, members
 from fovea.errors import DataError
 
 __all__ = ["Item", "check_inputs", "items", "places"]
 
-_TAR = (".tar", ".tar.gz", ".tgz")
 _SUFFIXES: dict[str, tuple[str, ...]] = {
     "image": IMAGE_SUFFIXES,
     "signal": (".wav", ".npy"),
@@ -88,7 +88,7 @@ def _places(inputs: Sequence[str], kind: str, share: tuple[int, int]) -> Iterato
 
 
 def _all_places(name: str, kind: str) -> Iterator[tuple[str, bool]]:
-    if is_shards(name) or (name.endswith(_TAR) and Path(name).is_file()):
+    if is_shards(name) or (name.endswith(TAR) and Path(name).is_file()):
         if kind != "image":
             raise DataError(name[:200], f"holds images in shards, the model takes {kind}s; name files")
         yield from ((shard, False) for shard in _tar_files(name))
@@ -101,23 +101,27 @@ def _all_places(name: str, kind: str) -> Iterator[tuple[str, bool]]:
 
 
 def _tar_files(name: str) -> list[str]:
-    if is_url(name) and not name.endswith(_TAR) and read_bytes(join(name.rstrip("/"), CATALOG)) is not None:
+    if is_url(name) and not name.endswith(TAR) and read_bytes(join(name.rstrip("/"), CATALOG)) is not None:
         return [shard.place for contents in read_catalog(name).splits.values() for shard in contents.shards]
     return shard_files(name)
 
 
 def _walked(name: str, kind: str) -> Iterator[tuple[str, bool]]:
-    suffixes = _SUFFIXES[kind] + (_TAR if kind == "image" else ())
+    suffixes = _SUFFIXES[kind] + (TAR if kind == "image" else ())
     found = False
-    for folder, folders, inside in os.walk(name):
+    for folder, folders, inside in os.walk(name, onerror=_left_out):
         folders.sort()
         for file in sorted(inside):
             if file.lower().endswith(suffixes):
                 found = True
-                yield os.path.join(folder, file), not file.lower().endswith(_TAR)
+                yield os.path.join(folder, file), not file.lower().endswith(TAR)
     if not found:
         words = ", ".join(suffixes)
         raise DataError(name[:200], f"expected {kind} files ({words}), found none in this folder; check the path")
+
+
+def _left_out(error: OSError) -> None:
+    progress.say(f"note: the folder {error.filename} cannot be read ({error.strerror}) and is left out")
 
 
 def _inside(shard: str, first: int = 0, images: bool = True) -> Iterator[Item]:

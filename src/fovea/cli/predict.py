@@ -57,6 +57,7 @@ def predict(
     """
     if top_k < 1:
         raise ConfigError("--top-k", f"expected at least 1, got {top_k}; 5 is usual")
+    from fovea.data.shards.places import TAR, is_shards
     from fovea.tasks.views import enlarged
 
     set_threads(threads)
@@ -85,6 +86,11 @@ def predict(
         raise ConfigError("--ray", "expected --out with it, got none; name a table: --out results.parquet")
     if shard is not None:
         raise ConfigError("--shard", "expected --out with it, got none; name a table: --out results.parquet")
+    shards = next((name for name in samples if is_shards(name) or name.endswith(TAR)), None)
+    if shards is not None:
+        raise ConfigError(
+            "--out", f"expected it with shards such as {shards}, got none; name a table: --out results.csv"
+        )
     files = sample_files(samples, loaded.preprocessing.kind)
     answers: list[dict[str, Any]] = []
     bad = 0

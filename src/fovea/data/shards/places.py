@@ -10,12 +10,13 @@ from typing import IO, Any, TypeVar
 
 from fovea.errors import DataError, FoveaError, MissingExtra
 
-__all__ = ["CATALOG", "expanded", "is_shards", "is_url", "join", "open_binary", "read_bytes", "shard_files"]
+__all__ = ["CATALOG", "TAR", "expanded", "is_shards", "is_url", "join", "open_binary", "read_bytes", "shard_files"]
 
 T = TypeVar("T")
 CATALOG = "shards.json"
 _NUMBERED = re.compile(r"\d{4,}\.tar(\.gz)?")
-_TAR = (".tar", ".tar.gz", ".tgz")
+TAR = (".tar", ".tar.gz", ".tgz")
+"""How the names of tar files end."""
 _BLOCK = 1 << 20
 """Bytes that are fetched at once; every stream holds one or two of these."""
 
@@ -35,13 +36,13 @@ def is_shards(text: str) -> bool:
         if path.is_dir():
             names = [entry.name for entry in path.iterdir() if not entry.name.startswith(".")]
             return CATALOG in names or (bool(names) and all(_is_numbered(name) for name in names))
-        return _is_numbered(path.name) if path.is_file() else "{" in text and text.endswith(_TAR)
+        return _is_numbered(path.name) if path.is_file() else "{" in text and text.endswith(TAR)
     except (OSError, ValueError):  # a name that no file system takes
         return False
 
 
 def _is_numbered(name: str) -> bool:
-    return _NUMBERED.search(name) is not None and name.endswith(_TAR)
+    return _NUMBERED.search(name) is not None and name.endswith(TAR)
 
 
 def expanded(text: str) -> list[str]:
@@ -62,7 +63,7 @@ def shard_files(text: str) -> list[str]:
     """The tar files that a folder, file, pattern or address names, in order. Raises DataError when there is none."""
     if is_url(text):
         found = expanded(text)
-        if not all(name.endswith(_TAR) for name in found):
+        if not all(name.endswith(TAR) for name in found):
             raise DataError(
                 text[:200],
                 f"expected {CATALOG} there, found none; name the tar files: {text.rstrip('/')}/x-{{0..9}}.tar",
@@ -70,7 +71,7 @@ def shard_files(text: str) -> list[str]:
         return found
     path = Path(text).expanduser()
     if path.is_dir():
-        return [str(entry) for entry in sorted(path.iterdir()) if entry.name.endswith(_TAR)]
+        return [str(entry) for entry in sorted(path.iterdir()) if entry.name.endswith(TAR)]
     files = [str(Path(name).expanduser()) for name in expanded(text)]
     missing = [name for name in files if not Path(name).is_file()]
     if missing:
