@@ -245,6 +245,7 @@ WRONG = [
     ("photo.png --maps conv1 --filters first", "[explain] expected one of --maps and --filters, got both; ask one"),
     ("photo.png --maps conv1 --layer conv2", "[--layer] expected it without --maps, which does not read it"),
     ("photo.png --maps conv1 --backward", "[--backward] expected --arithmetic NODE beside it, got --maps, which"),
+    ("--filters first --engine native", "[--engine] expected it without --filters, which does not read it"),
     ("photo.png --data flat", "[--data] expected --report PAGE.html beside it, got none; leave it out"),
     ("photo.png --top-k 9", "[--top-k] expected --exciting NODE beside it, got none"),
     ("photo.png --seed 3", "[grad_cam] expected its own options, got 'seed'"),

@@ -28,6 +28,8 @@ _MODES: dict[str, tuple[str, tuple[str, ...]]] = {
 }  # fmt: skip
 """How a mode is written, and the options that it reads; the empty one explains a picture by attribution."""
 _EVERYWHERE = ("--engine", "--out", "--threads", "--json")
+_NO_ENGINE = ("--shift", "--filters")
+"""Modes that read weights, or run networks as ``fovea predict`` does."""
 _WITHIN = {
     "--at": {"--visualise": "--neuron"}, "--weight": {"--arithmetic": "--backward"},
     "--target": {"--arithmetic": "--backward"},
@@ -44,6 +46,8 @@ def checked(given: Sequence[str]) -> None:
         raise ConfigError("explain", f"expected one of {' and '.join(modes)}, got both; ask one after the other")
     mode = modes[0] if modes else ""
     for option in given:
+        if option == "--engine" and mode in _NO_ENGINE:
+            raise ConfigError(option, f"expected it without {mode}, which does not read it; leave it out")
         if option in modes or option in _EVERYWHERE:
             continue
         if option not in _MODES[mode][1]:
