@@ -51,6 +51,16 @@ def test_from_a_run_to_a_file_that_everything_takes(
     assert "int8" in text
 
 
+def test_an_int8_model_is_no_float_network_for_others(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "small.safetensors"
+    assert answer(capsys, "quantize", world / "run", "-o", out)[0] == 0
+    for name in ("net.onnx", "net.pth"):
+        code, _, err = answer(capsys, "export", out, "-o", tmp_path / name)
+        assert (code, "expected a float32 model, got one quantised to int8" in err) == (2, True)
+
+
 def test_json_and_the_usual_name(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = tmp_path / "model.safetensors"
     shutil.copy(world / "run" / "model.safetensors", model)

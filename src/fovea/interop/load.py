@@ -54,6 +54,9 @@ def export_file(model: Model, path: str | os.PathLike[str], images: bool = False
     those that the model's preprocessing makes. Raises ModelFileError, in one line; MissingExtra without the extra
     "onnx" or "torch".
     """
+    if model.quantization is not None:  # a float network of its rounded weights computes something else
+        fix = "export what it was made from"
+        raise ModelFileError(str(path), f"expected a float32 model, got one quantised to int8; {fix}")
     model = at_its_size(model)
     if Path(path).suffix.lower() in (".pth", ".pt"):
         return _export_torch(model, path, images)
