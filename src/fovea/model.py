@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from fovea.data.preprocess import Preprocessing
 from fovea.engines.base import Engine, Plan
 from fovea.engines.registry import get_engine
 from fovea.engines.spec import match_paths
-from fovea.errors import ConfigError, DataError, FoveaError, ModelFileError, ShapeError
+from fovea.errors import ConfigError, DataError, FoveaError, ModelFileError
 from fovea.graph.behind import behind
 from fovea.graph.compose import Layer, build
 from fovea.graph.graph import Graph
@@ -28,6 +26,7 @@ from fovea.graph.quantization import Quantization, expected_shapes, float_tensor
 from fovea.graph.serialize import graph_from_dict, graph_to_dict, read_tensors, write_tensors
 from fovea.graph.store import ParameterStore
 from fovea.graph.summary import Summary, summarize
+from fovea.inference import Inference
 from fovea.ops import Normalize, Softmax
 from fovea.tasks.base import Prediction, Task, task_from_dict
 from fovea.tasks.classify import Classification
@@ -40,18 +39,14 @@ FORMAT_VERSION = 3
 """Of model files: 1 with float32 tensors alone, 2 with weights as int8, 3 with float16 tensors alone."""
 MODEL_FILE = "model.safetensors"
 """Name of the model file inside a run folder."""
-_CHUNK_BYTES = 256 << 20
-"""Activations of one inference chunk stay below this."""
-_CACHED_PLANS = 4
 
 
 class Model:
     """graph + parameters + preprocessing + class names + task.
 
     ``network``: an op, Sequential, any function of symbolic values (with ``input_shape``), or a Graph.
-    ``input_shape`` is
-    ``(*spatial, C)`` of one sample; None leaves a spatial size open. ``seed`` and ``initializer`` give the starting
-    values.
+    ``input_shape`` is ``(*spatial, C)`` of one sample; None leaves a spatial size open. ``seed`` and ``initializer``
+    give the starting values.
 
     >>> import fovea
     >>> net = fovea.Sequential(fovea.Conv(8, 3), fovea.ReLU(), fovea.GlobalAvgPool(), fovea.Dense(2))
@@ -117,17 +112,7 @@ class Model:
         self.device: str | None = None
         """Of inference by this object: "cuda" computes on a GPU, with PyTorch."""
         self._frozen: set[str] = set()
-        self._plans: OrderedDict[Any, Plan] = OrderedDict()
-        self._bytes: dict[tuple[tuple[int, ...], ...], int] = {}
-        self._lock = threading.Lock()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What copies and pickles hold: plans belong to one process, each model makes its own."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("_plans", "_lock")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._plans, self._lock = OrderedDict(), threading.Lock()
+        self._inference = Inference()
 
     def _checked_classes(self, classes: Sequence[str] | None) -> tuple[str, ...] | None:
         if classes is None:
@@ -179,8 +164,7 @@ class Model:
         """A plan that shares this model's numbers; options are those of ``fovea.engines.spec.prepare``.
 
         ``pixels``: the plan takes what ``preprocessing.apply_spatial`` gives (uint8 for images); the pixel half runs
-        inside
-        it as the node ``preprocess``.
+        inside it as the node ``preprocess``.
         """
         graph = self.with_pixels() if pixels else self.graph
         if self.quantization is not None:
@@ -210,12 +194,12 @@ class Model:
     def __call__(self, *inputs: Array) -> Any:
         """Float32 network input N,*spatial,C -> outputs (logits N,num_classes): inference, in chunks that fit
         memory."""
-        return self._infer(inputs, (), pixels=False)["outputs"]
+        return self._inference.run(self, inputs)["outputs"]
 
     def logits(self, samples: Array) -> Any:
         """Samples after the spatial half of preprocessing (uint8 N,H,W,C) -> outputs; the pixel half runs in the
         plan. Of a classifier that ends in Softmax the logarithms: logits with the same softmax."""
-        return self.as_logits(self._infer((samples,), (), pixels=True)["outputs"])
+        return self.as_logits(self._inference.run(self, (samples,), pixels=True)["outputs"])
 
     def as_logits(self, outputs: Any) -> Any:
         """Outputs of the network as its task reads them: the logarithms of those of a classifier that ends in
@@ -233,48 +217,7 @@ class Model:
         """Like calling the model, with the activations of the nodes named in ``keep``: name -> array, and "outputs"."""
         if isinstance(keep, str):
             raise ConfigError("model", f"expected keep as a list of names, got {keep!r}; give [{keep!r}]")
-        return self._infer(inputs, tuple(keep), pixels=False)
-
-    def _infer(self, inputs: Sequence[Array], keep: tuple[str, ...], pixels: bool) -> dict[str, Any]:
-        arrays = [np.asarray(array) for array in inputs]
-        if len(arrays) != len(self.graph.inputs) or any(array.ndim < 1 or len(array) == 0 for array in arrays):
-            raise ShapeError(
-                "model",
-                f"expected {len(self.graph.inputs)} array(s) with at least one sample, got "
-                f"{[array.shape for array in arrays]}; one image is image[None]",
-            )
-        if any(len(array) != len(arrays[0]) for array in arrays):
-            raise ShapeError(
-                "model",
-                f"expected as many samples in every input, got {[len(array) for array in arrays]}; give them in pairs",
-            )
-        parts: list[list[Array]] = []
-        with self._lock:  # a plan serves one caller at a time; threads that ask one model wait for each other
-            plan = self._plan(tuple(tuple(array.shape[1:]) for array in arrays), len(arrays[0]), keep, pixels)
-            capacity = plan.spec.batch_size
-            for start in range(0, len(arrays[0]), capacity):
-                result = plan.forward(*(array[start : start + capacity] for array in arrays))
-                outputs = list(result) if isinstance(result, tuple) else [result]
-                parts.append(outputs + [plan.kept[name] for name in keep])
-        joined = [np.concatenate(column) if len(column) > 1 else column[0] for column in zip(*parts, strict=True)]
-        count = len(joined) - len(keep)
-        outputs_value = joined[0] if count == 1 else tuple(joined[:count])
-        return {"outputs": outputs_value, **dict(zip(keep, joined[count:], strict=True))}
-
-    def _plan(self, shapes: tuple[tuple[int, ...], ...], n: int, keep: tuple[str, ...], pixels: bool) -> Plan:
-        if shapes not in self._bytes:
-            self._bytes[shapes] = summarize(self.graph.at(*shapes)).totals["activation_bytes"]
-        limit = max(1, min(256, _CHUNK_BYTES // max(1, self._bytes[shapes])))
-        capacity = min(limit, 1 << (n - 1).bit_length())
-        engine, how = get_engine(None, self.device), self.preprocessing if pixels else None
-        key = (engine.name, shapes, capacity, keep, pixels, how, self.precision, self.device)
-        if key not in self._plans:
-            options = {"input_shape": shapes, "keep": keep, "precision": self.precision, "device": self.device}
-            self._plans[key] = self.compile(engine, capacity, pixels=pixels, **options)
-            while len(self._plans) > _CACHED_PLANS:
-                self._plans.popitem(last=False)
-        self._plans.move_to_end(key)
-        return self._plans[key]
+        return self._inference.run(self, inputs, tuple(keep))
 
     def predict(
         self, samples: Any, *, top_k: int = 5, tta: str | None = None, min_confidence: float | None = None

@@ -29,7 +29,7 @@ def test_chunks_do_not_change_what_comes_out(monkeypatch):
     model = small_model()
     x = np.random.default_rng(1).standard_normal((11, 16, 16, 3)).astype(np.float32)
     whole = model(x)
-    monkeypatch.setattr("fovea.model._CHUNK_BYTES", 3 * model.summary().totals["activation_bytes"])
+    monkeypatch.setattr("fovea.inference._CHUNK_BYTES", 3 * model.summary().totals["activation_bytes"])
     np.testing.assert_allclose(small_model()(x), whole, rtol=1e-5, atol=1e-6)
 
 
