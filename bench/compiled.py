@@ -104,8 +104,12 @@ class Side:
             self.found[what], self.compiling[what] = np.array(values), times[1] - times[2]
 
     def steps(self) -> dict[str, Callable[[], Any]]:
-        """A step of training, whose loss it gives, and inference of one batch."""
-        return {"training": self._train, "inference": partial(self._inference.forward, self.images)}
+        """Inference of one batch, of fresh weights; a step of training, whose loss it gives.
+
+        In this order: after a few steps running statistics are so far from those of the batch that a deep network's
+        outputs are little but rounding.
+        """
+        return {"inference": partial(self._inference.forward, self.images), "training": self._train}
 
     def _train(self) -> float:
         return self._training.train_step(self.images, self.targets, lr=1e-3).loss

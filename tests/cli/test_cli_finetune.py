@@ -129,6 +129,8 @@ def test_fine_tuning_with_options(fovea: Callable[..., Answer], world: Path, tmp
         (["--network", "resnet20"], "resnet20"),
         (["--size", "9"], "the only size of this network"),
         (["--val-fraction", "0"], "leave val_fraction above 0"),
+        (["--device", "tpu"], "expected cpu, cuda or cuda:1, got 'tpu'"),
+        (["--device", "cuda:77"], "[device] expected "),
     ],
 )
 def test_mistakes_are_told_in_one_line(

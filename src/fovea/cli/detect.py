@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fovea.cli.arguments import MODEL, Precision, load_model, sample_files, set_threads
+from fovea.cli.arguments import MODEL, Device, Precision, load_model, sample_files, set_threads
 from fovea.cli.files import write
 from fovea.cli.output import print_json
 from fovea.errors import ConfigError, DataError
@@ -61,6 +61,7 @@ def detect(
         Path | None, typer.Option("--coco", metavar="FILE", help="Write the boxes as a data set in COCO's layout.")
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads (default: every core).")] = None,
+    device: Device = None,
     precision: Precision = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
@@ -75,7 +76,7 @@ def detect(
 
     set_threads(threads)
     loaded = load_model(model)
-    loaded.precision = precision or loaded.precision
+    loaded.precision, loaded.device = precision or loaded.precision, device
     for option, value in (("--score", score), ("--iou", iou)):
         if value is not None and not 0 <= value <= 1:
             raise ConfigError(option, f"expected a number from 0 to 1, got {value:g}; leave it out for the model's own")

@@ -98,6 +98,8 @@ def finetune(
     threads: training.Threads = None,
     workers: training.Workers = None,
     engine: training.Engine = None,
+    device: training.Device = None,
+    compiled: training.Compiled = None,
 ) -> None:
     """Make a classifier of your own classes from a network that was trained on others.
 
@@ -117,7 +119,7 @@ def finetune(
         warmup_epochs=warmup_epochs, augment=augment, mix=mix, label_smoothing=label_smoothing,
         class_weights=class_weights_of(class_weights), ema=ema, clip_norm=clip_norm, accumulate=accumulate,
         patience=patience, precision=precision, batch_norm=batch_norm, anchor=anchor, threads=threads,
-        workers=workers, engine=engine,
+        workers=workers, engine=engine, device=device, compiled=compiled,
     )  # fmt: skip
     depth, counts = _depth(freeze_depth), _shots(shots)
     transfer = given(

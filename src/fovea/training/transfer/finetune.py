@@ -9,6 +9,7 @@ from typing import Any
 
 from fovea.data.dataset import Dataset
 from fovea.data.load import dataset
+from fovea.engines.registry import get_engine
 from fovea.engines.world import launched_processes
 from fovea.errors import ConfigError
 from fovea.features import DepthProbes, Probe, codes, linear_probe
@@ -94,6 +95,7 @@ def finetune(
         raise ConfigError("finetune", f"expected one process, got {launched_processes()}; {fix}")
     wanted = checked_plan(plan)
     checked_options(options, seed)
+    get_engine(options.get("engine"), options.get("device")).join(options.get("device"))  # refuses one that is not here
     model = open_source(source)
     reading = reading_options(model, val_fraction)
     opened = data if isinstance(data, Dataset) else dataset(data, **reading)
