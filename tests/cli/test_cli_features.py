@@ -133,6 +133,49 @@ def test_embeddings_of_boxes_have_no_colours_and_need_a_layer(fovea: Run, world:
     assert "[--layer] expected a NODE whose codes are shown, got none" in err
 
 
+def test_probes(fovea: Run, world: Path, drawn: list[str]) -> None:
+    words = ["explain", "net.safetensors", "--probes", "data"]
+    code, out, err = fovea(*words, "--json", "--engine", "reference", "--seed", 3)
+    assert code == 0, err
+    record = json.loads(out)
+    data = library.dataset("data").prepared(trained().preprocessing)
+    found = library.features.probe_depths(trained(), data, seed=3, engine="reference")
+    assert record == {**found.to_dict(), "files": ["net-probes.png"]}
+    assert (record["train"], record["val"]) == (len(data.train), len(data.val or ()))
+    assert opened(world / "net-probes.png")[0] > 400
+    assert f"{record['train']} training samples, held out in {record['folds']} folds" in drawn[-1]
+    code, out, _ = fovea(*words, "-o", "depths.png", "--engine", "reference", "--seed", 3)
+    lines = out.splitlines()
+    assert (code, (world / "depths.png").exists()) == (0, True)
+    assert lines[0].split() == ["layer", "numbers", "held", "out", "spread", "validation"]
+    for line, one in zip(lines[1:], record["layers"], strict=False):
+        shares = [f"{one[key]:.1%}" for key in ("accuracy", "spread", "val")]
+        assert line.split() == [one["layer"], str(one["size"]), *shares]
+    assert f"best on held-out folds: {record['best']}" in out
+
+
+def test_probes_need_a_classifier_and_samples_of_every_class(fovea: Run, world: Path) -> None:
+    random_detector(0).save("detector.safetensors")
+    net = library.Sequential(library.Conv(3, 3), library.GlobalAvgPool(), library.Dense(3))
+    library.Model(net, (16, 16, 3), seed=0).save("plain.safetensors")
+    voc(world / "set", {"train": shots(6, 61, "t"), "val": shots(3, 62, "v")})
+    x = np.zeros((8, 16, 16, 3), np.uint8)
+    np.savez("values.npz", x=x, y=np.linspace(0, 1, 8, dtype=np.float32))
+    np.savez("few.npz", x=x, y=np.array([0, 0, 0, 0, 0, 0, 0, 1]))
+    for model, data, answer in (
+        ("detector", "data", "[--probes] expected a network that classifies, got one for detection"),
+        ("plain", "data", "expected a model that knows its preprocessing, got one without"),
+        ("net", "set", "[--probes] expected data with classes, got detection from set"),
+        ("net", "values.npz", "[--probes] expected data with classes, got regression from values"),
+        ("net", "flat", "[--probes] expected data with classes, got pictures alone in flat"),
+        ("net", "few.npz", "[--probes] expected two training samples of every class or more, got "),
+        ("net", "nothing", "[nothing] is no file, folder or known data set"),
+    ):
+        code, out, err = fovea("explain", f"{model}.safetensors", "--probes", data)
+        assert (code, out, len(err.splitlines())) == (2, "", 1), (data, err)
+        assert answer in err
+
+
 def test_visualise(fovea: Run, world: Path) -> None:
     code, out, _ = fovea(
         "explain", "net.safetensors", "--visualise", "relu2", "--channel", 4, "--count", 2, "--steps", 6
@@ -255,6 +298,8 @@ WRONG = [
     ("--visualise class --target red --channel 3", "[--channel] expected a layer beside it, got --visualise class"),
     ("--adversarial fooling --target red --epsilon 9/255", "[--epsilon] expected fgsm or pgd beside it, got fooling"),
     ("--channels net.safetensors", "holds net.safetensors, no layout that is known"),
+    ("--probes data --layer conv1", "[--layer] expected it without --probes, which does not read it"),
+    ("--probes data -o x.svg", "[--out] expected a file that ends in .png, got x.svg"),
     ("--visualise conv1 -o x.jpg", "[--out] expected a file that ends in .png, got x.jpg"),
 ]  # fmt: skip
 

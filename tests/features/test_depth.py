@@ -11,7 +11,7 @@ import fovea
 from fovea.errors import DataError
 from fovea.features import linear_probe, probe_depths
 from fovea.features.depth import depths
-from fovea.report.depth import accuracy_by_depth
+from fovea.report.depth import accuracy_by_depth, depth_picture
 from fovea.report.figures import standalone
 from tests.features.test_codes import residual_net
 from tests.tiny_data import images
@@ -89,6 +89,10 @@ def test_without_validation_and_with_one_sample_a_class(tmp_path: Path) -> None:
     assert found.best is found.probes[-1]
     assert all(one.accuracy is None and np.isnan(one.probe.accuracy) for one in found.probes)
     assert "validation samples" not in accuracy_by_depth(found)
+    assert depth_picture(found).startswith(b"\x89PNG")
+    record = found.to_dict()
+    assert (record["folds"], record["val"], record["best"]) == (0, 0, found.probes[-1].layer)
+    assert {(one["accuracy"], one["spread"], one["val"]) for one in record["layers"]} == {(None, None, None)}
 
 
 def test_data_with_values_are_refused(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from fovea import progress
 from fovea.data.dataset import Dataset
 from fovea.data.load import dataset
 from fovea.engines.base import Engine
@@ -52,12 +54,30 @@ class DepthProbes:
     probes: tuple[DepthProbe, ...]
 
     @property
+    def folds(self) -> int:
+        """In so many folds the training samples were held out; 0 where no class has two."""
+        return max(one.probe.folds for one in self.probes)
+
+    @property
     def best(self) -> DepthProbe:
         """The depth with the best cross-validated accuracy; among equals the deepest. The validation split, which
         judges it, has no part in the choice."""
         return max(
             reversed(self.probes), key=lambda one: -1.0 if math.isnan(one.probe.accuracy) else one.probe.accuracy
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it: what could not be measured is null. ``accuracy`` with its ``spread`` is that on held-out
+        folds of the training split, ``val`` that on the validation split."""
+        layers = [
+            {
+                "layer": one.layer, "node": one.node, "size": one.channels, "field": one.field, "c": one.probe.c,
+                "accuracy": _number(one.probe.accuracy), "spread": _number(one.probe.spread), "val": one.accuracy,
+            }
+            for one in self.probes
+        ]  # fmt: skip
+        facts = {"model": self.model, "data": self.data, "train": self.train, "val": self.val, "folds": self.folds}
+        return {**facts, "best": self.best.layer, "layers": layers}
 
 
 def probe_depths(
@@ -95,13 +115,19 @@ def probe_depths(
     }
     fields = _fields(model, opened)
     probes = []
-    for layer in _in_order(model.graph, found["train"].nodes):
-        probe = linear_probe(found["train"][layer], given["train"].targets, opened.classes, seed=seed, folds=folds)
-        accuracy = probe.score(found["val"][layer], given["val"].targets) if "val" in given else None
-        node = found["train"].nodes[layer]
-        probes.append(DepthProbe(layer, node, len(probe.weight), fields.get(node), probe, accuracy))
+    with progress.bar(len(names), "probes", unit="layers") as bar:
+        for layer in _in_order(model.graph, found["train"].nodes):
+            probe = linear_probe(found["train"][layer], given["train"].targets, opened.classes, seed=seed, folds=folds)
+            accuracy = probe.score(found["val"][layer], given["val"].targets) if "val" in given else None
+            node = found["train"].nodes[layer]
+            probes.append(DepthProbe(layer, node, len(probe.weight), fields.get(node), probe, accuracy))
+            bar.update(1)
     sizes = [len(given[name]) if name in given else 0 for name in ("train", "val")]
     return DepthProbes(model.name, opened.name, sizes[0], sizes[1], tuple(probes))
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _in_order(graph: Graph, nodes: dict[str, str]) -> list[str]:

@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fovea.report.style import COLOURS, PALETTE
+from fovea.report.lettering import png
+from fovea.report.style import COLOURS, LIGHT, PALETTE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["bars", "confidence", "coverage", "curves", "draw", "finder", "reliability", "scatter", "standalone"]
+__all__ = [
+    "bars", "confidence", "coverage", "curves", "draw", "finder", "picture", "reliability", "scatter", "standalone",
+]  # fmt: skip
 
 Array = npt.NDArray[Any]
+_DPI = 160
 _SIZE = (3.7, 2.45)  # inches: 266 points, so that text has the size of the page's own where three stand side by side
 
 
@@ -28,17 +32,7 @@ def draw(name: str, paint: Callable[[Axes], None], size: tuple[float, float] = _
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    ink, muted, line = COLOURS["ink"], COLOURS["muted"], COLOURS["line"]
-    style: Any = {
-        "svg.fonttype": "none", "svg.hashsalt": name, "font.size": 9, "text.color": ink, "lines.linewidth": 1.6,
-        "axes.titlesize": 10, "axes.titlelocation": "left", "axes.titleweight": "bold", "axes.titlepad": 9.0,
-        "axes.titlecolor": ink, "axes.labelcolor": muted, "axes.edgecolor": line, "axes.axisbelow": True,
-        "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.grid.axis": "y",
-        "grid.color": line, "grid.linewidth": 0.6, "xtick.color": line, "ytick.color": line,
-        "xtick.labelcolor": muted, "ytick.labelcolor": muted, "legend.frameon": False, "legend.fontsize": 8.5,
-        "legend.labelcolor": ink,
-    }  # fmt: skip
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(_style(COLOURS, name)):
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
         paint(figure.subplots())
@@ -47,6 +41,33 @@ def draw(name: str, paint: Callable[[Axes], None], size: tuple[float, float] = _
             warnings.filterwarnings("ignore", "Glyph ")
             figure.savefig(drawing, format="svg", transparent=True, metadata={"Date": None})
     return _themed(name, drawing.getvalue())
+
+
+def picture(paint: Callable[[Axes], None], size: tuple[float, float] = _SIZE) -> bytes:
+    """PNG: one figure as a file of its own. `paint` draws into the axes with the colours of ``LIGHT``."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_style(LIGHT)):
+        figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
+        FigureCanvasAgg(figure)
+        paint(figure.subplots())
+        return png(figure)
+
+
+def _style(colours: Mapping[str, str], name: str = "") -> Any:
+    """How all figures look, as matplotlib's settings."""
+    ink, muted, line = colours["ink"], colours["muted"], colours["line"]
+    return {
+        "svg.fonttype": "none", "svg.hashsalt": name, "font.size": 9, "text.color": ink, "lines.linewidth": 1.6,
+        "axes.titlesize": 10, "axes.titlelocation": "left", "axes.titleweight": "bold", "axes.titlepad": 9.0,
+        "axes.titlecolor": ink, "axes.labelcolor": muted, "axes.edgecolor": line, "axes.axisbelow": True,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.grid.axis": "y",
+        "grid.color": line, "grid.linewidth": 0.6, "xtick.color": line, "ytick.color": line,
+        "xtick.labelcolor": muted, "ytick.labelcolor": muted, "legend.frameon": False, "legend.fontsize": 8.5,
+        "legend.labelcolor": ink,
+    }  # fmt: skip
 
 
 def _themed(name: str, svg: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from importlib import resources
 
-__all__ = ["COLOURS", "CSS", "PALETTE"]
+__all__ = ["COLOURS", "CSS", "LIGHT", "PALETTE"]
 
 # Figures are drawn with these stand-ins, which become CSS variables: one figure serves light and dark.
 COLOURS = {
@@ -21,3 +22,6 @@ CSS = resources.files("fovea.report").joinpath("style.css").read_text(encoding="
 
 PALETTE = CSS[: CSS.index("* {")]
 """The part of the style sheet that gives the colours their values, in light and dark."""
+
+LIGHT = {name: re.findall(rf"--{name}: (#[0-9a-f]{{6}})", PALETTE)[0] for name in COLOURS}
+"""The colours themselves, of the light set: for figures that are pictures of their own."""

@@ -45,7 +45,8 @@ class Asked:
 
     def file(self, name: str, suffix: str = ".png") -> Path:
         """Where to write: ``--out``, or ``name`` in this folder. Raises ConfigError for another kind of file."""
-        path = Path(name.replace("/", "-")) if self.out is None else self.out  # a layer's name may have slashes
+        plain = name.replace("/", "-").replace(":", "-")  # a layer's name may have slashes, resnet20:cifar10 a colon
+        path = Path(plain) if self.out is None else self.out
         if path.suffix.lower() != suffix:
             raise ConfigError("--out", f"expected a file that ends in {suffix}, got {path}; name one")
         return path

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from fovea.cli.arguments import MODEL, set_threads
-from fovea.cli.explain import arithmetic, attribution, learned, made, shift, tour, trust
+from fovea.cli.explain import arithmetic, attribution, learned, made, probes, shift, tour, trust
 from fovea.cli.explain.asked import Asked
 from fovea.cli.explain.words import checked
 from fovea.errors import ConfigError
@@ -53,6 +53,7 @@ def explain(
     channels: learned.ChannelsOption = None,
     exciting: learned.ExcitingOption = None,
     embedding: learned.EmbeddingOption = None,
+    probed: probes.ProbesOption = None,
     data: learned.DataOption = None,
     top_k: learned.TopOption = learned.TOP_K,
     visualise: made.VisualiseOption = None,
@@ -79,9 +80,9 @@ def explain(
     """Show what a network looks at in a picture.
 
     Writes the picture with a map over it that says how much each pixel counts for the class, and the map as an array.
-    With --arithmetic it shows what one number of a layer is made of; --maps, --filters, --channels, --exciting and
-    --embedding what a network has learned, --visualise, --dream, --invert and --adversarial what it makes of pictures,
-    --report all of it on one page, --trust whether to believe a map, --shift what moving the picture does.
+    With --arithmetic it shows what one number of a layer is made of; --maps, --filters, --channels, --exciting,
+    --embedding and --probes what a network has learned, --visualise, --dream, --invert and --adversarial what it makes
+    of pictures, --report all of it on one page, --trust whether to believe a map, --shift what moving the picture does.
     """
     checked(_given(context))
     set_threads(threads)
@@ -96,6 +97,8 @@ def explain(
         tour.run(asked, report, data, seconds, seed)
     elif by_shift:
         shift.run(asked, data, seed)
+    elif probed is not None:
+        probes.run(asked, probed, seed)
     elif looked.wanted():
         learned.run(asked, looked)
     elif drawn.wanted():

@@ -14,6 +14,7 @@ _MODES: dict[str, tuple[str, tuple[str, ...]]] = {
     "--maps": ("--maps NODE", ()),
     "--filters": ("--filters NODE", ()),
     "--channels": ("--channels DATA", ("--layer",)),
+    "--probes": ("--probes DATA", ("--seed",)),
     "--exciting": ("--exciting NODE", ("--data", "--channel", "--top-k")),
     "--embedding": ("--embedding pca", ("--data", "--layer", "--seed")),
     "--visualise": ("--visualise", ("--target", "--channel", "--neuron", "--at", "--count", "--steps", "--seed")),
