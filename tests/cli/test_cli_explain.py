@@ -12,7 +12,8 @@ from PIL import Image
 
 import fovea as library
 from fovea import explain
-from fovea.report.attribution import WARNING, picture, scale
+from fovea.report.attribution import picture
+from fovea.report.overlay import WARNING, scale
 from tests.explain.attribution_nets import plain
 from tests.explain.small_networks import pictures, trained
 

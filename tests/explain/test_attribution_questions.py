@@ -312,9 +312,7 @@ def test_networks_that_a_method_does_not_fit_are_refused_by_name() -> None:
     with pytest.raises(FoveaError, match="expected a network with outputs N,classes, got"):
         explain.gradient(model, x)
     assert explain.gradient(model, x, ("conv1", (1, 1, 0))).name == "conv1[1,1,0]"
-    sound = Model(
-        fovea.Sequential(fovea.Conv(2, 3), fovea.GlobalAvgPool(), fovea.Dense(2)), input_shape=(64, 1), seed=0
-    )
-    with pytest.raises(FoveaError, match="expected a network with one input N,H,W,C"):
-        explain.gradient(sound, numbers(64, 1))
-    assert explain.gradient_of(sound, numbers(2, 64, 1), 1).wrt["input1"].shape == (2, 64, 1)
+    facts = Model(fovea.Sequential(fovea.Dense(2)), input_shape=(4,), seed=0)
+    with pytest.raises(FoveaError, match="expected a network with one input N,H,W,C, or N,T,C or N,D,H,W,C, got"):
+        explain.gradient(facts, numbers(4))
+    assert explain.gradient_of(facts, numbers(2, 4), 1).wrt["input1"].shape == (2, 4)

@@ -11,7 +11,7 @@ import pytest
 
 import fovea
 from fovea import explain
-from fovea.explain.question import seen_images
+from fovea.explain.question import seen_samples
 from fovea.model import Model
 
 Outside = Callable[[str], Path]
@@ -76,7 +76,7 @@ def test_values_add_up(squeezenet: Model, mobilenet: Model, outside_data: Outsid
 def test_maps_lie_where_networks_look(mobilenet: Model, outside_data: Outside) -> None:
     """The mean place of the gradients of the middle position is where the map puts it, not where its field is."""
     photos = [outside_data("photos") / name for name in BOXES]
-    _, x = seen_images(mobilenet, photos)
+    _, x = seen_samples(mobilenet, photos)
 
     def middle(outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         slopes = np.zeros_like(outputs)

@@ -55,7 +55,7 @@ def _list(kinds: set[str]) -> str:
 def deconvnet(question: Question) -> Found:
     """The gradient, of which every rectifier passes what is positive, whatever its own input was.
 
-    ``raw``: N,H,W,C; ``values``: its largest absolute value over the channels. Max-pooling passes to the maximum.
+    ``raw``: N,*spatial,C; ``values``: its largest absolute value over the channels. Max-pooling passes to the maximum.
     Source: Zeiler and Fergus 2014, section 2.1; in this form Simonyan et al. 2014, section 4.
     """
     return _by_rule(question, "deconv", "deconvnet")
@@ -65,7 +65,7 @@ def deconvnet(question: Question) -> Found:
 def guided_backprop(question: Question) -> Found:
     """The gradient, of which every rectifier passes what is positive, where its own input was positive too.
 
-    ``raw``: N,H,W,C; ``values``: its largest absolute value over the channels. Source: Springenberg et al. 2015,
+    ``raw``: N,*spatial,C; ``values``: its largest absolute value over the channels. Source: Springenberg et al. 2015,
     section 3.4.
     """
     return _by_rule(question, "guided", "guided_backprop")

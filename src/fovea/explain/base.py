@@ -28,18 +28,20 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """How much each pixel of one image counts for one score of one network.
+    """How much each pixel of one image counts for one score of one network, or each place of a signal or volume.
 
-    ``image``: uint8 H,W,C as the network saw it (after resizing and cutting). ``values``: float32 H,W, one number for
-    each pixel, of the network's input size; signed where the method signs. ``raw``: what the method computed before it
-    was reduced or enlarged: H,W,C by channel in the order of the network's input, or the coarse map of a CAM method.
+    ``image``: the sample as the network saw it (after resizing and cutting, before the pixel half): an image uint8
+    H,W,C; a signal float32 T,C, a volume float32 D,H,W,C, a clip uint8 T,H,W,C. ``values``: float32 *spatial (H,W; T;
+    D,H,W), one number for each place of the network's input; signed where the method signs. ``raw``: what the method
+    computed before it was reduced or enlarged: *spatial,C by channel in the order of the network's input, or the coarse
+    map of a CAM method.
     ``method``: its name in ``METHODS``. ``layer``: the node of a CAM method. ``target``: the class, None for another
     scalar; ``name``: what is explained, in words; ``score``: its value for this image. ``notes``: what a reader of the
     picture should know, such as the completeness gap. ``box``: x1, y1, x2, y2 of the explained box of a detector, in
-    pixels of ``image``.
+    pixels of ``image``. ``rate``: samples a second of a signal, where its preprocessing knows it.
     """
 
-    image: npt.NDArray[np.uint8] = field(repr=False)
+    image: Array = field(repr=False)
     values: npt.NDArray[np.float32] = field(repr=False)
     raw: npt.NDArray[np.float32] = field(repr=False)
     method: str
@@ -49,6 +51,7 @@ class Attribution:
     score: float
     notes: tuple[str, ...] = ()
     box: tuple[float, float, float, float] | None = None
+    rate: int | None = None
 
     @property
     def facts(self) -> Method:
@@ -58,7 +61,7 @@ class Attribution:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What a method's function returns for N samples: ``values`` N,H,W; ``raw`` N,...; ``notes``: a tuple each;
+    """What a method's function returns for N samples: ``values`` N,*spatial; ``raw`` N,...; ``notes``: a tuple each;
     ``scores``: N, where it came across them."""
 
     values: Array
@@ -164,9 +167,10 @@ def attributions(
     engine: str | None = None,
     **options: Any,
 ) -> list[Attribution]:
-    """The attributions of several images: a list of paths or uint8 H,W,C, or an array N,H,W,C.
+    """The attributions of several samples: a list of paths or arrays *spatial,C, or an array N,*spatial,C, as the model
+    takes them: uint8 images H,W,C and clips T,H,W,C, signals T,C, volumes D,H,W,C.
 
-    ``targets``: None (each image's first class), one target for all, or a list with one for each image; a target is a
+    ``targets``: None (each sample's first class), one target for all, or a list with one for each; a target is a
     class by number or name, ``(node, index)`` for one element of any node's output, or ``(node, function)``, see
     ``explain/target.py``. ``score``: "logit", "probability" or "log-probability" of a class. ``engine``: "native" or
     "reference". Raises ConfigError, DataError, GraphError or EngineError in one line.
@@ -180,13 +184,14 @@ def attributions(
         raise ConfigError(chosen.name, f"expected its own options, got {unknown[0]!r}; it has: {known}")
     question = ask(model, images, chosen, targets, layer, score, engine)
     found = chosen.core(question, **options)
+    rate = model.preprocessing.rate if model.preprocessing is not None else None
     notes = found.notes or [()] * len(found.values)
     scores = question.values if found.scores is None else found.scores
     return [
         Attribution(
-            question.images[i], np.ascontiguousarray(found.values[i], np.float32),
+            question.seen[i], np.ascontiguousarray(found.values[i], np.float32),
             np.ascontiguousarray(found.raw[i], np.float32), chosen.name, question.layer, one.index, one.name,
-            float(scores[i]), tuple(notes[i]), one.box,
+            float(scores[i]), tuple(notes[i]), one.box, rate,
         )
         for i, one in enumerate(question.scores)
     ]  # fmt: skip

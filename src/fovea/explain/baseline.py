@@ -15,12 +15,13 @@ __all__ = ["BASELINES", "baseline_of"]
 
 BASELINES = ("zero", "black", "blur")
 _BLUR = 1 / 10
-"""Standard deviation of the blur, as a share of the shorter side."""
+"""Standard deviation of the blur, as a share of the shortest side."""
 
 
 def baseline_of(question: Question, baseline: Any) -> npt.NDArray[np.float32]:
-    """Network input N,H,W,C without the object: "zero" (of the network's input: the mean colour where preprocessing
-    subtracts it), "black", "blur" (the image itself, blurred), or an array of network input H,W,C.
+    """Network input N,*spatial,C without the object: "zero" (of the network's input: the mean colour where
+    preprocessing subtracts it), "black" (zeros of the sample: silence), "blur" (the sample itself, blurred along each
+    axis), or an array of network input *spatial,C.
 
     Raises ConfigError for another word or shape, and for "black" and "blur" of a model without preprocessing.
     """
@@ -39,11 +40,25 @@ def baseline_of(question: Question, baseline: Any) -> npt.NDArray[np.float32]:
             "baseline", f"expected a model with preprocessing for {baseline!r}, got none; give 'zero' or an array"
         )
     if baseline == "black":
-        return question.pixels(np.zeros_like(question.images))
-    return question.pixels(np.stack([_blurred(image) for image in question.images]))
+        return question.pixels(np.zeros_like(question.seen))
+    blurred = _blurred if question.seen.ndim == 4 else _smooth
+    return question.pixels(np.stack([blurred(sample) for sample in question.seen]))
 
 
 def _blurred(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     radius = _BLUR * min(image.shape[:2])
     planes = [Image.fromarray(np.ascontiguousarray(image[..., c])) for c in range(image.shape[-1])]
     return np.stack([np.asarray(plane.filter(ImageFilter.GaussianBlur(radius))) for plane in planes], axis=-1)
+
+
+def _smooth(sample: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """A signal or a volume *spatial,C under a Gaussian along each axis; beyond its ends it goes on as it ends."""
+    deviation = _BLUR * min(sample.shape[:-1])
+    reach = max(1, round(3 * deviation))
+    taps = np.exp(-((np.arange(-reach, reach + 1) / deviation) ** 2) / 2)
+    taps /= taps.sum()
+    values = sample.astype(np.float64)
+    for axis in range(sample.ndim - 1):
+        ends = [(reach, reach) if one == axis else (0, 0) for one in range(sample.ndim)]
+        values = np.apply_along_axis(np.convolve, axis, np.pad(values, ends, mode="edge"), taps, "valid")
+    return values.astype(np.float32)

@@ -28,7 +28,7 @@ Array = npt.NDArray[Any]
 
 @method("DeepLIFT (rescale)")
 def deeplift(question: Question, *, baseline: Any = "zero") -> Found:
-    """``raw = m (x - b)``, N,H,W,C, and its sum over the channels, with multipliers m walked back from the score.
+    """``raw = m (x - b)``, N,*spatial,C, and its sum over the channels, with multipliers m walked back from the score.
 
     Through an activation ``m_z = m_y (y - y_b) / (z - z_b)``, its slope where both are equal; through sums and
     convolutions as the gradient; through a product ``m_u = m_y (v + v_b) / 2``; through max-pooling the difference of
@@ -42,7 +42,7 @@ def deeplift(question: Question, *, baseline: Any = "zero") -> Found:
         question, remembered(question.model, key, lambda: gates_of(part, question.model)), ("deeplift",), start
     )
     raw = found.values * (x - start)
-    totals = raw.sum((1, 2, 3), dtype=np.float64)
+    totals = raw.sum(tuple(range(1, raw.ndim)), dtype=np.float64)
     notes = [(_note(float(total), float(grown)),) for total, grown in zip(totals, found.grown, strict=True)]
     return Found(raw.sum(-1), raw, notes, found.scores)
 

@@ -29,7 +29,7 @@ def integrated_gradients(
     tolerance: float | None = 1e-3,
     most_steps: int = 2048,
 ) -> Found:
-    """``raw = (x - b) int_0^1 dS/dx(b + a (x - b)) da``, N,H,W,C, and its sum over the channels.
+    """``raw = (x - b) int_0^1 dS/dx(b + a (x - b)) da``, N,*spatial,C, and its sum over the channels.
 
     The values of an image add up to ``S(x) - S(b)`` (completeness); the gap, relative to that difference, is a note.
     Trapezoidal rule with ``steps`` steps, at first equal ones. The path's parts know by how much the score grows within

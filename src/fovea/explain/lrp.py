@@ -27,7 +27,7 @@ _SQUASHING = ("sigmoid", "hardsigmoid")
 
 @method("LRP-epsilon")
 def lrp_epsilon(question: Question, *, epsilon: float = 0.1) -> Found:
-    """``R_i = sum_j x_i w_ij / (z_j + e sign z_j) R_j``, from the score down to the input; ``raw``: N,H,W,C.
+    """``R_i = sum_j x_i w_ij / (z_j + e sign z_j) R_j``, from the score down to the input; ``raw``: N,*spatial,C.
 
     e is ``epsilon`` times the root mean square of the layer's z, sample by sample; 0 gives gradient x input on networks
     of ReLU. What a sum's bias or e takes does not reach the pixels; the note says how much of the score did.
@@ -40,7 +40,7 @@ def lrp_epsilon(question: Question, *, epsilon: float = 0.1) -> Found:
 @method("LRP-gamma")
 def lrp_gamma(question: Question, *, gamma: float = 0.25, epsilon: float = 0.1) -> Found:
     """As ``lrp_epsilon``, but in convolutions of activations that are never negative with the weights ``w + gamma
-    max(0, w)`` (and biases likewise), which favours what speaks for the class; ``raw``: N,H,W,C.
+    max(0, w)`` (and biases likewise), which favours what speaks for the class; ``raw``: N,*spatial,C.
 
     Source: Montavon et al. 2019, "Layer-wise relevance propagation: an overview", section 10.2.1.
     """
@@ -55,7 +55,7 @@ def lrp_gamma(question: Question, *, gamma: float = 0.25, epsilon: float = 0.1) 
 @method("LRP-z+", fails_randomisation=True)
 def lrp_z_plus(question: Question, *, epsilon: float = 0.1) -> Found:
     """As ``lrp_epsilon``, but in layers whose inputs are never negative with the positive weights alone, and without
-    biases; ``raw``: N,H,W,C.
+    biases; ``raw``: N,*spatial,C.
 
     Its maps hardly depend on the class (Sixt et al. 2020, section 4). Source: Montavon et al. 2017, equation 13.
     """
@@ -88,7 +88,7 @@ def _propagated(question: Question, epsilon: float, changed: Reweighted | None) 
     version = model.store.version  # gates' plans may hold other weights than the model's own
     found = multipliers(question, gates, (*key, "gated", version), network=own, numbers=numbers)
     raw = found.values * x
-    totals = raw.sum((1, 2, 3), dtype=np.float64)
+    totals = raw.sum(tuple(range(1, raw.ndim)), dtype=np.float64)
     notes = [
         (f"relevance: {total:.4g} of the score {score:.4g} reached the pixels",)
         for total, score in zip(totals, found.scores, strict=True)

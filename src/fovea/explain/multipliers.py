@@ -20,8 +20,8 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Multipliers:
-    """``values``: of each pixel and channel, N,H,W,C. ``scores``: N. ``grown``: by how much the score's tangent rose
-    from the baseline, N (0 without one)."""
+    """``values``: of each pixel and channel, N,*spatial,C. ``scores``: N. ``grown``: by how much the score's tangent
+    rose from the baseline, N (0 without one)."""
 
     values: Array
     scores: Array
@@ -39,7 +39,7 @@ def multipliers(
 ) -> Multipliers:
     """The gradients of a question's scores in the gated network, batch by batch.
 
-    ``start``: baselines N,H,W,C, of methods that compare with them. ``network``: what the gates are computed from,
+    ``start``: baselines N,*spatial,C, of methods that compare with them. ``network``: what the gates are computed from,
     where that is not the model as it is; ``numbers``: of the gated network, where they are not the model's. Plans are
     kept under ``key``.
     """

@@ -1,7 +1,8 @@
-"""What the score loses when a part of the image is covered: occlusion with a sliding window."""
+"""What the score loses when a part of the input is covered: occlusion with a sliding window."""
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from fovea.explain.question import Question
 __all__ = ["occlusion"]
 
 Array = npt.NDArray[Any]
+_PARTS = {1: 32, 2: 8, 3: 4}
+"""How many windows fit beside each other along the shortest side, by the number of axes."""
 
 
 @method("occlusion", needs_gradients=False, score="probability")
@@ -24,34 +27,35 @@ def occlusion(
 ) -> Found:
     """``values``: at each pixel the mean of ``S(x) - S(x covered)`` over the windows that cover it.
 
-    A square of ``window`` pixels (an eighth of the shorter side unless told) moves by ``stride`` (half a window) and is
-    filled from ``baseline``; the last position of each row ends at the border. ``raw`` N,rows,columns: the loss at each
-    position. Forward passes in batches. Explains the probability unless told, as in the paper: what is covered may
-    raise the logit of a class, and those of others more. Source: Zeiler and Fergus 2014, section 4.2.
+    A window of ``window`` pixels along each axis (of the shortest side an eighth unless told, of a signal 1/32, of a
+    volume a quarter) moves by ``stride`` (half a window) and is filled from ``baseline``; the last position along each
+    axis ends at the border. ``raw`` N,*positions: the loss at each position. Forward passes in batches. Explains the
+    probability unless told, as in the paper: what is covered may raise the logit of a class, and those of others more.
+    Source: Zeiler and Fergus 2014, section 4.2.
     """
-    height, width = question.x.shape[1:3]
-    side = max(1, round(min(height, width) / 8)) if window is None else window
+    size = question.x.shape[1:-1]
+    side = max(1, round(min(size) / _PARTS[len(size)])) if window is None else window
     step = max(1, side // 2) if stride is None else stride
-    for name, value, most in (("window", side, min(height, width)), ("stride", step, side)):
+    for name, value, most in (("window", side, min(size)), ("stride", step, side)):
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
             raise ConfigError(name, f"expected an integer from 1 to {most} pixels, got {value!r}; choose one")
     covers = baseline_of(question, baseline)
-    rows, columns = _starts(height, side, step), _starts(width, side, step)
-    places = [(row, column) for row in rows for column in columns]
+    starts = [_starts(length, side, step) for length in size]
+    places = [tuple(slice(at, at + side) for at in corner) for corner in itertools.product(*starts)]
     lost = np.empty((len(question.x), len(places)), np.float32)
     for i, (x, cover) in enumerate(zip(question.x, covers, strict=True)):
         room = capacity_of(question.model, x.shape, len(places), backward=False)
         for start in range(0, len(places), room):
             piece = places[start : start + room]
             covered = np.repeat(x[None], len(piece), axis=0)
-            for one, (row, column) in zip(covered, piece, strict=True):
-                one[row : row + side, column : column + side] = cover[row : row + side, column : column + side]
+            for one, place in zip(covered, piece, strict=True):
+                one[place] = cover[place]
             lost[i, start : start + len(piece)] = question.values[i] - question.score(covered, i, room)
-    total, count = np.zeros((len(lost), height, width), np.float32), np.zeros((height, width), np.float32)
-    for number, (row, column) in enumerate(places):
-        total[:, row : row + side, column : column + side] += lost[:, number, None, None]
-        count[row : row + side, column : column + side] += 1
-    return Found(total / count, lost.reshape(-1, len(rows), len(columns)))
+    total, count = np.zeros((len(lost), *size), np.float32), np.zeros(size, np.float32)
+    for number, place in enumerate(places):
+        total[(slice(None), *place)] += lost[:, number].reshape(-1, *(1,) * len(size))
+        count[place] += 1
+    return Found(total / count, lost.reshape(-1, *map(len, starts)))
 
 
 def _starts(size: int, window: int, stride: int) -> list[int]:

@@ -1,7 +1,8 @@
-"""Where the positions of a coarse map lie in the image."""
+"""Where the positions of a coarse map lie in the input, along each of its axes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,15 +12,24 @@ import numpy.typing as npt
 from fovea.graph.graph import Graph
 from fovea.graph.receptive import receptive_fields
 
-__all__ = ["between", "centres_of", "enlarged"]
+__all__ = ["along", "between", "centres_of", "enlarged"]
 
 Array = npt.NDArray[Any]
 
 
 def between(maps: Array, centres: Sequence[Array], size: Sequence[int]) -> npt.NDArray[np.float32]:
-    """Maps N,rows,columns -> N,height,width: linear between the centres, constant beyond the outer ones."""
+    """Maps N,*positions -> N,*size: linear between the centres along each axis, constant beyond the outer ones."""
     ways = [_weights(places, side) for places, side in zip(centres, size, strict=True)]
-    return np.ascontiguousarray(ways[0] @ maps.astype(np.float32) @ ways[1].T)
+    return np.ascontiguousarray(along(maps.astype(np.float32), ways))
+
+
+def along(values: Array, ways: Sequence[Array]) -> Array:
+    """Each axis behind the first times its matrix (new size, old size): N,*old -> N,*new."""
+    for axis, way in enumerate(ways[:-1], 1):
+        shape = values.shape
+        flat = way @ values.reshape(math.prod(shape[:axis]), shape[axis], -1)
+        values = flat.reshape(*shape[:axis], len(way), *shape[axis + 1 :])
+    return np.asarray(values @ ways[-1].T)
 
 
 def _weights(places: Array, size: int) -> npt.NDArray[np.float32]:
@@ -29,17 +39,17 @@ def _weights(places: Array, size: int) -> npt.NDArray[np.float32]:
 
 
 def centres_of(graph: Graph, layer: str) -> list[Array]:
-    """The places of a layer's positions along both axes, in pixels of the input of ``graph``, whose sizes are closed.
+    """The places of a layer's positions along each axis, in pixels of the input of ``graph``, whose sizes are closed.
 
     Without padding they are the middles of the receptive fields, which begin at the border: the rest that strides leave
-    lies at the end. With it they are as far apart as these, symmetrically about the middle of the image: padding moves
+    lies at the end. With it they are as far apart as these, symmetrically about the middle of the input: padding moves
     fields to one side (TensorFlow's by half a step of the layer), but not what a trained network looks at: the mean
     place of its gradients stays in the middle. Where fields say nothing (behind a global layer) positions share the
-    image.
+    input.
     """
     fields, shape = receptive_fields(graph)[layer], graph.shape(layer)
     centres = []
-    for axis, side in enumerate(int(size or 0) for size in graph.shape(graph.inputs[0])[:2]):
+    for axis, side in enumerate(_sides(graph)):
         count = int(shape[axis] or 0)
         jump = fields[axis].jump if fields is not None else 0
         if fields is not None and jump:
@@ -53,5 +63,9 @@ def centres_of(graph: Graph, layer: str) -> list[Array]:
 
 
 def enlarged(graph: Graph, layer: str, maps: Array) -> npt.NDArray[np.float32]:
-    """Maps N,h,w of a layer -> N,H,W of the input of ``graph``."""
-    return between(maps, centres_of(graph, layer), [int(size or 0) for size in graph.shape(graph.inputs[0])[:2]])
+    """Maps N,*positions of a layer -> N,*spatial of the input of ``graph``."""
+    return between(maps, centres_of(graph, layer), _sides(graph))
+
+
+def _sides(graph: Graph) -> list[int]:
+    return [int(size or 0) for size in graph.shape(graph.inputs[0])[:-1]]

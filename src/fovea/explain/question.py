@@ -1,4 +1,4 @@
-"""One question to a network: these images, as it sees them, and what is to be explained of each."""
+"""One question to a network: these samples, as it sees them, and what is to be explained of each."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fovea.data.given import as_samples
+from fovea.data.preprocess import SPATIAL_AXES
 from fovea.errors import ConfigError, DataError, EngineError, ShapeError
 from fovea.explain.base import Method
 from fovea.explain.gradients import PLAIN, Gradients, Variant, closed, gradients, outputs_of
@@ -20,23 +21,25 @@ from fovea.explain.target import Score, default_score, scores_of
 from fovea.graph.graph import Graph, Ref
 from fovea.model import Model
 
-__all__ = ["Question", "ask", "seen_images"]
+__all__ = ["Question", "ask", "seen_samples"]
 
 Array = npt.NDArray[Any]
+_LAYOUTS = {2: "T,C", 3: "H,W,C", 4: "D,H,W,C"}
 
 
 @dataclass(frozen=True, eq=False)
 class Question:
     """What a method's function is given.
 
-    ``images``: uint8 N,H,W,C as the network saw them. ``x``: network input N,H,W,C, float32. ``scores``: one for each
+    ``seen``: samples N,*spatial,C as the network saw them, before the pixel half: uint8 images and clips, float32
+    signals and volumes. ``x``: network input N,*spatial,C, float32. ``scores``: one for each
     sample, all of one node. ``layer``: of a method that needs one. ``graph``: the model's, at this size. ``outputs``: a
     node's output for ``x``, computed once.
     """
 
     model: Model
     graph: Graph
-    images: npt.NDArray[np.uint8]
+    seen: Array
     x: npt.NDArray[np.float32]
     scores: Sequence[Score]
     layer: str | None
@@ -63,25 +66,25 @@ class Question:
         self, x: Array | None = None, scores: Sequence[Score] | None = None, *, variant: Variant = PLAIN,
         room: int | None = None,
     ) -> tuple[Array, Array]:  # fmt: skip
-        """Scores N and their gradients with respect to the network's input N,H,W,C."""
+        """Scores N and their gradients with respect to the network's input N,*spatial,C."""
         found = self.gradients(x, scores, variant=variant, room=room)
         return found.scores, found.wrt[self.graph.inputs[0]]
 
     def score(self, x: Array, index: int, room: int | None = None) -> Array:
-        """The score of sample ``index`` for other inputs N,H,W,C -> N."""
+        """The score of sample ``index`` for other inputs N,*spatial,C -> N."""
         one = self.scores[index]
         return np.asarray(one.values(outputs_of(self.model, x, one.node, self.engine, room)))
 
-    def pixels(self, images: Array) -> npt.NDArray[np.float32]:
-        """uint8 images as the network saw them -> network input: the baseline "black" is that of zeros."""
+    def pixels(self, samples: Array) -> npt.NDArray[np.float32]:
+        """Samples as the network saw them -> network input: the baseline "black" is that of zeros."""
         known = self.model.preprocessing
-        return np.asarray(images, np.float32) if known is None else known.apply_pixels(images)
+        return np.asarray(samples, np.float32) if known is None else known.apply_pixels(samples)
 
 
 def ask(
     model: Model, images: Any, method: Method, targets: Any, layer: str | None, score: str | None, engine: str | None
 ) -> Question:
-    """Read the images, resolve targets and layer; ``score`` None: the method's own. Raises the errors of
+    """Read the samples, resolve targets and layer; ``score`` None: the method's own. Raises the errors of
     ``attributions``."""
     if not isinstance(model, Model):
         raise ConfigError("explain", f"expected a Model, got {type(model).__name__}; load one with fovea.load")
@@ -92,7 +95,7 @@ def ask(
         )  # fmt: skip
     if layer is not None and not method.needs_layer:
         raise ConfigError(method.name, f"expected no layer, got {layer!r}: it explains the input; leave it out")
-    seen, x = seen_images(model, images)
+    seen, x = seen_samples(model, images)
     graph = closed(model, tuple(x.shape[1:]))
     given = list(targets) if isinstance(targets, list) else [targets] * len(x)
     if len(given) != len(x):
@@ -112,27 +115,29 @@ def ask(
     return Question(model, graph, seen, x, scores, at, engine, outputs)
 
 
-def seen_images(model: Model, images: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    """Images as the network saw them, uint8 N,H,W,C, and its input, float32 N,H,W,C.
+def seen_samples(model: Model, samples: Any) -> tuple[Array, npt.NDArray[np.float32]]:
+    """Samples as the network saw them, N,*spatial,C (``Preprocessing.dtype``), and its input, float32 N,*spatial,C.
 
-    ``images``: paths or uint8 arrays H,W,C, or an array N,H,W,C. A model without preprocessing takes float32 network
-    input; what is shown of it is stretched to 0..255. Raises DataError for what cannot be read or is no image.
+    ``samples``: paths or arrays *spatial,C (images and clips uint8), or an array N,*spatial,C. A model without
+    preprocessing takes float32 network input; what is shown of an image is stretched to 0..255, signals and volumes are
+    shown as they are. Raises DataError for what cannot be read or is of another kind.
     """
     shapes = model.graph.input_shapes
-    if len(shapes) != 1 or len(shapes[0]) != 3:
-        raise ShapeError("explain", f"expected a network with one input N,H,W,C, got {shapes}; explain images")
+    if len(shapes) != 1 or len(shapes[0]) - 1 not in SPATIAL_AXES.values():
+        raise ShapeError(
+            "explain", f"expected a network with one input N,H,W,C, or N,T,C or N,D,H,W,C, got {shapes}; explain "
+            "images, signals or volumes",
+        )  # fmt: skip
     known = model.preprocessing
-    if isinstance(images, (str, os.PathLike)):
-        images = [images]
-    if len(images) == 0:
+    if isinstance(samples, (str, os.PathLike)):
+        samples = [samples]
+    if len(samples) == 0:
         raise DataError("explain", "expected at least one image, got none; give a path or an array")
     if known is None:
-        x = np.stack([_network_input(image, len(shapes[0])) for image in images])
-        return _shown(x), x
-    if known.kind != "image":
-        raise DataError("explain", f"expected a model of images, got one of {known.kind}s; use explain.gradient_of")
-    pixels = known.apply_spatial(as_samples(images if isinstance(images, np.ndarray) else list(images), known))
-    return pixels, np.ascontiguousarray(known.apply_pixels(pixels))
+        x = np.stack([_network_input(sample, len(shapes[0])) for sample in samples])
+        return _shown(x) if x.ndim == 4 else x, x
+    seen = known.apply_spatial(as_samples(samples if isinstance(samples, np.ndarray) else list(samples), known))
+    return seen, np.ascontiguousarray(known.apply_pixels(seen))
 
 
 def _network_input(image: Any, axes: int) -> npt.NDArray[np.float32]:
@@ -144,8 +149,8 @@ def _network_input(image: Any, axes: int) -> npt.NDArray[np.float32]:
     if not isinstance(image, np.ndarray) or image.ndim != axes or image.dtype.kind not in "f":
         got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise DataError(
-            "explain", f"expected network input as a float32 array H,W,C, since the model knows no preprocessing, got "
-            f"{got}; set model.preprocessing",
+            "explain", f"expected network input as a float32 array {_LAYOUTS[axes]}, since the model knows no "
+            f"preprocessing, got {got}; set model.preprocessing",
         )  # fmt: skip
     return image.astype(np.float32)
 

@@ -19,13 +19,13 @@ Array = npt.NDArray[Any]
 
 
 def strongest(raw: Array) -> Array:
-    """N,H,W,C -> N,H,W: the largest absolute value of the channels (Simonyan et al. 2014, section 3.1)."""
+    """N,*spatial,C -> N,*spatial: the largest absolute value of the channels (Simonyan et al. 2014, section 3.1)."""
     return np.asarray(np.abs(raw).max(-1))
 
 
 @method("gradient", signed=False)
 def gradient(question: Question) -> Found:
-    """Saliency: ``values = max_c |dS/dx_c|``; ``raw`` holds ``dS/dx``, N,H,W,C.
+    """Saliency: ``values = max_c |dS/dx_c|``; ``raw`` holds ``dS/dx``, N,*spatial,C.
 
     Source: Simonyan et al. 2014, "Deep inside convolutional networks", section 3.
     """
@@ -35,7 +35,7 @@ def gradient(question: Question) -> Found:
 
 @method("gradient x input")
 def gradient_x_input(question: Question) -> Found:
-    """``raw = x dS/dx``, N,H,W,C, and its sum over the channels: what each pixel adds, if the network were linear.
+    """``raw = x dS/dx``, N,*spatial,C, and its sum over the channels: what each pixel adds, if the network were linear.
 
     Source: Shrikumar et al. 2016, "Not just a black box", section 2.
     """
@@ -46,7 +46,7 @@ def gradient_x_input(question: Question) -> Found:
 
 @method("SmoothGrad", signed=False)
 def smoothgrad(question: Question, *, samples: int = 50, noise: float = 0.15, seed: int = 0) -> Found:
-    """``raw = mean_i dS/dx(x + n_i)``, N,H,W,C; ``values`` its largest absolute value over the channels.
+    """``raw = mean_i dS/dx(x + n_i)``, N,*spatial,C; ``values`` its largest absolute value over the channels.
 
     ``samples`` draws of normal noise with a standard deviation of ``noise`` times ``max x - min x``.
     Source: Smilkov et al. 2017, "SmoothGrad", section 2.
@@ -57,7 +57,7 @@ def smoothgrad(question: Question, *, samples: int = 50, noise: float = 0.15, se
 
 @method("VarGrad", signed=False)
 def vargrad(question: Question, *, samples: int = 50, noise: float = 0.15, seed: int = 0) -> Found:
-    """``raw = var_i dS/dx(x + n_i)``, N,H,W,C, with the noise of ``smoothgrad``; ``values`` its sum over the channels.
+    """``raw = var_i dS/dx(x + n_i)``, N,*spatial,C, with the noise of ``smoothgrad``; ``values`` its sum over channels.
 
     Source: Adebayo et al. 2018, "Local explanation methods", section 2; Hooker et al. 2019, section 3.2.
     """
@@ -67,7 +67,7 @@ def vargrad(question: Question, *, samples: int = 50, noise: float = 0.15, seed:
 
 
 def _moments(question: Question, samples: int, noise: float, seed: int) -> tuple[Array, Array]:
-    """Mean and mean square of the gradients of noisy inputs, batch by batch: each N,H,W,C."""
+    """Mean and mean square of the gradients of noisy inputs, batch by batch: each N,*spatial,C."""
     if isinstance(samples, bool) or not isinstance(samples, int) or not 1 <= samples <= 1 << 20:
         raise ConfigError("samples", f"expected an integer of at least 1, got {samples!r}; 50 is usual")
     if not isinstance(noise, (int, float)) or not 0 <= noise <= 10:

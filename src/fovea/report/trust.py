@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fovea.explain.trusting import LIMIT, Measures, TrustReport
-from fovea.report.attribution import WARNING, scale
 from fovea.report.lettering import png
+from fovea.report.overlay import WARNING, scale
+from fovea.report.strips import seen_of, strongest_slice
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,17 +46,25 @@ def trust_picture(found: TrustReport) -> bytes:
 
 
 def _maps(figure: SubFigure, found: TrustReport) -> None:
-    """The image, and the map at every depth, each with colours of its own scale."""
+    """The sample, and the map at every depth, each with colours of its own scale; of a volume one slice."""
     chosen = np.unique(np.linspace(0, len(found.depths) - 1, min(_MAPS, len(found.depths))).round().astype(int))
     grid = figure.subplots(1, len(chosen) + 1, squeeze=False)[0]
-    image, signed = found.attribution.image, found.attribution.facts.signed
-    grey = image.shape[-1] == 1
-    grid[0].imshow(image[..., 0] if grey else image, cmap="gray" if grey else None, vmin=0, vmax=255)
+    one, signed = found.attribution, found.attribution.facts.signed
+    at = strongest_slice(one)
+    if one.image.ndim == 2:
+        grid[0].plot(one.image, lw=0.4)
+    else:
+        seen = seen_of(one)[at]
+        grid[0].imshow(seen, cmap="gray" if seen.ndim == 2 else None, vmin=0, vmax=255)
     grid[0].set_title("\n".join(textwrap.wrap(found.attribution.name, 18)[:2]), fontsize=8)
     for axes, depth in zip(grid[1:], chosen, strict=True):
         values = found.maps[depth]
         low, high = scale(values, signed)
-        axes.imshow(values, cmap="RdBu_r" if signed else "inferno", vmin=low, vmax=high)
+        if values.ndim == 1:
+            axes.plot(values, lw=0.5, color=_METHOD)
+            axes.set_ylim(low, high)
+        else:
+            axes.imshow(values[at], cmap="RdBu_r" if signed else "inferno", vmin=low, vmax=high)
         label = found.depths[depth]
         axes.set_title(label if depth == 0 else _down_to(label), fontsize=7.5)
     for axes in grid:

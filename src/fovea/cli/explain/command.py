@@ -26,7 +26,11 @@ def explain(
     context: typer.Context,
     model: Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL)] = None,
     images: Annotated[
-        list[Path] | None, typer.Argument(metavar="[IMAGE...]", help="A picture of any size (several for --report).")
+        list[Path] | None,
+        typer.Argument(
+            metavar="[IMAGE...]",
+            help="A picture of any size, or another sample file that the model takes (several for --report).",
+        ),
     ] = None,
     method: attribution.MethodOption = None,
     layer: Annotated[
@@ -77,7 +81,7 @@ def explain(
     threads: Annotated[int | None, typer.Option(help="Threads (default: every core).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
-    """Show what a network looks at in a picture.
+    """Show what a network looks at in a picture, a sound or a volume.
 
     Writes the picture with a map over it that says how much each pixel counts for the class, and the map as an array.
     With --arithmetic it shows what one number of a layer is made of; --maps, --filters, --channels, --exciting,

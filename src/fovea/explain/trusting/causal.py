@@ -26,9 +26,9 @@ class Causal(NamedTuple):
 
 
 def insertion_deletion(question: Question, values: Array, steps: int, seed: int) -> Causal:
-    """Of one map H,W for the first sample of a question: pixels in ``steps`` groups, the highest values first.
+    """Of one map *spatial for the first sample of a question: pixels in ``steps`` groups, the highest values first.
 
-    Deletion covers them with zero of the network's input; insertion uncovers them on the blurred image (zero for a
+    Deletion covers them with zero of the network's input; insertion uncovers them on the blurred sample (zero for a
     model without preprocessing). A good map makes the score fall fast in the one (small area), and rise fast in the
     other (large area). All inputs are computed in batches. Source: Petsiuk et al. 2018, "RISE", section 4.2.
     """
@@ -43,13 +43,13 @@ def insertion_deletion(question: Question, values: Array, steps: int, seed: int)
 
 
 def order_of(values: Array, seed: int) -> Array:
-    """Pixel numbers of a map H,W, the highest value first; equal values in a random order, the same every time."""
+    """Pixel numbers of a map *spatial, the highest value first; equal values in a random order, the same every time."""
     flat = np.ravel(values)
     return np.lexsort((random.permutation(random.key(seed, "ties"), flat.size), -flat))
 
 
 def _series(start: Array, end: Array, order: Array, steps: int) -> Array:
-    """start, then with the first group of pixels from ``end``, then two groups, ... then end: steps + 1,H,W,C."""
+    """start, then with the first group of pixels from ``end``, then two groups, ... then end: steps + 1,*spatial,C."""
     flat = np.repeat(start.reshape(1, -1, start.shape[-1]), steps + 1, axis=0)
     other = end.reshape(-1, end.shape[-1])
     bounds = np.linspace(0, len(order), steps + 1).round().astype(int)

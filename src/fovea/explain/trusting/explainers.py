@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from fovea.explain.base import Method, attributions
 from fovea.explain.gradients import outputs_of
 from fovea.explain.layers import default_layer
 from fovea.explain.placing import enlarged
-from fovea.explain.question import Question, seen_images
+from fovea.explain.question import Question, seen_samples
 from fovea.graph.graph import Ref
 from fovea.model import Model
 
@@ -27,7 +28,7 @@ Maps = Callable[[Model, Sequence[Array]], Array]
 
 @dataclass(frozen=True, eq=False)
 class Explainer:
-    """``maps(model, images)``: images as the network sees them -> maps N,H,W. ``sees_weights``:
+    """``maps(model, images)``: images as the network sees them -> maps N,*spatial. ``sees_weights``:
     whether they depend on the network at all."""
 
     name: str
@@ -55,7 +56,8 @@ def of_method(method: Method, layer: str | None, target: Any, options: dict[str,
 def baselines(question: Question, seed: int) -> tuple[Explainer, ...]:
     """An edge detector, a random CAM of the method's layer (or the default one), a blob in the middle."""
     layer = question.layer or default_layer(question.graph, question.scores[0].node)
-    found = [Explainer("edges", "edges of the image", lambda model, images: edges(images), False)]
+    what = "image" if question.seen.ndim == 4 else "sample"
+    found = [Explainer("edges", f"edges of the {what}", lambda model, images: edges(images), False)]
     if layer is not None:
         chosen = layer
 
@@ -68,31 +70,35 @@ def baselines(question: Question, seed: int) -> tuple[Explainer, ...]:
 
 
 def edges(images: Sequence[Array]) -> npt.NDArray[np.float32]:
-    """Sobel's gradient magnitude of the mean over the channels, N,H,W; borders are repeated."""
+    """Sobel's gradient magnitude of the mean over the channels, N,*spatial: differences along one axis, smoothed along
+    the others; borders are repeated."""
     grey = np.stack([image.astype(np.float64).mean(-1) for image in images])
-    p = np.pad(grey, ((0, 0), (1, 1), (1, 1)), mode="edge")
-    smooth = p[:, :-2] + 2 * p[:, 1:-1] + p[:, 2:]  # along the rows
-    across = smooth[..., 2:] - smooth[..., :-2]
-    smooth = p[..., :-2] + 2 * p[..., 1:-1] + p[..., 2:]
-    down = smooth[:, 2:] - smooth[:, :-2]
-    size: npt.NDArray[np.float32] = np.hypot(across, down).astype(np.float32)
-    return size
+    padded = np.pad(grey, ((0, 0), *((1, 1),) * (grey.ndim - 1)), mode="edge")
+    axes = range(1, grey.ndim)
+    slopes = [functools.reduce(functools.partial(_taps, across=one), axes, padded) for one in axes]
+    return np.asarray(np.abs(functools.reduce(np.hypot, slopes)), np.float32)
+
+
+def _taps(values: Array, axis: int, across: int) -> Array:
+    """1, 2, 1 along the axis, or -1, 0, 1 where it is ``across``; two values shorter."""
+    before, middle, after = (np.moveaxis(values, axis, -1)[..., at : values.shape[axis] - 2 + at] for at in range(3))
+    return np.moveaxis(after - before if axis == across else before + 2 * middle + after, -1, axis)
 
 
 def blob(images: Sequence[Array]) -> npt.NDArray[np.float32]:
-    """A Gaussian in the middle, a quarter of each side wide, N,H,W: what a photographer's habit alone would say."""
-    height, width = images[0].shape[:2]
-    rows, columns = (np.arange(side) + 0.5 - side / 2 for side in (height, width))
-    one = np.exp(-((rows[:, None] / (height / 4)) ** 2 + (columns / (width / 4)) ** 2) / 2).astype(np.float32)
+    """A Gaussian in the middle, a quarter of each side wide, N,*spatial: what a photographer's habit alone
+    would say."""
+    squares = [((np.arange(side) + 0.5 - side / 2) / (side / 4)) ** 2 for side in images[0].shape[:-1]]
+    one = np.exp(-functools.reduce(np.add.outer, squares) / 2).astype(np.float32)
     return np.repeat(one[None], len(images), axis=0)
 
 
 def random_cam(
     model: Model, images: Sequence[Array], layer: str, seed: int, engine: str | None
 ) -> npt.NDArray[np.float32]:
-    """``max(0, sum_k w_k A_k)`` with random w: a CAM without the gradient, from the same feature maps, N,H,W. Where all
-    of it would be below 0, w is turned around."""
-    _, x = seen_images(model, list(images))
+    """``max(0, sum_k w_k A_k)`` with random w: a CAM without the gradient, from the same feature maps, N,*spatial.
+    Where all of it would be below 0, w is turned around."""
+    _, x = seen_samples(model, list(images))
     maps = outputs_of(model, x, Ref(layer), engine)
     weights = random.normal(random.key(seed, "random cam"), maps.shape[-1])
     field = maps @ weights

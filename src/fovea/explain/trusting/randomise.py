@@ -15,7 +15,7 @@ from fovea.graph.graph import Ref
 from fovea.graph.initialize import initialize
 from fovea.model import Model
 
-__all__ = ["cascade", "layers_from_the_top", "with_plain_images"]
+__all__ = ["cascade", "layers_from_the_top", "with_plain_samples"]
 
 
 def layers_from_the_top(model: Model, node: Ref) -> tuple[str, ...]:
@@ -48,12 +48,12 @@ def replaced(model: Model, store: object) -> Model:
     )  # fmt: skip
 
 
-def with_plain_images(model: Model, size: Sequence[int]) -> Model:
-    """The same network for images as it sees them: nothing is resized or cut any more."""
+def with_plain_samples(model: Model, size: Sequence[int]) -> Model:
+    """The same network for samples as it sees them: nothing is resized, cut or standardised any more."""
     known = model.preprocessing
     if known is None:
         return model
-    plain = replace(known, size=tuple(size), resize="none", resize_to=None)
+    plain = replace(known, size=tuple(size), resize="none", resize_to=None, per_sample=False)
     return Model.from_store(
         model.graph, model.store, model.classes, plain, model.task, model.name, quantization=model.quantization
     )

@@ -12,11 +12,11 @@ import numpy.typing as npt
 from fovea.data.given import as_samples
 from fovea.errors import ConfigError
 from fovea.explain.base import Attribution, attributions, find_method
-from fovea.explain.question import Question, ask, seen_images
+from fovea.explain.question import Question, ask, seen_samples
 from fovea.explain.trusting.causal import Causal, insertion_deletion
 from fovea.explain.trusting.explainers import Explainer, baselines, of_method
 from fovea.explain.trusting.localise import Localisation, box_mask, localisation
-from fovea.explain.trusting.randomise import cascade, with_plain_images
+from fovea.explain.trusting.randomise import cascade, with_plain_samples
 from fovea.explain.trusting.similarity import SIMILARITIES, similarities
 from fovea.explain.trusting.stability import max_sensitivity, neighbours
 from fovea.graph.reach import reach
@@ -154,11 +154,15 @@ def trusts(
         raise ConfigError("trust", "expected at least one method, got none; name one")
     if isinstance(radius, bool) or not isinstance(radius, (int, float)) or not 0 < radius <= 1:
         raise ConfigError("trust", f"expected radius as a share above 0 and at most 1, got {radius!r}; 0.02 is usual")
-    seen, x = seen_images(model, [image])
-    plain = with_plain_images(model, seen.shape[1:3])
+    seen, x = seen_samples(model, [image])
+    plain = with_plain_samples(model, seen.shape[1:-1])
     shown = x[0] if model.preprocessing is None else seen[0]
     mask = None
     if boxes is not None:
+        if seen.ndim != 4:
+            raise ConfigError(
+                "boxes", f"expected an image for boxes, got a sample of shape {seen.shape[1:]}; leave them out"
+            )
         mask = box_mask(boxes, _source_size(model, image), (seen.shape[1], seen.shape[2]), model.preprocessing)
     bench = _Bench(plain, shown, mask, depths, draws, steps, float(radius), samples, seed)
     known: dict[str | None, tuple[Measures, ...]] = {}
@@ -226,14 +230,13 @@ class _Bench:
         return measures, np.stack(maps).astype(np.float32), tuple(labels)
 
 
-def _region(question: Question) -> tuple[slice, slice]:
-    """Rows and columns of the input that the score depends on."""
+def _region(question: Question) -> tuple[slice, ...]:
+    """The part of the input, along each axis, that the score depends on."""
     one = question.scores[0]
     if not one.place:
-        return slice(None), slice(None)
+        return (slice(None),) * (question.x.ndim - 2)
     boxes = reach(question.graph, one.node.node, [one.place])
-    (top, left), (bottom, right) = boxes.low[0], boxes.high[0]
-    return slice(int(top), int(bottom)), slice(int(left), int(right))
+    return tuple(slice(int(low), int(high)) for low, high in zip(boxes.low[0], boxes.high[0], strict=True))
 
 
 def _explained(model: Model) -> str:

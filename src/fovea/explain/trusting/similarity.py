@@ -38,12 +38,13 @@ def _ranks(values: Array) -> Array:
 
 
 def structural_similarity(a: Array, b: Array, span: float) -> float:
-    """SSIM of two maps H,W with values in an interval of length ``span``: the mean over all windows of
+    """SSIM of two maps *spatial with values in an interval of length ``span``: the mean over all windows of
 
         (2 m_a m_b + C1) (2 c_ab + C2) / ((m_a^2 + m_b^2 + C1) (v_a + v_b + C2))
 
     with C1 = (0.01 span)^2, C2 = (0.03 span)^2, and means, variances and covariance under a Gaussian of 1.5 pixels in
-    11x11 windows (smaller ones on smaller maps). Source: Wang et al. 2004, "Image quality assessment", section III.
+    windows of 11 along each axis (smaller ones on smaller maps). Source: Wang et al. 2004, "Image
+    quality assessment", section III.
     """
     x, y = a.astype(np.float64), b.astype(np.float64)
     taps = _gaussian(min(_WINDOW, *(side - 1 + side % 2 for side in x.shape)))
@@ -64,15 +65,15 @@ def _gaussian(size: int) -> Array:
 
 def _blurred(values: Array, taps: Array) -> Array:
     """Where the whole window lies inside."""
-    for axis in (0, 1):
+    for axis in range(values.ndim):
         windows = np.lib.stride_tricks.sliding_window_view(values, len(taps), axis)
         values = windows @ taps
     return values
 
 
 def similarities(a: Array, b: Array) -> tuple[float, ...]:
-    """``SIMILARITIES`` of two maps H,W. For SSIM each is brought to 0..1 by its largest absolute value, signed values
-    with 0 in the middle (Adebayo et al., section 3)."""
+    """``SIMILARITIES`` of two maps *spatial. For SSIM each is brought to 0..1 by its largest absolute value, signed
+    values with 0 in the middle (Adebayo et al., section 3)."""
     unit_a, unit_b = (one / max(float(np.abs(one).max()), 1e-30) for one in (a, b))
     return (
         rank_correlation(np.abs(a), np.abs(b)),

@@ -16,7 +16,7 @@ from fovea.explain.base import Attribution
 from fovea.explain.layers import default_layer
 from fovea.explain.target import scored_node
 from fovea.report import pictures
-from fovea.report.attribution import WARNING, scale
+from fovea.report.overlay import WARNING, scale
 from fovea.report.page import Section, percent, text
 from fovea.report.tour.looks import STEPS
 from fovea.report.tour.visit import Visit, evenly
