@@ -55,6 +55,28 @@ def test_several_methods_and_json(fovea: Run, world: Path) -> None:
     assert all((world / name).exists() for name in found["files"])
 
 
+def test_all_methods_share_their_baselines(fovea: Run, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fovea.explain.trusting import report
+
+    measured: list[str] = []
+    measure = report._Bench.measure
+
+    def counted(self: report._Bench, explainer: report.Explainer, question: report.Question) -> object:
+        measured.append(explainer.name)
+        return measure(self, explainer, question)
+
+    monkeypatch.setattr(report._Bench, "measure", counted)
+    words = ["explain", "net.safetensors", "photo.png", "--trust", "--json"]
+    code, out, err = fovea(*words, "--method", "all", "--layer", "stage1.relu1", "--baseline", "black")
+    assert code == 0, err
+    found = {one["method"]: one for one in json.loads(out)["trust"]}
+    assert len(found) > 10
+    assert [measured.count(name) for name in ("edges", "random_cam", "blob")] == [2, 2, 2], "that layer and the default"
+    for name, options in (("gradient", []), ("grad_cam", ["--layer", "stage1.relu1"])):
+        (alone,) = json.loads(fovea(*words, *options, "--method", name)[1])["trust"]
+        assert found[name] == alone
+
+
 def test_a_found_box_by_its_number_and_corners(fovea: Run, world: Path) -> None:
     random_detector(0).save(world / "detector.safetensors")
     Image.fromarray(photo(0, 96, 96)).save("scene.png")

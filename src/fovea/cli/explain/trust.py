@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +16,7 @@ from fovea.errors import ConfigError
 
 if TYPE_CHECKING:
     from fovea.explain import Attribution, Method, TrustReport
+    from fovea.explain.trusting import Measures
 
 __all__ = ["BoxOption", "TrustOption", "run"]
 
@@ -50,16 +50,17 @@ def run(asked: Asked, box: list[str] | None, baseline: str | None, seed: int) ->
     methods = [find_method(name) for name in names] or [default_method(model)]
     out = asked.file(f"{image.stem}-{methods[0].name.replace('_', '-') if len(methods) == 1 else 'methods'}.png")
 
-    def measure(methods: Sequence[Method]) -> list[TrustReport]:
+    known: dict[str | None, tuple[Measures, ...]] = {}  # baselines, which the methods share
+
+    def measure(method: Method) -> list[TrustReport]:
+        alone = len(methods) == 1
+        options = {} if baseline is None or not (alone or "baseline" in method.options) else {"baseline": baseline}
         return trusts(
-            model, image, [one.name for one in methods], target, asked.layer, boxes=boxes, score=asked.score,
-            engine=asked.engine, seed=seed, options={} if baseline is None else {"baseline": baseline},
+            model, image, [method.name], target, asked.layer if alone or method.needs_layer else None, boxes=boxes,
+            score=asked.score, engine=asked.engine, seed=seed, options=options, known=known,
         )  # fmt: skip
 
-    if asked.method == "all":
-        found, left_out = by_each(methods, lambda one: measure([one]), asked)
-    else:
-        found, left_out = measure(methods), {}
+    found, left_out = by_each(methods, measure, asked)
     files = []
     for one in found:
         stem = out.stem if len(found) == 1 else f"{out.stem}-{one.attribution.method.replace('_', '-')}"

@@ -19,7 +19,7 @@ from fovea.explain.question import Question, seen_samples
 from fovea.graph.graph import Ref
 from fovea.model import Model
 
-__all__ = ["Explainer", "baselines", "blob", "edges", "of_method", "random_cam"]
+__all__ = ["Explainer", "baselines", "blob", "edges", "layer_of", "of_method", "random_cam"]
 
 Array = npt.NDArray[Any]
 _STEPS = 32
@@ -53,9 +53,14 @@ def of_method(method: Method, layer: str | None, target: Any, options: dict[str,
     return Explainer(method.name, method.title, maps)
 
 
+def layer_of(question: Question) -> str | None:
+    """The layer of the random CAM: the method's, or the default one; None where there is no such map."""
+    return question.layer or default_layer(question.graph, question.scores[0].node)
+
+
 def baselines(question: Question, seed: int) -> tuple[Explainer, ...]:
     """An edge detector, a random CAM of the method's layer (or the default one), a blob in the middle."""
-    layer = question.layer or default_layer(question.graph, question.scores[0].node)
+    layer = layer_of(question)
     what = "image" if question.seen.ndim == 4 else "sample"
     found = [Explainer("edges", f"edges of the {what}", lambda model, images: edges(images), False)]
     if layer is not None:

@@ -14,7 +14,7 @@ from fovea.errors import ConfigError
 from fovea.explain.base import Attribution, attributions, find_method
 from fovea.explain.question import Question, ask, seen_samples
 from fovea.explain.trusting.causal import Causal, insertion_deletion
-from fovea.explain.trusting.explainers import Explainer, baselines, of_method
+from fovea.explain.trusting.explainers import Explainer, baselines, layer_of, of_method
 from fovea.explain.trusting.localise import Localisation, box_mask, localisation
 from fovea.explain.trusting.randomise import cascade, with_plain_samples
 from fovea.explain.trusting.similarity import SIMILARITIES, similarities
@@ -146,9 +146,12 @@ def trusts(
     model: Model, image: Any, methods: Sequence[str], target: Any = None, layer: str | None = None, *,
     boxes: Sequence[Sequence[float]] | None = None, score: str | None = None, engine: str | None = None,
     options: dict[str, Any] | None = None, depths: int = 8, draws: int = 1, steps: int = 32, radius: float = 0.02,
-    samples: int = 8, seed: int = 0,
+    samples: int = 8, seed: int = 0, known: dict[str | None, tuple[Measures, ...]] | None = None,
 ) -> list[TrustReport]:  # fmt: skip
-    """As ``trust``, for several methods; ``layer`` and ``options`` are for those that have them."""
+    """As ``trust``, for several methods; ``layer`` and ``options`` are for those that have them.
+
+    Baselines are measured once for each layer. ``known`` keeps them between calls that differ in methods alone.
+    """
     _check(depths=depths, draws=draws, steps=steps, samples=samples)
     if not methods:
         raise ConfigError("trust", "expected at least one method, got none; name one")
@@ -165,7 +168,7 @@ def trusts(
             )
         mask = box_mask(boxes, _source_size(model, image), (seen.shape[1], seen.shape[2]), model.preprocessing)
     bench = _Bench(plain, shown, mask, depths, draws, steps, float(radius), samples, seed)
-    known: dict[str | None, tuple[Measures, ...]] = {}
+    known = {} if known is None else known
     found = []
     for name in methods:
         method = find_method(name)
@@ -183,11 +186,10 @@ def trusts(
         how: dict[str, Any] = {"score": score, "engine": engine, **mine}
         (shown_map,) = attributions(plain, [shown], method.name, [fixed], question.layer, **how)
         measures, maps, labels = bench.measure(of_method(method, question.layer, fixed, how), question)
-        if question.layer not in known:
-            known[question.layer] = tuple(
-                bench.measure(one, question)[0] for one in baselines(question, seed)
-            )  # fmt: skip
-        found.append(TrustReport(shown_map, labels, measures, known[question.layer], draws, seed, maps))
+        base = layer_of(question)
+        if base not in known:
+            known[base] = tuple(bench.measure(one, question)[0] for one in baselines(question, seed))
+        found.append(TrustReport(shown_map, labels, measures, known[base], draws, seed, maps))
     return found
 
 
