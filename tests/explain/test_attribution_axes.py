@@ -131,6 +131,32 @@ def test_rise_finds_the_only_place_that_counts(kind: str) -> None:
     assert max(abs(a - b) for a, b in zip(best, place, strict=True)) <= 1
 
 
+@pytest.mark.parametrize("name", [
+    "grad_cam", "hires_cam", "layer_cam", "grad_cam_pp", "score_cam", "gradient_x_input", "integrated_gradients",
+    "deeplift", "lrp_epsilon", "occlusion",
+])  # fmt: skip
+def test_the_part_that_makes_the_class_lights_up(kind: str, name: str) -> None:
+    """Class 0 is the mean of a smoothed, rectified input, and only one part of this one is loud."""
+    shape = (*SHAPES[kind][:-1], 1)
+    net = fovea.Sequential(
+        fovea.Conv(1, 3, padding=1, use_bias=False), fovea.ReLU(), fovea.MaxPool(2), fovea.GlobalAvgPool(),
+        fovea.Dense(2, use_bias=False),
+    )  # fmt: skip
+    model = Model(net, input_shape=shape, seed=0)
+    model.store.parameters["conv1.weight"][...] = 1
+    model.store.parameters["dense1.weight"][...] = [[1, -1]]
+    model.store.touch()
+    x = 0.01 * numbers(*shape)
+    loud = tuple(slice(side // 2, side // 2 + max(2, side // 4)) for side in shape[:-1])
+    x[loud] += 1
+    values = explain.METHODS[name](model, x, 0).values
+    inside = np.zeros(values.shape, bool)
+    inside[loud] = True
+    assert values[inside].mean() > values[~inside].mean() + 0.2 * np.ptp(values)
+    peak = np.unravel_index(values.argmax(), values.shape)
+    assert all(part.start - 1 <= at <= part.stop for at, part in zip(peak, loud, strict=True))
+
+
 def known(kind: str, **fields: Any) -> fovea.Preprocessing:
     size = SHAPES[kind][:-1]
     return fovea.Preprocessing(kind=kind, size=size, channels=2, mean=(0.25,) * 2, std=(2.0,) * 2, scale=1.0, **fields)

@@ -99,7 +99,7 @@ def ask(
     graph = closed(model, tuple(x.shape[1:]))
     given = list(targets) if isinstance(targets, list) else [targets] * len(x)
     if len(given) != len(x):
-        raise ConfigError("explain", f"expected a target for each of {len(x)} images, got {len(given)}; give as many")
+        raise ConfigError("explain", f"expected a target for each of {len(x)} samples, got {len(given)}; give as many")
 
     @functools.cache
     def outputs(node: Ref) -> Array:
@@ -132,7 +132,7 @@ def seen_samples(model: Model, samples: Any) -> tuple[Array, npt.NDArray[np.floa
     if isinstance(samples, (str, os.PathLike)):
         samples = [samples]
     if len(samples) == 0:
-        raise DataError("explain", "expected at least one image, got none; give a path or an array")
+        raise DataError("explain", "expected at least one sample, got none; give a path or an array")
     if known is None:
         x = np.stack([_network_input(sample, len(shapes[0])) for sample in samples])
         return _shown(x) if x.ndim == 4 else x, x
