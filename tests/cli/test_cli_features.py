@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import fovea as library
+from fovea.tasks import Regression
 from tests.data.boxes_on_disk import shots, voc
 from tests.explain.small_networks import pictures, trained
 from tests.interop.test_onnx_boxes import random_detector
@@ -159,11 +160,14 @@ def test_probes_need_a_classifier_and_samples_of_every_class(fovea: Run, world: 
     net = library.Sequential(library.Conv(3, 3), library.GlobalAvgPool(), library.Dense(3))
     library.Model(net, (16, 16, 3), seed=0).save("plain.safetensors")
     voc(world / "set", {"train": shots(6, 61, "t"), "val": shots(3, 62, "v")})
+    known = trained().preprocessing
+    library.Model(net, (16, 16, 3), preprocessing=known, task=Regression(), seed=0).save("values.safetensors")
     x = np.zeros((8, 16, 16, 3), np.uint8)
     np.savez("values.npz", x=x, y=np.linspace(0, 1, 8, dtype=np.float32))
     np.savez("few.npz", x=x, y=np.array([0, 0, 0, 0, 0, 0, 0, 1]))
     for model, data, answer in (
         ("detector", "data", "[--probes] expected a network that classifies, got one for detection"),
+        ("values", "data", "[--probes] expected a network that classifies, got one for regression"),
         ("plain", "data", "expected a model that knows its preprocessing, got one without"),
         ("net", "set", "[--probes] expected data with classes, got detection from set"),
         ("net", "values.npz", "[--probes] expected data with classes, got regression from values"),
@@ -298,6 +302,8 @@ WRONG = [
     ("--visualise class --target red --channel 3", "[--channel] expected a layer beside it, got --visualise class"),
     ("--adversarial fooling --target red --epsilon 9/255", "[--epsilon] expected fgsm or pgd beside it, got fooling"),
     ("--channels net.safetensors", "holds net.safetensors, no layout that is known"),
+    ("photo.png --probes data", "[--probes] expected no IMAGE beside it, got 1; leave it out"),
+    ("photo.png flat/1.png --filters first", "[--filters] expected no IMAGE beside it, got 2; leave them out"),
     ("--probes data --layer conv1", "[--layer] expected it without --probes, which does not read it"),
     ("--probes data -o x.svg", "[--out] expected a file that ends in .png, got x.svg"),
     ("--visualise conv1 -o x.jpg", "[--out] expected a file that ends in .png, got x.jpg"),

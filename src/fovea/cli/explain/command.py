@@ -88,7 +88,7 @@ def explain(
     --embedding and --probes what a network has learned, --visualise, --dream, --invert and --adversarial what it makes
     of pictures, --report all of it on one page, --trust whether to believe a map, --shift what moving the picture does.
     """
-    checked(_given(context))
+    checked(_given(context), len(images or ()))
     set_threads(threads)
     number = attribution.box_number(box) if box and not with_trust else None
     if model is None and not by_shift:

@@ -31,6 +31,8 @@ _MODES: dict[str, tuple[str, tuple[str, ...]]] = {
 _EVERYWHERE = ("--engine", "--out", "--threads", "--json")
 _NO_ENGINE = ("--shift", "--filters")
 """Modes that read weights, or run networks as ``fovea predict`` does."""
+_NO_IMAGE = ("--filters", "--channels", "--exciting", "--embedding", "--probes", "--visualise")
+"""Modes that look at the network alone or at a whole data set."""
 _WITHIN = {
     "--at": {"--visualise": "--neuron"}, "--weight": {"--arithmetic": "--backward"},
     "--target": {"--arithmetic": "--backward"},
@@ -40,12 +42,16 @@ _HOMES = {"--at": "--arithmetic", "--channel": "--arithmetic", "--data": "--repo
 """Of an option that several modes read, the one that is named."""
 
 
-def checked(given: Sequence[str]) -> None:
-    """Whether the options, as they were given, make up one wish. Raises ConfigError."""
+def checked(given: Sequence[str], images: int) -> None:
+    """Whether the options, as they were given, and so many images make up one wish. Raises ConfigError."""
     modes = [option for option in given if option in _MODES]
     if len(modes) > 1:
         raise ConfigError("explain", f"expected one of {' and '.join(modes)}, got both; ask one after the other")
     mode = modes[0] if modes else ""
+    if images and mode in _NO_IMAGE:
+        raise ConfigError(
+            mode, f"expected no IMAGE beside it, got {images}; leave {'it' if images == 1 else 'them'} out"
+        )
     for option in given:
         if option == "--engine" and mode in _NO_ENGINE:
             raise ConfigError(option, f"expected it without {mode}, which does not read it; leave it out")
