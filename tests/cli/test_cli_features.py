@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -198,7 +199,7 @@ def test_visualise(fovea: Run, world: Path) -> None:
 
 
 def test_what_never_changes_is_said_so_and_sheets_hold_whole_rows(fovea: Run, world: Path, drawn: list[str]) -> None:
-    model = trained()
+    model = copy.deepcopy(trained())  # other tests see the original
     weight = model.parameters()["conv1.weight"].copy()
     weight[..., 4] = 0
     model.store.load({"conv1.weight": weight})
