@@ -11,7 +11,7 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +70,25 @@ class Found:
     scores: Array | None = None
 
 
+class Explains(Protocol):
+    """What every method is to its callers; each takes its own ``options`` beside these."""
+
+    __name__: str
+
+    def __call__(
+        self,
+        model: Model,
+        image: Any,
+        target: Any = None,
+        layer: str | None = None,
+        *,
+        score: str | None = None,
+        engine: str | None = None,
+        **options: Any,
+    ) -> Attribution:
+        """The attribution of one sample."""
+
+
 @dataclass(frozen=True)
 class Method:
     """A method of attribution and what is known of it; calling it calls its function.
@@ -82,7 +101,7 @@ class Method:
 
     name: str
     title: str
-    function: Callable[..., Attribution]
+    function: Explains
     core: Callable[..., Found] = field(repr=False)
     needs_gradients: bool = True
     needs_layer: bool = False
@@ -114,10 +133,10 @@ def method(
     signed: bool = True,
     score: str = "logit",
     fails_randomisation: bool = False,
-) -> Callable[[Callable[..., Found]], Callable[..., Attribution]]:
+) -> Callable[[Callable[..., Found]], Explains]:
     """Declare a function of a ``Question`` as a method: enters it in ``METHODS``, returns the public function."""
 
-    def declare(core: Callable[..., Found]) -> Callable[..., Attribution]:
+    def declare(core: Callable[..., Found]) -> Explains:
         name = core.__name__
 
         @functools.wraps(core)
