@@ -6,6 +6,7 @@ import builtins
 import http.server
 import json
 import re
+import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from fovea.data.shards import tar
 from fovea.data.shards.places import is_shards
 from fovea.data.shards.tar import members
 from fovea.errors import DataError, MissingExtra
-from tests.data.builders import encoded
+from tests.data.builders import class_folders, encoded
 from tests.data.shard_sets import foreign, number_of, numbered, packed_shard, written
 
 
@@ -108,6 +109,21 @@ def test_what_is_taken_for_shards(tmp_path: Path) -> None:
     assert not is_shards(str(tmp_path / "set_train.tar"))
     (tmp_path / "shards.json").write_text("{}")
     assert is_shards(str(tmp_path))
+
+
+def test_an_archive_with_a_number_in_its_name_is_an_archive(tmp_path: Path) -> None:
+    """Of class folders, or of sounds with labels in their names; files that lie in pairs make it a shard."""
+    photos = class_folders(tmp_path / "photos", {"cat": 3, "dog": 3})
+    for mode, end in (("w", "tar"), ("w:gz", "tar.gz")):
+        with tarfile.open(tmp_path / f"photos_2024.{end}", mode) as archive:  # type: ignore[call-overload]
+            archive.add(photos, "photos")
+        assert not is_shards(str(tmp_path / f"photos_2024.{end}"))
+        assert dataset(tmp_path / f"photos_2024.{end}").classes == ("cat", "dog")
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "photos_2024.tar").rename(tmp_path / "alone" / "photos_2024.tar")
+    assert not is_shards(str(tmp_path / "alone"))
+    (shard, *_) = sorted(written(tmp_path / "set").glob("*.tar"))
+    assert is_shards(str(shard))
 
 
 @pytest.fixture

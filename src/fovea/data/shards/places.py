@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 import re
+import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from fovea.errors import DataError, FoveaError, MissingExtra
 
-__all__ = ["CATALOG", "TAR", "expanded", "is_shards", "is_url", "join", "open_binary", "read_bytes", "shard_files"]
+__all__ = [
+    "CATALOG",
+    "KEY",
+    "TAR",
+    "expanded",
+    "is_shards",
+    "is_url",
+    "join",
+    "open_binary",
+    "read_bytes",
+    "shard_files",
+]
 
 T = TypeVar("T")
 CATALOG = "shards.json"
 _NUMBERED = re.compile(r"\d{4,}\.tar(\.gz)?")
 TAR = (".tar", ".tar.gz", ".tgz")
 """How the names of tar files end."""
+KEY = re.compile(r"^((?:.*/)?[^./][^./]*)\.([^/]+)$")
+"""WebDataset's rule: the key of a sample ends at the first dot of a file's name."""
+_LOOKED_AT = 64
+"""Files at the beginning of a numbered tar file."""
 _BLOCK = 1 << 20
 """Bytes that are fetched at once; every stream holds one or two of these."""
 
@@ -28,21 +46,38 @@ def is_url(text: str) -> bool:
 
 def is_shards(text: str) -> bool:
     """Whether a path, pattern or address names shards: a folder with ``shards.json`` or with numbered tar files alone,
-    one numbered tar file, a pattern with braces that ends in ``.tar``, any address."""
+    one numbered tar file, a pattern with braces that ends in ``.tar``, any address. A number alone does not make a
+    shard: ``photos_2024.tar.gz`` is one only where its files come in pairs."""
     if is_url(text):
         return True
     path = Path(text).expanduser()
     try:
         if path.is_dir():
             names = [entry.name for entry in path.iterdir() if not entry.name.startswith(".")]
-            return CATALOG in names or (bool(names) and all(_is_numbered(name) for name in names))
-        return _is_numbered(path.name) if path.is_file() else "{" in text and text.endswith(TAR)
+            numbered = bool(names) and all(_is_numbered(name) for name in names)
+            return CATALOG in names or (numbered and _begins_with_pair(path / min(names)))
+        if path.is_file():
+            return _is_numbered(path.name) and _begins_with_pair(path)
+        return "{" in text and text.endswith(TAR)
     except (OSError, ValueError):  # a name that no file system takes
         return False
 
 
 def _is_numbered(name: str) -> bool:
     return _NUMBERED.search(name) is not None and name.endswith(TAR)
+
+
+def _begins_with_pair(path: Path) -> bool:
+    """Whether two files near the beginning are parts of one sample, such as 000001.jpg and 000001.cls; a file that is
+    no whole tar file may be a torn shard."""
+    try:
+        with tarfile.open(path, "r|*") as archive:
+            files = (item.name for item in archive if item.isfile())
+            keys = [KEY.match(name) for name in itertools.islice(files, _LOOKED_AT)]
+    except (tarfile.TarError, EOFError, zlib.error):
+        return True
+    found = [key and key[1] for key in keys]
+    return any(one is not None and one == other for one, other in itertools.pairwise(found))
 
 
 def expanded(text: str) -> list[str]:

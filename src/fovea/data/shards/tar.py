@@ -11,13 +11,11 @@ from contextlib import closing
 from typing import NamedTuple
 
 from fovea.data.decode import IMAGE_SUFFIXES
-from fovea.data.shards.places import is_url, open_binary
+from fovea.data.shards.places import KEY, is_url, open_binary
 from fovea.errors import DataError, FoveaError
 
 __all__ = ["Member", "TornShard", "members"]
 
-_KEY = re.compile(r"^((?:.*/)?[^./][^./]*)\.([^/]+)$")
-"""WebDataset's rule: the key ends at the first dot of the file's name."""
 _MOST_LABEL = 1 << 12  # bytes of a label
 _PAUSES = (0.5, 2.0, 8.0)  # seconds before an address is tried again
 _TORN = (tarfile.TarError, EOFError, zlib.error)
@@ -77,7 +75,7 @@ def _grouped(archive: tarfile.TarFile, first: int, images: bool, unlabelled: str
     ordinal, key, name, data, label = 0, "", "", b"", unlabelled
     for item in archive:
         archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps a record of each
-        found = _KEY.match(item.name) if item.isreg() else None
+        found = KEY.match(item.name) if item.isreg() else None
         if found is None:
             continue
         if found[1] != key:
