@@ -40,18 +40,12 @@ class Compiles(Protocol):
 
 
 class Inference:
-    """The plans of one model, the last used last. Threads that ask it wait for each other: a plan serves one caller.
-
-    Copies and pickles of it are empty: plans belong to one process, and each model makes its own.
-    """
+    """The plans of one model, the last used last. Threads that ask it wait for each other: a plan serves one caller."""
 
     def __init__(self) -> None:
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._bytes: dict[Shapes, int] = {}
         self._lock = threading.Lock()
-
-    def __reduce__(self) -> tuple[type[Inference], tuple[()]]:
-        return Inference, ()
 
     def run(
         self, model: Compiles, inputs: Sequence[Array], keep: tuple[str, ...] = (), pixels: bool = False

@@ -114,6 +114,14 @@ class Model:
         self._frozen: set[str] = set()
         self._inference = Inference()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles hold: plans belong to one process and one model, each makes its own."""
+        return {name: value for name, value in self.__dict__.items() if name != "_inference"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._inference = Inference()
+
     def _checked_classes(self, classes: Sequence[str] | None) -> tuple[str, ...] | None:
         if classes is None:
             return None

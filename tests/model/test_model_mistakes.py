@@ -113,6 +113,17 @@ def test_copies_and_pickles_hold_the_numbers_and_make_plans_of_their_own():
         assert (model(x) == expected).all()
 
 
+def test_a_shallow_copy_that_is_given_other_numbers_computes_with_them():
+    model, other = small_model(), small_model()
+    x = np.ones((2, 16, 16, 3), np.float32)
+    other.parameters()["head.bias"][:] += 1
+    expected = model(x)  # its plan is kept, and is none of the copy's
+    shallow = copy.copy(model)
+    shallow.store = other.store
+    np.testing.assert_allclose(shallow(x), expected + 1, rtol=1e-5)
+    assert (model(x) == expected).all()
+
+
 def test_threads_that_ask_one_model_get_what_they_asked_for():
     model = small_model()
     inputs = [np.full((n, 16, 16, 3), n, np.float32) for n in (1, 2, 3, 4, 5, 6, 7, 8)]
