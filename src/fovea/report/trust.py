@@ -9,7 +9,7 @@ import numpy as np
 
 from fovea.explain.trusting import LIMIT, Measures, TrustReport
 from fovea.report.lettering import png
-from fovea.report.overlay import WARNING, scale
+from fovea.report.overlay import WARNING, colours_of, scale
 from fovea.report.strips import seen_of, strongest_slice
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _maps(figure: SubFigure, found: TrustReport) -> None:
             axes.plot(values, lw=0.5, color=_METHOD)
             axes.set_ylim(low, high)
         else:
-            axes.imshow(values[at], cmap="RdBu_r" if signed else "inferno", vmin=low, vmax=high)
+            axes.imshow(values[at], cmap=colours_of(signed), vmin=low, vmax=high)
         label = found.depths[depth]
         axes.set_title(label if depth == 0 else _down_to(label), fontsize=7.5)
     for axes in grid:

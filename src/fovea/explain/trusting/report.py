@@ -174,13 +174,13 @@ def trusts(
         method = find_method(name)
         at = layer if method.needs_layer or len(methods) == 1 else None
         question = ask(plain, [shown], method, [target], at, _explained(model), engine)
-        index, place = question.scores[0].index, question.scores[0].box
+        index, box = question.scores[0].index, question.scores[0].box
         fixed: Any = target if index is None else index
-        if place is not None:
+        if box is not None:
             fixed = ask(plain, [shown], method, [target], at, score, engine).scores[0]
             if boxes is None:
                 sides = (seen.shape[1], seen.shape[2])
-                bench = replace(bench, mask=box_mask([place], sides, sides, None))
+                bench = replace(bench, mask=box_mask([box], sides, sides, None))
         given = (options or {}).items()
         mine = {key: value for key, value in given if len(methods) == 1 or key in method.options}
         how: dict[str, Any] = {"score": score, "engine": engine, **mine}

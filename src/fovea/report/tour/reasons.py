@@ -16,7 +16,7 @@ from fovea.explain.base import Attribution
 from fovea.explain.layers import default_layer
 from fovea.explain.target import scored_node
 from fovea.report import pictures
-from fovea.report.overlay import WARNING, scale
+from fovea.report.overlay import WARNING, colours_of, scale
 from fovea.report.page import Section, percent, text
 from fovea.report.tour.looks import STEPS
 from fovea.report.tour.visit import Visit, evenly
@@ -131,7 +131,7 @@ def map_over(found: Attribution) -> npt.NDArray[np.uint8]:
     low, high = scale(found.values, found.facts.signed)
     grey = 150 + found.image.astype(np.float32).mean(-1, keepdims=True) * (105 / 255)
     share = np.clip((found.values - low) / max(high - low, 1e-30), 0, 1)
-    colour = np.asarray(colormaps["RdBu_r" if found.facts.signed else "inferno"](share))[..., :3] * 255
+    colour = np.asarray(colormaps[colours_of(found.facts.signed)](share))[..., :3] * 255
     strength = np.clip(np.abs(found.values) / max(abs(low), abs(high), 1e-30), 0, 1)[..., None]
     alpha = 0.35 + 0.55 * np.sqrt(strength)
     mixed: npt.NDArray[np.uint8] = np.round(grey * (1 - alpha) + colour * alpha).astype(np.uint8)
